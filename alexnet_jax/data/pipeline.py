@@ -1,0 +1,138 @@
+"""Batches as a function of the step: batch n is the same however, and by how many, it is read."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import NotRequired, TypedDict
+
+import grain
+import numpy as np
+
+from alexnet_jax.config import DataConfig
+from alexnet_jax.data.augment import View, centre_view, random_view
+from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.sources import Record, Source
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Batch(TypedDict):
+    """B images on their way to the device, which finishes them (float, mean, lighting)."""
+
+    image: np.ndarray  # uint8 [B, crop, crop, 3]
+    label: np.ndarray  # int32 [B]
+    lighting: np.ndarray  # float32 [B, 3], in standard deviations along the axes of colour
+    offset: np.ndarray  # int32 [B, 2], row and column of the crop in its square
+    mirror: np.ndarray  # bool [B], whether it was flipped
+    index: np.ndarray  # int64 [B], record of the source; -1 for padding
+    mask: NotRequired[np.ndarray]  # bool [B], evaluation: False for what does not count
+
+
+def training_batches(
+    source: Source,
+    config: DataConfig,
+    seed: int,
+    batch: int,
+    start: int = 0,
+    rows: slice | tuple[slice, ...] = slice(None),
+) -> Iterator[Batch]:
+    """Yield batches `start`, `start` + 1, ... without end, and of the `batch` rows only `rows`.
+
+    Every record comes once an epoch, in an order drawn from (seed, epoch), and batches run across
+    the ends of epochs. A view is drawn from (seed, position in the run) alone. A record that has
+    become unreadable is replaced by the next one that is not, and warned of once.
+    """
+    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    order[0]  # Grain sets up its counters at the first read, which threads must not share
+    blocks = rows if isinstance(rows, tuple) else (rows,)
+    mine = np.concatenate([np.arange(batch)[block] for block in blocks])
+    read = _Reader(source)
+
+    def make(step: int) -> Batch:
+        examples = []
+        for position in (step * batch + mine).tolist():
+            index, record = read.this_or_next(order[position])
+            rng = np.random.default_rng((seed, position))
+            view = random_view(record["image"], rng, config.crop, config.mirror, config.lighting)
+            examples.append((view, record["label"], index))
+        return _stack(examples)
+
+    return _iterate(make, sys.maxsize // batch, config, start)
+
+
+def evaluation_batches(source: Source, config: DataConfig, batch: int) -> Iterator[Batch]:
+    """Yield the centre views of all records in order, once each, in ceil(n / batch) batches.
+
+    `mask` is False on the zeros that pad the last batch, and on a record that has become
+    unreadable, which is warned of.
+    """
+    read = _Reader(source)
+    crop = config.crop
+    blank = centre_view(np.zeros((crop, crop, 3), np.uint8), crop)
+
+    def make(step: int) -> Batch:
+        examples, mask = [], np.zeros(batch, bool)
+        for row, index in enumerate(range(step * batch, (step + 1) * batch)):
+            record = read.get(index) if index < len(source) else None
+            if record is None:
+                examples.append((blank, 0, index if index < len(source) else -1))
+            else:
+                examples.append((centre_view(record["image"], crop), record["label"], index))
+                mask[row] = True
+        return {**_stack(examples), "mask": mask}
+
+    return _iterate(make, -(-len(source) // batch), config, 0)
+
+
+class _Reader:
+    """Reads records of a source, and warns once of each that it cannot read."""
+
+    def __init__(self, source: Source):
+        self._source = source
+        self._warned: set[int] = set()
+
+    def get(self, index: int) -> Record | None:
+        try:
+            return self._source[index]
+        except UnreadableImage as error:
+            if index not in self._warned:
+                self._warned.add(index)
+                LOGGER.warning(
+                    "%s is unreadable and left out: %s.", self._source.describe(index), error
+                )
+            return None
+
+    def this_or_next(self, index: int) -> tuple[int, Record]:
+        number = len(self._source)
+        for candidate in range(index, index + number):
+            record = self.get(candidate % number)
+            if record is not None:
+                return candidate % number, record
+        raise ValueError(
+            f"None of the {number} records can be read; training needs some: check the files."
+        )
+
+
+def _stack(examples: list[tuple[View, int, int]]) -> Batch:
+    views, labels, indices = zip(*examples, strict=True)
+    return {
+        "image": np.stack([view["image"] for view in views]),
+        "label": np.array(labels, np.int32),
+        "lighting": np.stack([view["lighting"] for view in views]),
+        "offset": np.stack([view["offset"] for view in views]),
+        "mirror": np.array([view["mirror"] for view in views]),
+        "index": np.array(indices, np.int64),
+    }
+
+
+def _iterate(
+    make: Callable[[int], Batch], steps: int, config: DataConfig, start: int
+) -> Iterator[Batch]:
+    """Yield make(start), make(start + 1), ..., read ahead in threads; closing it stops them."""
+    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch)
+    batches = iter(grain.MapDataset.range(steps).map(make).to_iter_dataset(options))
+    batches.set_state({"next_index": start})
+    try:
+        yield from batches
+    finally:
+        batches.close()

@@ -1,0 +1,199 @@
+"""The splits that a run reads, every image a square of the size that the configuration asks for."""
+
+import dataclasses
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from alexnet_jax.config import DataConfig
+from alexnet_jax.data.embedded import Embedded
+from alexnet_jax.data.shards import ArrayRecords, Tfds, find_shards, open_tfds
+from alexnet_jax.data.sources import Folder, Labelled, Source, subfolders
+from alexnet_jax.data.views import Cached, Resized, Subset
+
+# What the splits of a source may be called; training looks at the validation split.
+NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """What a run trains on, looks at while it trains, and scores once at the end."""
+
+    train: Source
+    validation: Source
+    test: Source | None
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]  # sentences for the log: how the splits came about, what was left aside
+
+
+def open_splits(config: DataConfig, seed: int) -> Splits:
+    """Open the data set of a run; images come as uint8 [S, S, 3], S = `config.image_size`.
+
+    Where the source has no validation split, a share of each class of its training split is held
+    out (or, at a fraction of 0, its test split is looked at instead). Raises ValueError for a
+    source that is missing, empty, of one class, or whose splits disagree.
+    """
+    where, sources, notes = _OPENERS[config.source](config)
+    train, validation, test = sources["train"], sources.get("validation"), sources.get("test")
+    names = train.class_names
+    if len(names) < 2:
+        raise ValueError(
+            f"{where}: it has one class only ({', '.join(names)}); a classifier needs two or more: "
+            "add another."
+        )
+    if validation is None:
+        train, validation, test, note = _hold_out(train, test, config, seed, where)
+        notes = (*notes, note)
+    squares = {
+        split: _squares(source, config)
+        for split, source in (("train", train), ("validation", validation), ("test", test))
+        if source is not None
+    }
+    counts = ", ".join(f"{split} {len(source):,}" for split, source in squares.items())
+    return Splits(
+        squares["train"],
+        squares["validation"],
+        squares.get("test"),
+        names,
+        (*notes, f"{where}: {len(names):,} classes; images: {counts}."),
+    )
+
+
+def stratify(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a fraction of each class, drawn by `seed`: indices (kept, held out), both sorted.
+
+    Of a class of two or more, at least one is held out and one is kept; a single one is kept.
+    """
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        held[members[: min(max(round(fraction * len(members)), 1), len(members) - 1)]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _hold_out(
+    train: Source, test: Source | None, config: DataConfig, seed: int, where: str
+) -> tuple[Source, Source, Source | None, str]:
+    """Return the splits train, validation and test of a source without validation, and a note."""
+    fraction = config.validation_fraction
+    if fraction == 0 and test is None:
+        raise ValueError(
+            f"--data.validation-fraction 0: {where} has neither a validation nor a test split, and "
+            "training looks at one; hold out a share such as 0.1."
+        )
+    if fraction == 0 and test is not None:
+        note = "It has no validation split, and none is held out: training looks at the test split."
+        return train, test, None, f"{where}: {note}"
+    kept, held = stratify(cast(Labelled, train).labels(), fraction, seed)
+    if not len(held):
+        raise ValueError(
+            f"{where}: it has one image a class; validation is held out of classes of two or more: "
+            "add images, or a validation split."
+        )
+    note = (
+        f"{where}: it has no validation split: a fraction of {fraction:g} of each class of its "
+        f"training images, drawn with seed {seed}, is held out for validation."
+    )
+    return Subset(train, kept), Subset(train, held), test, note
+
+
+def _squares(source: Source, config: DataConfig) -> Source:
+    size = config.image_size
+    if isinstance(source, Embedded) and source[0]["image"].shape[0] == size:
+        return source  # squares of the right size already, which it keeps itself
+    resized = Resized(source, size)
+    fits = len(source) * size * size * 3 <= config.cache_gib * 2**30
+    return Cached(resized, size) if fits else resized
+
+
+Opened = tuple[str, dict[str, Source], tuple[str, ...]]  # where, sources by split, notes
+
+
+def _embedded(_: DataConfig) -> Opened:
+    splits = ("train", "validation", "test")
+    return "The embedded data set", {name: cast(Source, Embedded(name)) for name in splits}, ()
+
+
+def _folder(config: DataConfig) -> Opened:
+    root = Path(config.path)
+    names = subfolders(root)
+    if not names:
+        raise ValueError(
+            f"{root}: it holds no class folders; the images of each class lie in a folder of its "
+            "own: sort them so."
+        )
+    if not set(names) & set(NAMES):
+        folder = Folder(root)
+        return str(root), {"train": folder}, _ignored(folder)
+    present = _present(names, str(root), "add it, or rename the folders if these are classes")
+    train = Folder(root / "train")
+    folders = {"train": train}
+    for split, name in present.items():
+        if split != "train":
+            folders[split] = Folder(root / name, train.class_names)
+        if not len(folders[split]):
+            raise ValueError(
+                f"{root / name}: it holds no class folders with images; every split needs some: "
+                "add them, or remove the folder."
+            )
+    return str(root), dict(folders), sum((_ignored(folder) for folder in folders.values()), ())
+
+
+def _ignored(folder: Folder) -> tuple[str, ...]:
+    if not folder.ignored:
+        return ()
+    return (f"{folder.root}: ignored {folder.ignored:,} files that are no images by their names.",)
+
+
+def _array_records(config: DataConfig) -> Opened:
+    root = Path(config.path)
+    subfolders(root)  # refuses a folder that is missing or closed
+    found = [name for name in NAMES if find_shards(root, name)]
+    sources = _open(found, str(root), lambda name: ArrayRecords(root, name), "write its shards")
+    return str(root), sources, ()
+
+
+def _tfds(config: DataConfig) -> Opened:
+    builder = open_tfds(config.name, config.path)
+    where = f"TFDS {builder.info.full_name}"
+    sources = _open(
+        list(builder.info.splits), where, lambda name: Tfds(builder, name), "prepare it"
+    )
+    test = sources.get("test")
+    if isinstance(test, Tfds) and not test.labelled:
+        del sources["test"]
+        return where, sources, (f"{where}: its test split has no labels and is not used.",)
+    return where, sources, ()
+
+
+def _open(
+    found: Collection[str], where: str, open_split: Callable[[str], Source], remedy: str
+) -> dict[str, Source]:
+    present = _present(found, where, remedy)
+    return {split: open_split(name) for split, name in present.items()}
+
+
+def _present(found: Collection[str], where: str, remedy: str) -> dict[str, str]:
+    """Return the splits that a source has, train first, with their names there."""
+    known = [name for name in NAMES if name in found]
+    if "train" not in known:
+        raise ValueError(
+            f"{where}: of the splits {', '.join(NAMES)} it holds {', '.join(known) or 'none'}; "
+            f"training needs train: {remedy}."
+        )
+    if {"val", "validation"} <= set(known):
+        raise ValueError(
+            f"{where}: it holds both val and validation; training looks at one: remove the other."
+        )
+    return {NAMES[name]: name for name in known}
+
+
+_OPENERS: dict[str, Callable[[DataConfig], Opened]] = {
+    "embedded": _embedded,
+    "folder": _folder,
+    "arrayrecord": _array_records,
+    "tfds": _tfds,
+}

@@ -1,0 +1,159 @@
+"""Sources that lie in record files: ArrayRecord shards of our own, and prepared TFDS data sets."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from alexnet_jax.data.decode import UnreadableImage, decode
+from alexnet_jax.data.sources import Record
+
+CLASSES = "classes.json"  # list of class names beside the shards
+SHARD = 8192  # records
+
+
+class ArrayRecords:
+    """The shards `<split>[-_.]*array_record*` of a folder, with `classes.json` beside them.
+
+    A record is its label (4 bytes, little-endian, signed) followed by the bytes of an image file.
+    """
+
+    def __init__(self, root: Path, split: str):
+        self._paths = find_shards(root, split)
+        try:
+            self.class_names = tuple(json.loads((Path(root) / CLASSES).read_text("utf-8")))
+            self._shards = [grain.sources.ArrayRecordDataSource(str(path)) for path in self._paths]
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{root}: {error}; {split} needs whole ArrayRecord shards with {CLASSES}, a list "
+                "of class names, beside them: write them anew."
+            ) from error
+        self._ends = np.cumsum([len(shard) for shard in self._shards])
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        return shard, int(index - (self._ends[shard - 1] if shard else 0))
+
+    def _read(self, index: int) -> bytes:
+        shard, within = self._locate(index)
+        try:
+            return self._shards[shard][within]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UnreadableImage(f"damaged shard: {error}") from error
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._read(index)
+        return _checked(_label(record), record[4:], len(self.class_names))
+
+    def labels(self) -> np.ndarray:
+        """Return the label of every record, int64 [n]; reads all records, decodes none."""
+        return np.array([_label(self._read(index)) for index in range(len(self))], np.int64)
+
+    def describe(self, index: int) -> str:
+        """Return shard:index within the shard."""
+        shard, within = self._locate(index)
+        return f"{self._paths[shard]}:{within}"
+
+
+def find_shards(root: Path, split: str) -> list[Path]:
+    """Return the sorted ArrayRecord shards of a split."""
+    return sorted(Path(root).glob(f"{split}[-_.]*array_record*"))
+
+
+def write_array_records(
+    root: Path, split: str, records: Iterable[tuple[bytes, int]], class_names: Sequence[str]
+) -> None:
+    """Write (bytes of an image file, label) pairs as shards that ArrayRecords reads."""
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / CLASSES).write_text(json.dumps(list(class_names), indent=0) + "\n", "utf-8")
+    writer = None
+    for index, (encoded, label) in enumerate(records):
+        if index % SHARD == 0:
+            if writer:
+                writer.close()
+            # One record a group: a random read then unpacks nothing but its own record.
+            path = root / f"{split}-{index // SHARD:05d}.array_record"
+            writer = ArrayRecordWriter(str(path), "group_size:1")
+        assert writer is not None
+        writer.write(label.to_bytes(4, "little", signed=True) + encoded)
+    if writer:
+        writer.close()
+
+
+class Tfds:
+    """A split of a prepared TFDS data set in a random-access format, read without TensorFlow."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
+        name = builder.info.full_name
+        features = builder.info.features
+        if features is None or not {"image", "label"} <= set(features):
+            raise ValueError(
+                f"TFDS {name}: its features are {features}; image and label are needed: take a "
+                "data set of labelled images."
+            )
+        self.class_names = tuple(features["label"].names)
+        self._split = f"{name}:{split}"
+        skip = {"image": tfds.decode.SkipDecoding()}
+        try:
+            self._records = builder.as_data_source(split, decoders=skip)
+        except (NotImplementedError, ValueError) as error:
+            raise ValueError(
+                f"TFDS {name}: its files are {builder.info.file_format}; random access without "
+                "TensorFlow needs ArrayRecord: prepare it with file_format='array_record'."
+            ) from error
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the split has labels; those of contests mark a test image with -1."""
+        return int(self._records[0]["label"]) >= 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._records[index]
+        return _checked(int(record["label"]), record["image"], len(self.class_names))
+
+    def labels(self) -> np.ndarray:
+        """Return the label of every record, int64 [n]; reads all records, decodes none."""
+        return np.array([int(self._records[i]["label"]) for i in range(len(self))], np.int64)
+
+    def describe(self, index: int) -> str:
+        """Return data set:split:index."""
+        return f"{self._split}:{index}"
+
+
+def open_tfds(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    """Return the builder of a prepared TFDS data set; ValueError where there is none."""
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None)
+        prepared = bool(builder.info.splits)
+    except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+    else:
+        if prepared:
+            return builder
+        reason = f"no prepared data in {builder.data_dir}"
+    raise ValueError(
+        f"TFDS {name}: {reason}; only a data set that is prepared already can be read: prepare it "
+        "with file_format='array_record', or correct --data.name and --data.path."
+    )
+
+
+def _label(record: bytes) -> int:
+    return int.from_bytes(record[:4], "little", signed=True)
+
+
+def _checked(label: int, encoded: bytes, classes: int) -> Record:
+    # A label outside the classes would be trained on without an error.
+    if not 0 <= label < classes:
+        raise UnreadableImage(f"label {label} is none of the {classes} classes")
+    return {"image": decode(encoded), "label": label}

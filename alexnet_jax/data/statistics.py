@@ -1,0 +1,144 @@
+"""What a training split looks like as a whole: mean image, mean colour, axes of its colours."""
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.sources import Source
+
+CHUNK = 64  # images a task
+
+# Of the ILSVRC-2012 training images: cuda-convnet2 (3238bf0) make-data/input_meta, in RGB: data_mean
+# averaged over all positions, color_stdevs and color_eigvec.
+MEAN_COLOUR = (127.30490273237228, 119.7154206931591, 104.91260719671845)
+COLOUR_STD = (19.720833049149668, 37.09388853298572, 121.78006099293066)
+COLOUR_AXES = (
+    (0.4179551316634632, -0.7125794528735844, -0.5635104535486105),
+    (-0.8169806183780459, -0.02354167129954881, -0.5761843966188692),
+    (0.3973111842256688, 0.7011963441539094, -0.5920029643797313),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Of the pixels of a split, in grey levels from 0 to 255, RGB."""
+
+    mean_image: np.ndarray  # float32 [S, S, 3]
+    mean_colour: np.ndarray  # float32 [3]
+    lighting_std: np.ndarray  # float32 [3], standard deviations along the principal axes, rising
+    lighting_axes: np.ndarray  # float32 [3, 3], column i is the unit vector of axis i
+
+
+@dataclasses.dataclass
+class _Sums:
+    """Exact integers, so that no order of adding them up makes a difference."""
+
+    count: int
+    pixels: np.ndarray  # int64 [S, S, 3]
+    products: np.ndarray  # int64 [3, 3], of the colours of one pixel, over all pixels
+
+
+def survey(
+    source: Source, threads: int, progress: bool = True
+) -> tuple[Statistics, dict[int, str]]:
+    """Read a split of squares once: its statistics, and its unreadable records with the reasons.
+
+    The result does not depend on `threads`. Raises ValueError where no image can be read.
+    """
+    total, unreadable = None, {}
+    for sums, reasons in _chunks(source, threads, progress, moments=True):
+        unreadable |= reasons
+        if sums is not None and total is not None:
+            total.count += sums.count
+            total.pixels += sums.pixels
+            total.products += sums.products
+        total = total or sums
+    if total is None:
+        raise ValueError(
+            f"None of the {len(source)} training images can be read; training needs some: check "
+            f"the files, first {next(iter(unreadable.values()), 'none')}."
+        )
+    return _statistics(total), unreadable
+
+
+def find_unreadable(source: Source, threads: int, progress: bool = True) -> dict[int, str]:
+    """Read a split once: its unreadable records with the reasons."""
+    found = {}
+    for _, reasons in _chunks(source, threads, progress, moments=False):
+        found |= reasons
+    return found
+
+
+def imagenet(size: int) -> Statistics:
+    """Return Krizhevsky's published constants for ImageNet, with a mean image of [size, size, 3].
+
+    His mean image is no constant; what stands in for it here is its mean colour everywhere.
+    """
+    colour = np.array(MEAN_COLOUR, np.float32)
+    return Statistics(
+        np.broadcast_to(colour, (size, size, 3)).copy(),
+        colour,
+        np.array(COLOUR_STD, np.float32),
+        np.array(COLOUR_AXES, np.float32),
+    )
+
+
+def _chunks(
+    source: Source, threads: int, progress: bool, moments: bool
+) -> Iterator[tuple[_Sums | None, dict[int, str]]]:
+    starts = range(0, len(source), CHUNK)
+    # disable=None: no bar where stderr is no terminal.
+    with (
+        tqdm(
+            total=len(source),
+            desc="reading images",
+            unit="image",
+            disable=None if progress else True,
+        ) as bar,
+        ThreadPoolExecutor(max(threads, 1), thread_name_prefix="survey") as pool,
+    ):
+        try:
+            results = pool.map(lambda start: _read(source, start, moments), starts)
+            for start, result in zip(starts, results, strict=True):
+                yield result
+                bar.update(min(CHUNK, len(source) - start))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(source: Source, start: int, moments: bool) -> tuple[_Sums | None, dict[int, str]]:
+    sums, unreadable = None, {}
+    for index in range(start, min(start + CHUNK, len(source))):
+        try:
+            image = source[index]["image"]
+        except UnreadableImage as error:
+            unreadable[index] = f"{source.describe(index)}: {error}"
+            continue
+        if moments:
+            if sums is None:
+                sums = _Sums(0, np.zeros(image.shape, np.int64), np.zeros((3, 3), np.int64))
+            # Sums over one image stay below 2**53, so that the product in floats is exact too.
+            colours = image.reshape(-1, 3).astype(np.float64)
+            sums.count += 1
+            sums.pixels += image
+            sums.products += (colours.T @ colours).astype(np.int64)
+    return sums, unreadable
+
+
+def _statistics(sums: _Sums) -> Statistics:
+    number = sums.count * sums.pixels.shape[0] * sums.pixels.shape[1]
+    mean = sums.pixels.sum(axis=(0, 1)) / number
+    variances, axes = np.linalg.eigh(sums.products / number - np.outer(mean, mean))
+    # An axis has no direction of its own: let its largest component point up.
+    largest = np.abs(axes).argmax(axis=0)
+    axes *= np.sign(axes[largest, range(3)])
+    return Statistics(
+        (sums.pixels / sums.count).astype(np.float32),
+        mean.astype(np.float32),
+        np.sqrt(variances.clip(0)).astype(np.float32),
+        axes.astype(np.float32),
+    )

@@ -1,0 +1,87 @@
+"""Train AlexNet: `python -m alexnet_jax.main --workdir runs/a`; the same command resumes."""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from alexnet_jax.config import PRESETS, Config, flatten, option
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Train AlexNet in two towers, or go on with the run in a folder; see the README for examples."""
+
+    workdir: Path  # folder of the run: checkpoints, metrics, figures; made where missing
+    config: Annotated[Config, tyro.conf.arg(name="")]
+
+
+def parse(args: Sequence[str]) -> Command:
+    """Return the command for these arguments; exit with code 2 and a sentence where they are wrong."""
+    preset = _preset(args)
+    command, unknown = tyro.cli(
+        Command,
+        prog="python -m alexnet_jax.main",
+        args=list(args),
+        default=Command(workdir=tyro.MISSING, config=PRESETS[preset]),
+        config=(tyro.conf.FlagConversionOff,),
+        return_unknown_args=True,
+    )
+    if unknown:
+        raise ValueError(_unknown(unknown[0]))
+    return command
+
+
+def _preset(args: Sequence[str]) -> str:
+    """Return the value of --preset: it decides every other default, so it is read first."""
+    for this, following in zip(args, [*args[1:], ""], strict=True):
+        if this.startswith("--preset"):
+            name = this.partition("=")[2] or following
+            if name not in PRESETS:
+                raise ValueError(f"--preset {name}: it is one of {', '.join(PRESETS)}; use one of them.")
+            return name
+    return "quickstart"
+
+
+def _unknown(argument: str) -> str:
+    name = argument.partition("=")[0]
+    known = ["--workdir", *map(option, flatten(Config()))]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    return f"{name}: there is no such option; the nearest is {near} (see --help for all)."
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        command = parse(sys.argv[1:] if args is None else args)
+        _emulate_devices(command.config)
+        from alexnet_jax.training.loop import train_and_evaluate  # noqa: PLC0415 (after the device count)
+
+        train_and_evaluate(command.config, command.workdir)
+    except (ValueError, OSError) as error:
+        print(f"alexnet_jax: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"alexnet_jax: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("alexnet_jax: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _emulate_devices(config: Config) -> None:
+    """Have the CPU pose as as many devices as the mesh wants; two where it may choose."""
+    import jax  # noqa: PLC0415
+
+    towers = 2 if config.mesh.towers == "auto" else config.mesh.towers
+    data = 1 if config.mesh.data == "auto" else config.mesh.data
+    jax.config.update("jax_num_cpu_devices", towers * data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

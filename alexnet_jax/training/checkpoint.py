@@ -1,0 +1,120 @@
+"""Checkpoints: everything a run needs to go on exactly, in one atomic save."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+from alexnet_jax.config import Config, flatten, option
+from alexnet_jax.training.state import TrainState
+
+# May change when a run is resumed: none of them changes what is computed.
+FREE = ("preset", "mesh", "log", "schedule.epochs", "data.path", "data.threads", "data.prefetch",
+        "data.cache_gib")  # fmt: skip
+FOLDER = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What one checkpoint holds."""
+
+    state: TrainState
+    constants: Mapping[str, Any]  # float32 arrays: statistics of the training split
+    meta: dict[str, Any]  # config, schedule, meters, class names, unreadable records: plain JSON
+
+
+class Checkpoints:
+    """The checkpoints of a run folder: the latest, and the one with the lowest validation error.
+
+    Saving is asynchronous; a checkpoint exists under its name only once it is whole.
+    """
+
+    def __init__(self, workdir: Path):
+        # `max_to_keep` with `best_fn` would delete the latest checkpoint in favour of better ones.
+        policy = managers.AnyPreservationPolicy(
+            [
+                managers.LatestN(1),
+                managers.BestN(
+                    get_metric_fn=lambda metrics: metrics["top1_error"],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(
+            (Path(workdir) / FOLDER).absolute(), options=options
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """Return the step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """Return the step of the checkpoint with the lowest validation error, or None."""
+        scored = [info for info in self._manager.checkpoints_info() if info.metrics]
+        return min(scored, key=lambda i: i.metrics["top1_error"]).step if scored else None
+
+    def save(self, step: int, saved: Saved, error: float | None) -> None:
+        """Begin to save; `error` is the validation error at this very step, a fraction, if known."""
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(saved.state),
+                constants=ocp.args.StandardSave(dict(saved.constants)),
+                meta=ocp.args.JsonSave(saved.meta),
+            ),
+            metrics=None if error is None else {"top1_error": error},
+        )
+
+    def wait(self) -> None:
+        """Return when every save begun is on the disk."""
+        self._manager.wait_until_finished()
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """Return the plain part of a checkpoint."""
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+
+    def known(self, step: int) -> dict[str, Any]:
+        """Return what a checkpoint knows of the data: `unreadable` records and `constants`."""
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                constants=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()
+            ),
+        )
+        return {"unreadable": restored.meta["unreadable"], "constants": restored.constants}
+
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """Return the state at `step`, placed as `target`'s shardings say, on any mesh."""
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        )
+        return restored.state
+
+
+def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
+    """Raise a ValueError that lists, field by field, what may not change when a run is resumed."""
+    before, now = dict(saved), flatten(config)
+    differences = [
+        f"{option(name)} was {before.get(name)!r} and is now {now.get(name)!r}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name) and not name.startswith(FREE)
+    ]
+    if differences:
+        raise ValueError(
+            f"{workdir} holds a run with other settings: {'; '.join(differences)}. A resumed run keeps its data, "
+            "seed, batch, model and update rule: give the old values, or another --workdir."
+        )

@@ -1,0 +1,32 @@
+"""Scoring a split: every image exactly once, on any batch size and any number of devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jax.sharding import Mesh
+
+from alexnet_jax.config import DataConfig
+from alexnet_jax.data.pipeline import evaluation_batches
+from alexnet_jax.data.sources import Source
+from alexnet_jax.model import towers
+
+
+def evaluate(
+    eval_step: Callable[..., Any],
+    variables: Any,
+    source: Source,
+    config: DataConfig,
+    batch: int,
+    mesh: Mesh,
+) -> dict[str, float]:
+    """Return `loss` (nats an image), `top1_error`, `top5_error` (fractions) and `count` over a split.
+
+    Centre views. The last batch is padded and masked; sums are divided once, at the end. An image that has
+    become unreadable is not counted.
+    """
+    totals: dict[str, float] = {}
+    for numpy_batch in evaluation_batches(source, config, batch):
+        sums, _ = eval_step(variables, towers.put_batch(numpy_batch, mesh))
+        totals = {name: totals.get(name, 0) + value.item() for name, value in sums.items()}
+    count = totals.pop("count")
+    return {**{name: total / count for name, total in totals.items()}, "count": count}

@@ -1,0 +1,226 @@
+"""A run from start to end: train, look, save. The same call on the same folder goes on where it stands."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alexnet_jax.config import Config, flatten
+from alexnet_jax.data.pipeline import Batch, training_batches
+from alexnet_jax.model import towers
+from alexnet_jax.training import report, schedule
+from alexnet_jax.training.checkpoint import Checkpoints, Saved, check_same
+from alexnet_jax.training.optimizer import set_rate
+from alexnet_jax.training.run import Run, describe, open_data, open_run
+from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.writer import Writer
+
+Sums = dict[str, float]
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run stands; every checkpoint holds all of it."""
+
+    state: TrainState
+    step: int = 0
+    progress: schedule.Progress = schedule.Progress()
+    window: Sums = dataclasses.field(default_factory=dict)  # since the last line of training metrics
+    epoch: Sums = dataclasses.field(default_factory=dict)  # since the epoch began
+    seconds: float = 0.0  # spent on this run by earlier processes
+
+
+def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
+    """Train as `config` says, or go on where the run in `workdir` stands; return what summary.json holds.
+
+    Raises:
+        ValueError: the configuration does not fit the devices, the data, or the run in `workdir`.
+        FloatingPointError: the loss or a parameter stopped being finite; the last checkpoint is good.
+    """
+    began = time.monotonic()
+    mesh = towers.make_mesh(config.mesh.towers, config.mesh.data)
+    towers.check_batch(config.optimizer.batch, mesh)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with Checkpoints(workdir) as checkpoints:
+        latest = checkpoints.latest()
+        if latest is not None:
+            meta = checkpoints.meta(latest)
+            check_same(meta["config"], config, workdir)
+            over = schedule.finished(config.schedule, schedule.Progress(**meta["progress"]))
+            if over and (summary := report.read_summary(workdir)):
+                print(f"{workdir} is finished: {report.closing_line(summary, workdir)}")
+                return summary
+        run, position = _begin(config, mesh, workdir, checkpoints, latest)
+        report.remove_summary(workdir)
+        total = run.epoch_end(config.schedule.epochs)
+        with Writer(workdir, position.step, total) as writer:
+            trainer = Trainer(run, position, writer, checkpoints, began)
+            trainer.train()
+            summary = report.finish(run, position.state, position.step, trainer.seconds(), workdir, writer)
+    print(report.closing_line(summary, workdir))
+    return summary
+
+
+def _begin(
+    config: Config, mesh: Any, workdir: Path, checkpoints: Checkpoints, latest: int | None
+) -> tuple[Run, Position]:
+    if latest is None:
+        run = open_run(config, mesh, open_data(config, None, print))
+        report.write_config(run, workdir)
+        print(describe(run))
+        return run, Position(run.create())
+    meta, known = checkpoints.meta(latest), checkpoints.known(latest)
+    run = open_run(config, mesh, open_data(config, known, print))
+    state = checkpoints.restore(latest, run.target)
+    progress = schedule.Progress(**meta["progress"])
+    print(describe(run))
+    print(f"Resumed after step {latest:,}, epoch {progress.epoch}, from {workdir}.")
+    rest = {name: meta[name] for name in ("window", "epoch", "seconds")}
+    return run, Position(state, latest, progress, **rest)
+
+
+class Trainer:
+    """The loop, and the little that it remembers from one step to the next."""
+
+    def __init__(
+        self, run: Run, position: Position, writer: Writer, checkpoints: Checkpoints, began: float
+    ):
+        self._run, self._at = run, position
+        self._writer, self._checkpoints = writer, checkpoints
+        self._began = began
+        self._pending: Mapping[str, Array] | None = None  # metrics of the step before, still in flight
+        self._line_time, self._line_count = time.monotonic(), 0.0
+
+    def seconds(self) -> float:
+        """Return how long the run has taken, over all its processes."""
+        return self._at.seconds + time.monotonic() - self._began
+
+    def train(self) -> None:
+        """Train until the schedule ends."""
+        config, at = self._run.config, self._at
+        if at.step == 0:
+            self._save(None)  # from here on the folder knows its data, and what it was made with
+        batches = training_batches(
+            self._run.data.splits.train, config.data, config.seed, config.optimizer.batch, at.step
+        )
+        with contextlib.closing(batches):
+            while not schedule.finished(config.schedule, at.progress):
+                self._train_epoch(batches)
+                self._end_epoch()
+        self._checkpoints.wait()
+
+    def _train_epoch(self, batches: Iterator[Batch]) -> None:
+        run, at, log = self._run, self._at, self._run.config.log
+        end = run.epoch_end(at.progress.epoch + 1)
+        while at.step < end:
+            batch = towers.put_batch(next(batches), run.mesh)
+            at.state, metrics = run.train_step(at.state, batch)
+            self._settle()  # the step before, while this one runs
+            at.step, self._pending = at.step + 1, metrics
+            if at.step % log.every == 0:
+                self._settle()
+                self._write_line()
+            if at.step % log.checkpoint_every == 0 and at.step < end:
+                self._save(None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait for the pending step's metrics and add them up."""
+        if self._pending is None:
+            return
+        at, values = self._at, jax.device_get(self._pending)
+        self._pending = None
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"step {at.step}: the loss is {values['loss']}; a run needs finite numbers: the last checkpoint "
+                f"(step {self._checkpoints.latest()}) is good, go on from it with a lower --optimizer.rate in another "
+                "--workdir."
+            )
+        for sums in (at.window, at.epoch):
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        self._line_count += values["count"].item()
+        mean = _mean(at.window)
+        self._writer.advance(at.step, mean["loss"], mean["top1_error"], self._rate_of_images())
+
+    def _rate_of_images(self) -> float:
+        return self._line_count / max(1e-9, time.monotonic() - self._line_time)
+
+    def _write_line(self) -> None:
+        at = self._at
+        self._writer.train(
+            at.step,
+            at.step / self._run.epoch_end(1),
+            **_mean(at.window),
+            rate=self._learning_rate(),
+            images_per_second=self._rate_of_images(),
+        )
+        at.window.clear()
+        self._line_time, self._line_count = time.monotonic(), 0.0
+
+    def _learning_rate(self) -> float:
+        config = self._run.config
+        return schedule.rate(config.schedule, self._at.progress, config.optimizer.rate)
+
+    def _end_epoch(self) -> None:
+        run, at = self._run, self._at
+        config = run.config.schedule
+        epoch = at.progress.epoch + 1
+        trained, at.epoch = _mean(at.epoch), {}
+        line = f"epoch {epoch:3d}  train loss {trained['loss']:.3f} error {trained['top1_error']:.1%}"
+        error = None
+        if epoch % config.every == 0 or epoch == config.epochs:
+            values = run.evaluate(at.state.variables, run.data.splits.validation)
+            error = values["top1_error"]
+            self._writer.evaluation("validation", at.step, epoch, **values)
+            line += (
+                f"  validation loss {values['loss']:.3f} error {error:.1%} top-5 {values['top5_error']:.1%}"
+            )
+        self._writer.say(f"{line}  rate {self._learning_rate():g}")
+        at.progress = schedule.advance(config, at.progress, error)
+        at.state = at.state.replace(
+            opt_state=set_rate(at.state.opt_state, self._learning_rate(), run.config.optimizer)
+        )
+        self._save(error)
+        self._line_time, self._line_count = time.monotonic(), 0.0
+
+    def _save(self, error: float | None) -> None:
+        """Save where the run stands, unless its parameters are no longer finite."""
+        self._settle()
+        at = self._at
+        if not _all_finite(at.state.variables):
+            raise FloatingPointError(
+                f"step {at.step}: a parameter is no longer finite; the last checkpoint "
+                f"(step {self._checkpoints.latest()}) is good, go on from it with a lower --optimizer.rate in another "
+                "--workdir."
+            )
+        self._writer.flush()
+        meta = {
+            "config": flatten(self._run.config),
+            "progress": dataclasses.asdict(at.progress),
+            "window": at.window,
+            "epoch": at.epoch,
+            "seconds": self.seconds(),
+            "class_names": self._run.data.splits.class_names,
+            "unreadable": self._run.data.unreadable,
+        }
+        # Copied by way of text: the loop goes on to change these while the save is under way.
+        meta = json.loads(json.dumps(meta))
+        self._checkpoints.save(at.step, Saved(at.state, self._run.data.constants, meta), error)
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _mean(sums: Sums) -> Sums:
+    return {name: value / sums["count"] for name, value in sums.items() if name != "count"}

@@ -1,0 +1,114 @@
+"""What a run leaves to look at when it is over: summary.json, figures, and a line that says where."""
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from alexnet_jax import figures
+from alexnet_jax.config import flatten
+from alexnet_jax.data.pipeline import evaluation_batches
+from alexnet_jax.data.sources import Source
+from alexnet_jax.data.views import Subset
+from alexnet_jax.model import towers
+from alexnet_jax.training.run import Run
+from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.writer import Writer, read_metrics
+
+SUMMARY, CONFIG, FIGURES = "summary.json", "config.json", "figures"
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+EXAMPLES = 8  # images in the panel of predictions: 2 rows of 4, as in the paper's Figure 4
+
+
+def write_config(run: Run, workdir: Path) -> None:
+    """Write config.json: every value, the classes, versions and devices."""
+    about = {
+        "config": flatten(run.config),
+        "class_names": run.data.splits.class_names,
+        "devices": towers.describe_mesh(run.mesh),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+    }
+    (workdir / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
+    np.savez(workdir / "statistics.npz", **run.data.constants)
+
+
+def read_summary(workdir: Path) -> dict[str, Any] | None:
+    """Return summary.json, or None where there is none."""
+    path = workdir / SUMMARY
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def remove_summary(workdir: Path) -> None:
+    """Remove summary.json: the run goes on."""
+    (workdir / SUMMARY).unlink(missing_ok=True)
+
+
+def finish(
+    run: Run, state: TrainState, step: int, seconds: float, workdir: Path, writer: Writer
+) -> dict[str, Any]:
+    """Score the final parameters on validation and test, draw the figures, write and return the summary."""
+    splits, epoch = run.data.splits, run.config.schedule.epochs
+    scores = {"validation": run.evaluate(state.variables, splits.validation)}
+    if splits.test is not None:
+        scores["test"] = run.evaluate(state.variables, splits.test)
+        writer.evaluation("test", step, epoch, **scores["test"])
+    writer.flush()
+    if run.config.log.figures:
+        _draw(run, state, workdir)
+    speeds = [line["images_per_second"] for line in read_metrics(workdir) if "images_per_second" in line]
+    summary = {
+        **scores,
+        "steps": step,
+        "seconds": round(seconds, 1),
+        "images_per_second": round(float(np.median(speeds)), 1) if speeds else None,
+        "preset": run.config.preset,
+        "devices": towers.describe_mesh(run.mesh),
+    }
+    partial = workdir / f"{SUMMARY}.partial"
+    partial.write_text(json.dumps(summary, indent=2) + "\n")
+    partial.replace(workdir / SUMMARY)
+    return summary
+
+
+def _draw(run: Run, state: TrainState, workdir: Path) -> None:
+    folder = workdir / FIGURES
+    folder.mkdir(exist_ok=True)
+    figures.curves(read_metrics(workdir), folder / "curves.png")
+    kernel = jax.device_get(state.variables["params"]["conv1"]["kernel"])
+    figures.filters(kernel, folder / "filters.png")
+    source = run.data.splits.test or run.data.splits.validation
+    batch = next(_examples(run, source))
+    _, probabilities = run.eval_step(state.variables, towers.put_batch(batch, run.mesh))
+    shown = np.flatnonzero(batch["mask"])[:EXAMPLES]
+    figures.predictions(
+        batch["image"][shown],
+        jax.device_get(probabilities)[shown],
+        batch["label"][shown],
+        run.data.splits.class_names,
+        folder / "predictions.png",
+    )
+
+
+def _examples(run: Run, source: Source) -> Iterator[Any]:
+    """Yield one batch of images drawn from all over the split."""
+    spread = np.random.default_rng(run.config.seed).permutation(len(source))
+    batch = run.config.optimizer.batch
+    return evaluation_batches(Subset(source, spread[:batch]), run.config.data, batch)
+
+
+def closing_line(summary: dict[str, Any], workdir: Path) -> str:
+    """Return where to look, and what to try next."""
+    split = "test" if "test" in summary else "validation"
+    scores = summary[split]
+    return (
+        f"{split} top-1 error {scores['top1_error']:.1%}, top-5 {scores['top5_error']:.1%} on "
+        f"{scores['count']:,} images, after {summary['steps']:,} steps in {summary['seconds'] / 60:.1f} minutes. "
+        f"Look at {workdir / FIGURES} and `tensorboard --logdir {workdir}`; next, try your own photographs: "
+        "--preset photos --data.path DIR."
+    )

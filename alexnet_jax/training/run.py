@@ -1,0 +1,158 @@
+"""What stays fixed during a run: its data, its network on its devices, its two jitted steps."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from alexnet_jax.config import Config
+from alexnet_jax.data import records, statistics
+from alexnet_jax.data.sources import Source
+from alexnet_jax.data.views import without
+from alexnet_jax.model import architecture, towers
+from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.training.evaluation import evaluate
+from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.state import TrainState, abstract_state
+from alexnet_jax.training.step import make_eval_step, make_train_step
+
+LOGGER = logging.getLogger(__name__)
+Unreadable = dict[str, dict[str, str]]  # by split, then by record number (a string: it lives in JSON)
+SHOWN = 10  # unreadable files named in the log; all of them are in the checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The splits less what cannot be read, and what is known about the training split."""
+
+    splits: records.Splits
+    unreadable: Unreadable
+    constants: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that does not change from step to step."""
+
+    config: Config
+    mesh: Mesh
+    data: Data
+    table: Architecture
+    tx: optax.GradientTransformation
+    create: Callable[[], TrainState]
+    target: TrainState  # of ShapeDtypeStructs: what a restored state looks like and where it lies
+    train_step: Callable[..., Any]
+    eval_step: Callable[..., Any]
+
+    def epoch_end(self, epoch: int) -> int:
+        """Return the step after which every training image has been seen `epoch` times."""
+        return -(-epoch * len(self.data.splits.train) // self.config.optimizer.batch)
+
+    def evaluate(self, variables: Any, source: Source) -> dict[str, float]:
+        """Score a split; see `evaluation.evaluate`."""
+        batch = self.config.optimizer.batch
+        return evaluate(self.eval_step, variables, source, self.config.data, batch, self.mesh)
+
+
+def open_data(config: Config, saved: Mapping[str, Any] | None, say: Callable[[str], None]) -> Data:
+    """Open the splits; read them once for statistics and unreadable files, unless a checkpoint knows them.
+
+    Args:
+        config: of the run.
+        saved: `{"unreadable", "constants"}` of the run's checkpoint, or None for a new run.
+        say: prints a line.
+
+    Raises:
+        ValueError: the source is not fit to train on, or a file is unreadable and the run is to stop then.
+    """
+    splits = records.open_splits(config.data, config.seed)
+    for note in splits.notes:
+        say(note)
+    if saved is not None:
+        return Data(_readable(splits, saved["unreadable"]), saved["unreadable"], saved["constants"])
+    threads = config.data.threads
+    measured, bad = statistics.survey(splits.train, threads)
+    unreadable = {"train": bad}
+    for name in ("validation", "test"):
+        source = getattr(splits, name)
+        unreadable[name] = statistics.find_unreadable(source, threads) if source else {}
+    _report(unreadable, config, say)
+    if config.data.statistics == "imagenet":
+        measured = statistics.imagenet(config.data.image_size)
+    by_text = {name: {str(i): why for i, why in bad.items()} for name, bad in unreadable.items()}
+    return Data(_readable(splits, by_text), by_text, vars(measured))
+
+
+def _report(
+    unreadable: dict[str, dict[int, str]], config: Config, say: Callable[[str], None]
+) -> None:
+    reasons = [reason for bad in unreadable.values() for reason in bad.values()]
+    if not reasons:
+        return
+    listed = "; ".join(reasons[:SHOWN]) + ("; ..." if len(reasons) > SHOWN else "")
+    if config.data.unreadable == "stop":
+        raise ValueError(
+            f"--data.unreadable stop: {len(reasons)} images cannot be read ({listed}); "
+            "mend or remove them, or use skip."
+        )
+    say(f"{len(reasons)} images cannot be read and are left out: {listed}.")
+
+
+def _readable(splits: records.Splits, unreadable: Unreadable) -> records.Splits:
+    less = {
+        name: without(getattr(splits, name), {int(index) for index in bad})
+        for name, bad in unreadable.items()
+        if bad
+    }
+    for name, source in less.items():
+        if not len(source):
+            raise ValueError(f"None of the {name} images can be read; a run needs some: check the files.")
+    return dataclasses.replace(splits, **less)
+
+
+def open_run(config: Config, mesh: Mesh, data: Data) -> Run:
+    """Build the network for this data on this mesh."""
+    table = config.model.table(len(data.splits.class_names), config.data.crop)
+    tx = paper_sgd(config.optimizer)
+    create, target = abstract_state(table, tx, mesh, config.seed)
+    known = data.constants
+    constants = Preprocess(
+        mean=jnp.asarray(known[f"mean_{config.data.mean}"]),
+        lighting=jnp.asarray(known["lighting_axes"] * known["lighting_std"]),
+    )
+    return Run(
+        config=config,
+        mesh=mesh,
+        data=data,
+        table=table,
+        tx=tx,
+        create=create,
+        target=target,
+        train_step=make_train_step(table, tx, mesh, constants, config.seed),
+        eval_step=make_eval_step(table, mesh, constants),
+    )
+
+
+def describe(run: Run) -> str:
+    """Return one sentence about the network, and what of 2012's was scaled."""
+    rows = architecture.trace(run.table)
+    parameters = sum(row.parameters for row in rows)
+    operations = sum(row.multiply_adds for row in rows)
+    scaled = []
+    if run.config.model.width != 1:
+        scaled.append(f"width x {run.config.model.width:g}")
+    if run.table.crop != 224:
+        scaled.append(f"{run.table.crop} px crops of {run.config.data.image_size} px images")
+    if run.config.model.scale_std:
+        scaled.append("initial weights for equally loud layers")
+    text = (
+        f"AlexNet, {parameters:,} parameters, {operations / 1e6:,.0f} M multiply-adds an image, "
+        f"on {towers.describe_mesh(run.mesh)}"
+    )
+    return f"{text}; scaled from 2012: {', '.join(scaled)}." if scaled else f"{text}."

@@ -1,0 +1,56 @@
+"""When the learning rate drops, and when training ends; decided on the host after each epoch (P5)."""
+
+import dataclasses
+
+from alexnet_jax.config import ScheduleConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What the schedule remembers between epochs; saved with every checkpoint."""
+
+    epoch: int = 0  # epochs done
+    drops: int = 0  # times the rate has dropped
+    best: float | None = None  # lowest validation error so far, a fraction
+    since: int = 0  # looks in a row without improvement
+    ended: bool = False  # the plateau after the last drop was reached
+
+
+def advance(config: ScheduleConfig, progress: Progress, error: float | None) -> Progress:
+    """Return the progress after one more epoch.
+
+    Args:
+        config: which schedule, and its constants.
+        progress: before the epoch.
+        error: top-1 error on the validation split, a fraction; None if nobody looked after this epoch.
+    """
+    epoch = progress.epoch + 1
+    progress = dataclasses.replace(progress, epoch=epoch)
+    if config.kind == "fixed":
+        drops = sum(epoch >= drop for drop in config.at)
+        progress = dataclasses.replace(progress, drops=drops)
+    elif error is not None:
+        progress = _look(config, progress, error)
+    return progress
+
+
+def finished(config: ScheduleConfig, progress: Progress) -> bool:
+    """Return whether training is over; a later run may allow more epochs."""
+    return progress.ended or progress.epoch >= config.epochs
+
+
+def _look(config: ScheduleConfig, progress: Progress, error: float) -> Progress:
+    """Divide the rate when the error has stopped improving; at the plateau after the last drop, end."""
+    if progress.best is None or error < progress.best - config.improvement:
+        return dataclasses.replace(progress, best=error, since=0)
+    since = progress.since + 1
+    if since < config.patience:
+        return dataclasses.replace(progress, since=since)
+    if progress.drops == config.drops:
+        return dataclasses.replace(progress, since=since, ended=True)
+    return dataclasses.replace(progress, since=0, drops=progress.drops + 1)
+
+
+def rate(config: ScheduleConfig, progress: Progress, initial: float) -> float:
+    """Return the learning rate for the next epoch."""
+    return initial * config.drop**progress.drops

@@ -1,0 +1,104 @@
+"""The two jitted functions of a run: train a batch, score a batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import Mesh
+
+from alexnet_jax.model import towers
+from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.preprocess import Preprocess, finish
+from alexnet_jax.training.state import TrainState
+
+Metrics = dict[str, Array]
+Batch = Mapping[str, Array]
+
+
+def top_k_error(logits: Array, labels: Array, k: int) -> Array:
+    """Return for each image how wrong its k best guesses are, float [B], 0 to 1.
+
+    Ties share the credit: of t classes that tie with the true one at the edge of the best k, the share that
+    fits counts, so that a constant predictor scores chance and never 0 (layer_kernels.cu:96-118).
+    """
+    true = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    above = jnp.sum(logits > true, axis=-1)
+    ties = jnp.sum(logits == true, axis=-1)
+    return 1 - jnp.clip((k - above) / ties, 0, 1)
+
+
+def dropout_masks(
+    table: Architecture, seed: int, step: Array, batch: int
+) -> dict[str, Array]:
+    """Return for each layer with dropout which outputs stay in this step, bool [B, units].
+
+    Drawn whole, outside the towers, from (seed, step) alone: the same on every mesh and after every resume.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    keys = jax.random.split(key, len(table.dropped))
+    return {
+        name: jax.random.bernoulli(key, 1 - table.dropout, (batch, units))
+        for key, (name, units) in zip(keys, table.dropped.items(), strict=True)
+    }
+
+
+def make_train_step(
+    table: Architecture,
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    constants: Preprocess,
+    seed: int,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Return the jitted `(state, batch) -> (state, metrics)`; the old state's memory is used for the new.
+
+    The metrics are sums over the batch: `loss` (nats) and `top1_error`, and `count`.
+    """
+    apply = towers.forward(table, mesh)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        images, labels = finish(batch, constants), batch["label"]
+        keep = dropout_masks(table, seed, state.step, len(labels))
+
+        def loss_of(variables: Any) -> tuple[Array, Array]:
+            logits = apply(variables, images, keep)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return jnp.mean(losses), logits
+
+        (loss, logits), grads = jax.value_and_grad(loss_of, has_aux=True)(state.variables)
+        params = state.variables["params"]
+        updates, opt_state = tx.update(grads["params"], state.opt_state, params)
+        variables = {"params": optax.apply_updates(params, updates)}
+        metrics = {
+            "loss": loss * len(labels),
+            "top1_error": jnp.sum(top_k_error(logits, labels, 1)),
+            "count": jnp.asarray(len(labels)),
+        }
+        return TrainState(state.step + 1, variables, opt_state), metrics
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_eval_step(
+    table: Architecture, mesh: Mesh, constants: Preprocess
+) -> Callable[[Any, Batch], tuple[Metrics, Array]]:
+    """Return the jitted `(variables, batch) -> (sums, probabilities)`.
+
+    The sums are over the images whose `mask` is true: `loss` (nats), `top1_error`, `top5_error`, `count`.
+    """
+    apply = towers.forward(table, mesh)
+
+    def eval_step(variables: Any, batch: Batch) -> tuple[Metrics, Array]:
+        logits, labels = apply(variables, finish(batch, constants)), batch["label"]
+        values = {
+            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+            "top1_error": top_k_error(logits, labels, 1),
+            "top5_error": top_k_error(logits, labels, 5),
+            "count": jnp.ones(len(labels), jnp.int32),
+        }
+        sums = {name: jnp.sum(jnp.where(batch["mask"], value, 0)) for name, value in values.items()}
+        return sums, jax.nn.softmax(logits)
+
+    return jax.jit(eval_step)

@@ -1,0 +1,137 @@
+"""What a run says while it trains: metrics.jsonl, TensorBoard, one progress bar, plain lines."""
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self, SupportsFloat
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+METRICS = "metrics.jsonl"
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """Return the records of `workdir`/metrics.jsonl in order; none where there is no such file.
+
+    A last line without its newline was torn by a crash and is left out. Raises ValueError for any
+    other line that is not JSON.
+    """
+    path = Path(workdir) / METRICS
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+class Writer:
+    """Records a run that starts, or was restored, at `step` of `total` steps.
+
+    Opening cuts what was recorded after `step`: those steps are about to be run again.
+    """
+
+    def __init__(self, workdir: Path, step: int, total: int | None = None):
+        self._path = Path(workdir) / METRICS
+        _cut(self._path, step)
+        self._file = self._path.open("a", encoding="utf-8")
+        # The suffix keeps a resumption within the same second from opening the same event file.
+        self._board = SummaryWriter(
+            str(self._path.parent / "tensorboard"),
+            purge_step=step + 1,
+            flush_secs=10,
+            filename_suffix=f".{step}",
+        )
+        # disable=None: no bar where stderr is not a terminal, so log files hold only the lines.
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def train(self, step: int, epoch: float, **values: SupportsFloat) -> None:
+        """Record running training values at `step`; `epoch` counts passes, with their fraction."""
+        self._record("train", step, epoch, values)
+
+    def evaluation(self, split: str, step: int, epoch: float, **values: SupportsFloat) -> None:
+        """Record an evaluation of `split` ("validation" or "test") after `step` steps."""
+        self._record(split, step, epoch, values)
+
+    def advance(self, step: int, loss: float, error: float, images_per_second: float) -> None:
+        """Move the bar to `step`; `error` is the top-1 error as a fraction of 1."""
+        self._bar.set_postfix_str(
+            f"loss {loss:.3f}, error {error:.1%}, {images_per_second:.0f} images/s", refresh=False
+        )
+        self._bar.update(step - self._bar.n)
+
+    def say(self, text: str) -> None:
+        """Print `text` on standard output as lines of their own, above the bar."""
+        tqdm.write(text)
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """Force metrics.jsonl onto the disk: no checkpoint may outlive the metrics before it.
+
+        TensorBoard's queue is written in the background and may lag by seconds until `close`.
+        """
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._board.flush()
+
+    def close(self) -> None:
+        """Flush, close the files and leave the bar as it stands."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+            self._board.close()
+            self._bar.close()
+
+    def _record(
+        self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
+    ) -> None:
+        finite = {name: _finite(value) for name, value in values.items()}
+        record = {"step": step, "epoch": _finite(epoch), "split": split, **finite}
+        self._file.write(_line({**record, "time": round(time.time(), 3)}))
+        self._file.flush()
+        for name, value in finite.items():
+            if value is not None:
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+
+def _finite(value: Any) -> float | int | None:
+    """Return a plain Python number; None, JSON's null, for what JSON cannot say (nan, inf)."""
+    number = value.item() if hasattr(value, "item") else value
+    return number if math.isfinite(number) else None
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        raise ValueError(
+            f"{path} line {number} is {line[:60]!r}: each line is a JSON object with a step; "
+            "remove that line."
+        )
+    return record
+
+
+def _cut(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = [_line(record) for record in read_metrics(path.parent) if record["step"] <= step]
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

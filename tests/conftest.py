@@ -1,0 +1,30 @@
+"""Strict settings for every test: an emulated mesh of CPU devices, no silent broadcasting."""
+
+import os
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+
+# For child processes: the same copy of the package, no accelerator, no display.
+os.environ["PYTHONPATH"] = str(CHECKOUT)
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["MPLBACKEND"] = "Agg"
+
+import jax
+import pytest
+
+jax.config.update("jax_platforms", "cpu")  # where a plugin imported jax before the line above
+jax.config.update("jax_num_cpu_devices", 4)  # for meshes up to (2, 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder named by ALEXNET_JAX_REAL_DATA, or skip the test where it is not set."""
+    folder = os.environ.get("ALEXNET_JAX_REAL_DATA")
+    if not folder:
+        pytest.skip("ALEXNET_JAX_REAL_DATA is not set; name the folder that holds the real data")
+    path = Path(folder)
+    if not path.is_dir():
+        raise ValueError(f"ALEXNET_JAX_REAL_DATA={folder} is no folder; name one or unset it.")
+    return path

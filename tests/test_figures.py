@@ -1,0 +1,219 @@
+"""The pictures show the numbers that they were given."""
+
+import math
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from alexnet_jax import figures
+
+
+def lines(axes, name):
+    """Return the [x, y] pairs of the line called `name`, one array a line."""
+    return [np.stack(line.get_data(), -1) for line in axes.get_lines() if line.get_gid() == name]
+
+
+def train(epoch, error, rate=0.01):
+    return {
+        "step": int(epoch * 10),
+        "epoch": epoch,
+        "split": "train",
+        "loss": 2 * error,
+        "top1_error": error,
+        "rate": rate,
+    }
+
+
+METRICS = [
+    train(0.5, 0.9),
+    train(1.0, 0.7),
+    {"step": 10, "epoch": 1, "split": "validation", "loss": 1.1, "top1_error": 0.75},
+    train(1.5, 0.5),
+    {"step": 20, "epoch": 2, "split": "validation", "loss": None, "top1_error": 0.6},
+    train(2.2, 0.4, rate=0.001),
+    train(3.0, 0.2, rate=0.001),
+    {"step": 30, "epoch": 3, "split": "test", "loss": 0.8, "top1_error": 0.3},
+]
+
+
+def test_curves_plot_the_metrics():
+    error, loss = figures.draw_curves(METRICS).axes
+    records = [[0.5, 0.9], [1.0, 0.7], [1.5, 0.5], [2.2, 0.4], [3.0, 0.2]]
+    np.testing.assert_allclose(lines(error, "train records"), [records])
+    # Passes: (0.5, 1.0), (1.5), (2.2, 3.0); each point is the mean of its pass.
+    np.testing.assert_allclose(lines(error, "train"), [[[0.75, 0.8], [1.5, 0.5], [2.6, 0.3]]])
+    np.testing.assert_allclose(lines(loss, "train"), [[[0.75, 1.6], [1.5, 1.0], [2.6, 0.6]]])
+    np.testing.assert_allclose(lines(error, "validation"), [[[1, 0.75], [2, 0.6]]])
+    np.testing.assert_allclose(lines(loss, "validation"), [[[1, 1.1]]])  # null is left out
+    np.testing.assert_allclose(lines(error, "test"), [[[3, 0.3]]])
+
+
+def test_curves_have_the_papers_colours():
+    error, _ = figures.draw_curves(METRICS).axes
+    colours = {line.get_gid(): to_hex(line.get_color()) for line in error.get_lines()}
+    assert colours["train"] == to_hex("black")
+    assert colours["validation"] == colours["test"] == to_hex("red")
+
+
+def test_curves_mark_each_rate_drop_at_the_end_of_its_epoch():
+    rates = [train(3.0, 0.2, rate=0.001), train(3.1, 0.2, rate=0.0001)]
+    error, loss = figures.draw_curves(METRICS + rates).axes
+    for axes in (error, loss):
+        assert [line[:, 0].tolist() for line in lines(axes, "drop")] == [[2, 2], [3, 3]]
+    assert [text.get_text() for text in error.texts] == ["rate 0.001", "rate 0.0001"]
+
+
+def test_curves_before_the_first_evaluation():
+    error, _ = figures.draw_curves(METRICS[:2]).axes
+    assert lines(error, "validation")[0].shape == (0, 2)
+    assert lines(error, "test") == []
+
+
+def test_curves_need_a_record():
+    with pytest.raises(ValueError, match="at least one record"):
+        figures.draw_curves([])
+
+
+def test_mosaic_of_two_filters_by_hand():
+    kernel = np.zeros((2, 2, 3, 2), np.float32)
+    kernel[0, 0, :, 0] = -1  # the least of both: black
+    kernel[1, 1, :, 1] = [4, 1.5, 0.25]  # 4, the greatest of both: white
+    mosaic = figures.filter_mosaic(kernel)
+    # One filter a tower: a pixel of margin on each side, the towers 4 more apart.
+    assert mosaic.shape == (4 + 4 + 4, 4, 3)
+    assert mosaic.dtype == np.uint8
+    zero = 51  # 255 (0 + 1) / 5
+    np.testing.assert_array_equal(mosaic[1:3, 1:3, 0], [[0, zero], [zero, zero]])
+    np.testing.assert_array_equal(mosaic[9:11, 1:3, 0], [[zero, zero], [zero, 255]])
+    np.testing.assert_array_equal(mosaic[10, 2], [255, 128, 64])  # 127.5 rounds to even, 63.75
+    mosaic[1:3, 1:3] = mosaic[9:11, 1:3] = 255
+    assert (mosaic == 255).all()  # the rest is white
+
+
+@pytest.mark.parametrize(
+    ("filters", "shape"),
+    [
+        (96, (3 * 12 + 1 + 4 + 3 * 12 + 1, 16 * 12 + 1, 3)),  # 3 rows of 16 a tower
+        (48, (2 * 12 + 1 + 4 + 2 * 12 + 1, 16 * 12 + 1, 3)),  # 16 and 8
+        (24, (1 * 12 + 1 + 4 + 1 * 12 + 1, 12 * 12 + 1, 3)),  # 12
+    ],
+)
+def test_mosaic_places_every_filter(filters, shape):
+    # Filter c is constant with the value c, so that its place can be read off.
+    kernel = np.broadcast_to(np.arange(filters, dtype=np.float32), (11, 11, 3, filters))
+    mosaic = figures.filter_mosaic(kernel)
+    assert mosaic.shape == shape
+    half, tower_height = filters // 2, (shape[0] - 4) // 2
+    for number in range(filters):
+        tower, place = divmod(number, half)
+        row, column = divmod(place, 16)
+        top = tower * (tower_height + 4) + 12 * row + 1
+        tile = mosaic[top : top + 11, 12 * column + 1 : 12 * column + 12]
+        assert (tile == round(255 * number / (filters - 1))).all(), number
+
+
+def test_mosaic_of_equal_weights_is_black():
+    mosaic = figures.filter_mosaic(np.full((2, 2, 3, 2), 0.3, np.float32))
+    assert (mosaic[1:3, 1:3] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(11, 11, 3, 5), (5, 5, 48, 256), (11, 11, 3)])
+def test_mosaic_refuses_other_kernels(shape):
+    with pytest.raises(ValueError, match=r"kernel of shape .*: filters are drawn from"):
+        figures.filter_mosaic(np.zeros(shape, np.float32))
+
+
+def test_filters_file_enlarges_each_weight_six_times(tmp_path):
+    kernel = np.random.default_rng(0).normal(size=(11, 11, 3, 24)).astype(np.float32)
+    path = figures.filters(kernel, tmp_path / "new" / "filters.png")
+    assert path == tmp_path / "new" / "filters.png"
+    picture = np.rint(255 * matplotlib.image.imread(path)[..., :3])
+    mosaic = np.kron(figures.filter_mosaic(kernel), np.ones((6, 6, 1)))
+    height, width, _ = mosaic.shape
+    # Somewhere in the file, to the pixel, the enlarged mosaic stands (the names are left of it).
+    found = [
+        np.array_equal(picture[top : top + height, left : left + width], mosaic)
+        for top in range(picture.shape[0] - height + 1)
+        for left in range(picture.shape[1] - width + 1)
+    ]
+    assert sum(found) == 1
+
+
+NAMES = [f"class {number}" for number in range(7)]
+
+
+def bars(axes):
+    """Return (name, width, colour) of each bar, from above."""
+    names = [text.get_text() for text in axes.texts]
+    return [
+        (name, pytest.approx(bar.get_width()), to_hex(bar.get_facecolor()))
+        for name, bar in zip(names, axes.patches, strict=True)
+    ]
+
+
+def test_predictions_show_the_five_best_classes_and_the_true_one_red():
+    probabilities = np.array([[0.05, 0.3, 0.02, 0.4, 0.03, 0.1, 0.1], [1, 0, 0, 0, 0, 0, 0]])
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    figure = figures.draw_predictions(images, probabilities, np.array([1, 6]), NAMES)
+    first, second, bars_of_first, bars_of_second = figure.axes
+    red, blue = "#ffaaaa", "#aaaaff"
+    assert bars(bars_of_first) == [
+        ("class 3", 0.4, blue),
+        ("class 1", 0.3, red),
+        ("class 5", 0.1, blue),
+        ("class 6", 0.1, blue),
+        ("class 0", 0.05, blue),
+    ]
+    # The true class is not among the five: no bar is red.
+    assert {colour for _, _, colour in bars(bars_of_second)} == {blue}
+    assert [first.get_title(), second.get_title()] == ["class 1", "class 6"]
+    np.testing.assert_array_equal(first.images[0].get_array(), images[0])
+    np.testing.assert_array_equal(second.images[0].get_array(), images[1])
+    bottom, top = bars_of_first.get_ylim()
+    assert bottom > 4  # bars stand at 0 to 4, the most probable class above
+    assert top < 0
+
+
+def test_predictions_show_eight_images_in_two_rows_of_four():
+    count = 11
+    images = np.zeros((count, 4, 4, 3), np.uint8)
+    probabilities = np.full((count, 7), 1 / 7)
+    figure = figures.draw_predictions(images, probabilities, np.arange(count) % 7, NAMES)
+    titles = {place: axes.get_title() for place, axes in enumerate(figure.axes) if axes.images}
+    # Of the grid's four rows of four, bars stand in the second and the fourth.
+    places = [0, 1, 2, 3, 8, 9, 10, 11]
+    assert titles == {place: f"class {number % 7}" for number, place in enumerate(places)}
+
+
+def test_predictions_of_fewer_than_five_classes():
+    figure = figures.draw_predictions(
+        np.zeros((1, 4, 4, 3), np.uint8), np.array([[0.2, 0.8]]), np.array([0]), ["a", "b"]
+    )
+    assert bars(figure.axes[1]) == [("b", 0.8, "#aaaaff"), ("a", 0.2, "#ffaaaa")]
+
+
+def test_predictions_refuse_arrays_that_disagree():
+    images, probabilities = np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 7), 1 / 7)
+    with pytest.raises(ValueError, match="2 images, 2 rows of probabilities, 1 labels"):
+        figures.draw_predictions(images, probabilities, np.array([0]), NAMES)
+    with pytest.raises(ValueError, match="0 images"):
+        figures.draw_predictions(images[:0], probabilities[:0], np.array([]), NAMES)
+    with pytest.raises(ValueError, match="7 probabilities an image and 2 class names"):
+        figures.draw_predictions(images, probabilities, np.array([0, 1]), NAMES[:2])
+
+
+def test_files_are_drawn_at_150_dots_an_inch(tmp_path):
+    path = figures.curves(METRICS, tmp_path / "curves.png")
+    size = figures.draw_curves(METRICS).get_size_inches()
+    height, width, _ = matplotlib.image.imread(path).shape
+    assert (width, height) == tuple(math.floor(150 * side) for side in size)
+    path = figures.predictions(
+        np.zeros((8, 4, 4, 3), np.uint8),
+        np.full((8, 7), 1 / 7),
+        np.zeros(8, int),
+        NAMES,
+        tmp_path / "predictions.png",
+    )
+    assert matplotlib.image.imread(path).shape[:2] == (2 * 3.5 * 150, 4 * 2.3 * 150)
