@@ -16,23 +16,39 @@ Preset = Literal["quickstart", "photos"]
 class DataConfig:
     """Where images come from and what is done to them before they reach the device."""
 
-    source: Literal["embedded", "folder", "arrayrecord", "tfds"] = "embedded"  # kind of data set; ours
+    source: Literal["embedded", "folder", "arrayrecord", "tfds"] = (
+        "embedded"  # kind of data set; ours
+    )
     path: str = ""  # folder of class folders, folder of .arrayrecord shards, or TFDS data_dir; ours
     name: str = ""  # TFDS data set as `name` or `name/config:version`; ours
     image_size: int = 256  # pixels: shorter side resized to this, centre square kept; P2
     crop: int = 224  # pixels: side of the square the network sees; P4.1
     mirror: bool = True  # flip half of the training crops left to right; P4.1
     lighting: float = 0.1  # standard deviation of the PCA lighting draw, in standard deviations of colour; 0 = off; P4.1
-    mean: Literal["image", "colour"] = "image"  # subtract the mean image, aligned with the crop, or one mean colour; P2
-    statistics: Literal["computed", "imagenet"] = "computed"  # of the training split, or Krizhevsky's for ImageNet; P2
+    mean: Literal["image", "colour"] = (
+        "image"  # subtract the mean image, aligned with the crop, or one mean colour; P2
+    )
+    statistics: Literal["computed", "imagenet"] = (
+        "computed"  # of the training split, or Krizhevsky's for ImageNet; P2
+    )
     validation_fraction: float = 0.1  # share of each class held out where the source has no validation split; 0 = none held out, `test` is looked at instead; ours
-    unreadable: Literal["skip", "stop"] = "skip"  # leave unreadable images out and say so, or stop before training; ours
-    cache_gib: float = 2.0  # GiB: a split whose resized images fit is decoded once and kept in memory; ours
+    unreadable: Literal["skip", "stop"] = (
+        "skip"  # leave unreadable images out and say so, or stop before training; ours
+    )
+    cache_gib: float = (
+        2.0  # GiB: a split whose resized images fit is decoded once and kept in memory; ours
+    )
     threads: int = 2  # threads that read ahead (the batches do not depend on it); ours
     prefetch: int = 4  # batches read ahead at most; ours
 
     def __post_init__(self):
-        _require(self.image_size >= 1, "--data.image-size", self.image_size, "is at least 1 pixel", "try 256")
+        _require(
+            self.image_size >= 1,
+            "--data.image-size",
+            self.image_size,
+            "is at least 1 pixel",
+            "try 256",
+        )
         _require(
             1 <= self.crop <= self.image_size,
             "--data.crop",
@@ -40,7 +56,13 @@ class DataConfig:
             f"is between 1 and --data.image-size={self.image_size}",
             f"try {max(1, self.image_size * 7 // 8)}",
         )
-        _require(self.lighting >= 0, "--data.lighting", self.lighting, "is not negative", "use 0 to switch it off")
+        _require(
+            self.lighting >= 0,
+            "--data.lighting",
+            self.lighting,
+            "is not negative",
+            "use 0 to switch it off",
+        )
         _require(
             0 <= self.validation_fraction < 1,
             "--data.validation-fraction",
@@ -48,13 +70,39 @@ class DataConfig:
             "is at least 0 and below 1",
             "try 0.1",
         )
-        _require(self.cache_gib >= 0, "--data.cache-gib", self.cache_gib, "is not negative", "use 0 to keep nothing")
-        _require(self.threads >= 0, "--data.threads", self.threads, "is not negative", "use 0 to read in the main thread")
-        _require(self.prefetch >= 1, "--data.prefetch", self.prefetch, "is at least 1 batch", "try 4")
+        _require(
+            self.cache_gib >= 0,
+            "--data.cache-gib",
+            self.cache_gib,
+            "is not negative",
+            "use 0 to keep nothing",
+        )
+        _require(
+            self.threads >= 0,
+            "--data.threads",
+            self.threads,
+            "is not negative",
+            "use 0 to read in the main thread",
+        )
+        _require(
+            self.prefetch >= 1, "--data.prefetch", self.prefetch, "is at least 1 batch", "try 4"
+        )
         if self.source in ("folder", "arrayrecord"):
-            _require(bool(self.path), "--data.path", "''", f"is needed by --data.source {self.source}", "name the folder")
+            _require(
+                bool(self.path),
+                "--data.path",
+                "''",
+                f"is needed by --data.source {self.source}",
+                "name the folder",
+            )
         if self.source == "tfds":
-            _require(bool(self.name), "--data.name", "''", "is needed by --data.source tfds", "name the data set")
+            _require(
+                bool(self.name),
+                "--data.name",
+                "''",
+                "is needed by --data.source tfds",
+                "name the data set",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +110,33 @@ class ModelConfig:
     """The network: rows of the layer table in `model/architecture.py`."""
 
     width: float = 1.0  # maps and units relative to 2012 (96-256-384-384-256, 4096-4096); P3.5
-    middle_std: float = 0.01  # initial weight std of conv3, conv4 and conv5; .01 in P5, .03 in the 2012 code
+    middle_std: float = (
+        0.01  # initial weight std of conv3, conv4 and conv5; .01 in P5, .03 in the 2012 code
+    )
     scale_std: bool = False  # widen each initial std by sqrt(2012 inputs / inputs), so that a smaller net starts as loud; ours
-    lrn_alpha: float = 1e-4  # multiplies the sum of squares, undivided; P3.3 (the 2012 code divides by n: 2e-5)
+    lrn_alpha: float = (
+        1e-4  # multiplies the sum of squares, undivided; P3.3 (the 2012 code divides by n: 2e-5)
+    )
     dropout: float = 0.5  # share of fc6 and fc7 outputs silenced in training; at test outputs are scaled by the rest; P4.2
 
     def __post_init__(self):
-        _require(self.middle_std > 0, "--model.middle-std", self.middle_std, "is positive", "try 0.01")
-        _require(self.lrn_alpha >= 0, "--model.lrn-alpha", self.lrn_alpha, "is not negative", "use 0 to switch LRN off")
-        _require(0 <= self.dropout < 1, "--model.dropout", self.dropout, "is at least 0 and below 1", "try 0.5")
+        _require(
+            self.middle_std > 0, "--model.middle-std", self.middle_std, "is positive", "try 0.01"
+        )
+        _require(
+            self.lrn_alpha >= 0,
+            "--model.lrn-alpha",
+            self.lrn_alpha,
+            "is not negative",
+            "use 0 to switch LRN off",
+        )
+        _require(
+            0 <= self.dropout < 1,
+            "--model.dropout",
+            self.dropout,
+            "is at least 0 and below 1",
+            "try 0.5",
+        )
 
     def table(self, num_classes: int, crop: int) -> architecture.Architecture:
         """Return the layer table for `num_classes` classes and square inputs of `crop` pixels."""
@@ -91,37 +157,73 @@ class OptimizerConfig:
 
     batch: int = 128  # images a step, over all devices; P5
     rate: float = 0.01  # initial learning rate; P5
-    bias_rate: float = 1.0  # learning rate of biases, as a multiple of the weights'; 1 in P5, 2 in the 2012 code
+    bias_rate: float = (
+        1.0  # learning rate of biases, as a multiple of the weights'; 1 in P5, 2 in the 2012 code
+    )
     momentum: float = 0.9  # share of the velocity kept each step; P5
-    weight_decay: float = 5e-4  # per unit of learning rate, on weights; biases have none (2012 code); P5
+    weight_decay: float = (
+        5e-4  # per unit of learning rate, on weights; biases have none (2012 code); P5
+    )
 
     def __post_init__(self):
         _require(self.batch >= 1, "--optimizer.batch", self.batch, "is at least 1 image", "try 128")
         _require(self.rate > 0, "--optimizer.rate", self.rate, "is positive", "try 0.01")
-        _require(self.bias_rate >= 0, "--optimizer.bias-rate", self.bias_rate, "is not negative", "try 1")
-        _require(0 <= self.momentum < 1, "--optimizer.momentum", self.momentum, "is at least 0 and below 1", "try 0.9")
-        _require(self.weight_decay >= 0, "--optimizer.weight-decay", self.weight_decay, "is not negative", "try 5e-4")
+        _require(
+            self.bias_rate >= 0, "--optimizer.bias-rate", self.bias_rate, "is not negative", "try 1"
+        )
+        _require(
+            0 <= self.momentum < 1,
+            "--optimizer.momentum",
+            self.momentum,
+            "is at least 0 and below 1",
+            "try 0.9",
+        )
+        _require(
+            self.weight_decay >= 0,
+            "--optimizer.weight-decay",
+            self.weight_decay,
+            "is not negative",
+            "try 5e-4",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
     """When the learning rate falls and when training ends."""
 
-    kind: Literal["plateau", "fixed"] = "plateau"  # drop when the validation error stops improving (P5), or at fixed epochs
+    kind: Literal["plateau", "fixed"] = (
+        "plateau"  # drop when the validation error stops improving (P5), or at fixed epochs
+    )
     epochs: int = 90  # epochs at most; P5 (about 90 cycles)
     drop: float = 0.1  # the learning rate is multiplied by this at each drop; P5
     drops: int = 3  # plateau: drops before training ends at the next plateau; P5
-    patience: int = 5  # plateau: looks in a row without improvement before a drop; ours (P5 judged by eye)
-    improvement: float = 0.002  # plateau: least fall of the top-1 error, as a fraction of 1, that counts; ours
+    patience: int = (
+        5  # plateau: looks in a row without improvement before a drop; ours (P5 judged by eye)
+    )
+    improvement: float = (
+        0.002  # plateau: least fall of the top-1 error, as a fraction of 1, that counts; ours
+    )
     every: int = 1  # epochs between looks at the validation split; ours
-    at: tuple[int, ...] = (23, 51, 78)  # fixed: epochs after which the rate drops; the 2012 code's notes on net 145
+    at: tuple[int, ...] = (
+        23,
+        51,
+        78,
+    )  # fixed: epochs after which the rate drops; the 2012 code's notes on net 145
 
     def __post_init__(self):
         _require(self.epochs >= 1, "--schedule.epochs", self.epochs, "is at least 1", "try 90")
         _require(0 < self.drop < 1, "--schedule.drop", self.drop, "is between 0 and 1", "try 0.1")
         _require(self.drops >= 0, "--schedule.drops", self.drops, "is not negative", "try 3")
-        _require(self.patience >= 1, "--schedule.patience", self.patience, "is at least 1 look", "try 5")
-        _require(0 <= self.improvement < 1, "--schedule.improvement", self.improvement, "is at least 0 and below 1", "try 0.002")
+        _require(
+            self.patience >= 1, "--schedule.patience", self.patience, "is at least 1 look", "try 5"
+        )
+        _require(
+            0 <= self.improvement < 1,
+            "--schedule.improvement",
+            self.improvement,
+            "is at least 0 and below 1",
+            "try 0.002",
+        )
         _require(self.every >= 1, "--schedule.every", self.every, "is at least 1 epoch", "try 1")
         _require(
             list(self.at) == sorted(set(self.at)) and all(epoch >= 1 for epoch in self.at),
@@ -136,13 +238,25 @@ class ScheduleConfig:
 class MeshConfig:
     """How devices are arranged: `data` shards of the batch times `towers` halves of the network."""
 
-    towers: int | Literal["auto"] = "auto"  # devices that share one copy of the network: 1 or 2; auto: 2 where there are 2; P3.2
+    towers: int | Literal["auto"] = (
+        "auto"  # devices that share one copy of the network: 1 or 2; auto: 2 where there are 2; P3.2
+    )
     data: int | Literal["auto"] = "auto"  # shards of the batch; auto: what the devices allow; ours
 
     def __post_init__(self):
-        _require(self.towers in ("auto", 1, 2), "--mesh.towers", self.towers, "is 1, 2 or auto", "use auto")
         _require(
-            self.data == "auto" or self.data >= 1, "--mesh.data", self.data, "is at least 1 or auto", "use auto"
+            self.towers in ("auto", 1, 2),
+            "--mesh.towers",
+            self.towers,
+            "is 1, 2 or auto",
+            "use auto",
+        )
+        _require(
+            self.data == "auto" or self.data >= 1,
+            "--mesh.data",
+            self.data,
+            "is at least 1 or auto",
+            "use auto",
         )
 
 
@@ -151,12 +265,20 @@ class LogConfig:
     """What is written down, and how often."""
 
     every: int = 20  # steps between lines of training loss in metrics.jsonl and TensorBoard; ours
-    checkpoint_every: int = 1000  # steps between checkpoints within an epoch (one follows every epoch too); ours
+    checkpoint_every: int = (
+        1000  # steps between checkpoints within an epoch (one follows every epoch too); ours
+    )
     figures: bool = True  # draw figures/ at the end; ours
 
     def __post_init__(self):
         _require(self.every >= 1, "--log.every", self.every, "is at least 1 step", "try 20")
-        _require(self.checkpoint_every >= 1, "--log.checkpoint-every", self.checkpoint_every, "is at least 1 step", "try 1000")
+        _require(
+            self.checkpoint_every >= 1,
+            "--log.checkpoint-every",
+            self.checkpoint_every,
+            "is at least 1 step",
+            "try 1000",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +328,7 @@ _QUICKSTART = Config(
     preset="quickstart",
     data=DataConfig(source="embedded", image_size=72, crop=64, mean="image"),
     model=ModelConfig(width=0.5, middle_std=0.03, scale_std=True),
-    schedule=ScheduleConfig(kind="fixed", epochs=30, at=(22, 27)),
+    schedule=ScheduleConfig(kind="fixed", epochs=24, at=(18, 22)),
 )
 
 # The full network on one's own photographs. Its text gives .01 for every layer (P5), the 2012 code .03 in

@@ -1,7 +1,10 @@
 """Train AlexNet: `python -m alexnet_jax.main --workdir runs/a`; the same command resumes."""
 
+import contextlib
 import dataclasses
 import difflib
+import io
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,30 +24,47 @@ class Command:
 
 
 def parse(args: Sequence[str]) -> Command:
-    """Return the command for these arguments; exit with code 2 and a sentence where they are wrong."""
+    """Return the command for these arguments; raise a ValueError of one sentence where they are wrong."""
     preset = _preset(args)
-    command, unknown = tyro.cli(
-        Command,
-        prog="python -m alexnet_jax.main",
-        args=list(args),
-        default=Command(workdir=tyro.MISSING, config=PRESETS[preset]),
-        config=(tyro.conf.FlagConversionOff,),
-        return_unknown_args=True,
-    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            command, unknown = tyro.cli(
+                Command,
+                prog=PROGRAM,
+                args=list(args),
+                default=Command(workdir=tyro.MISSING, config=PRESETS[preset]),
+                config=(tyro.conf.FlagConversionOff,),
+                return_unknown_args=True,
+            )
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise ValueError(_sentence(said.getvalue())) from None
     if unknown:
         raise ValueError(_unknown(unknown[0]))
     return command
 
 
 def _preset(args: Sequence[str]) -> str:
-    """Return the value of --preset: it decides every other default, so it is read first."""
-    for this, following in zip(args, [*args[1:], ""], strict=True):
-        if this.startswith("--preset"):
-            name = this.partition("=")[2] or following
-            if name not in PRESETS:
-                raise ValueError(f"--preset {name}: it is one of {', '.join(PRESETS)}; use one of them.")
-            return name
-    return "quickstart"
+    """Return the value of the last --preset: it decides every other default, so it is read first."""
+    preset = "quickstart"
+    for this, following in zip(args, [*args[1:], ""], strict=True) if args else ():
+        name, equals, value = this.partition("=")
+        if name == "--preset":
+            preset = value if equals else following
+    if preset not in PRESETS:
+        raise ValueError(f"--preset {preset}: it is one of {', '.join(PRESETS)}; use one of them.")
+    return preset
+
+
+def _sentence(box: str) -> str:
+    """Return in one line what tyro says in a box; a refusal by `config.py` is a sentence already."""
+    words = re.sub(r"[╭╮╰╯─│|+]+|-{3,}", "\n", box).split("\n")
+    text = " ".join(" ".join(words).split())
+    text = re.sub(r"^.*?(Error parsing (config\S*: )?|(?=Missing |[Ii]nvalid choice ')", "", text)
+    text = re.sub(r"\s*(Argument helptext:|For full helptext).*$", "", text)
+    return text if text.endswith(".") else f"{text}; see --help."
 
 
 def _unknown(argument: str) -> str:
@@ -69,7 +89,10 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"alexnet_jax: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("alexnet_jax: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print(
+            "alexnet_jax: interrupted; the same command goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

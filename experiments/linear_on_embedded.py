@@ -9,11 +9,11 @@ training split; the best weight decay and the best step are picked on the valida
 so the printed errors flatter it.
 
 Run:      python experiments/linear_on_embedded.py
-Expected: EXPECTED
-Cost:     COST
+Expected: validation error .79 on all pixels, .91 on grey pixels, .79 on mean colours, .84 on colour
+          histograms; nearest class means a little worse; chance is .95
+Cost:     40 seconds and 1.6 GB on 2 CPU cores
 """
 
-import functools
 import time
 from typing import NamedTuple
 
@@ -74,28 +74,27 @@ def standardise(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, 
 
 def logistic_error(train: Split, validation: Split) -> float:
     """Return the lowest validation error of logistic regression over DECAYS and steps."""
-    size = (train.features.shape[1], len(CLASS_NAMES))
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.3 / np.sqrt(size[0]), STEPS))
+    shape = train.features.shape[1], len(CLASS_NAMES)
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.3 / np.sqrt(shape[0]), STEPS))
 
-    def loss(weights, decay):
-        logits = train.features @ weights["kernel"] + weights["bias"]
+    def loss(weights: jax.Array, decay: float) -> jax.Array:
+        # No bias: features are centred and classes equally frequent.
+        logits = train.features @ weights
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, train.labels).mean()
-        return nll + decay / 2 * jnp.sum(weights["kernel"] ** 2)
+        return nll + decay / 2 * jnp.sum(weights**2)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(carry, decay):
-        weights, state = carry
+    @jax.jit
+    def step(weights: jax.Array, state: optax.OptState, decay: float):
+        wrong = (validation.features @ weights).argmax(-1) != validation.labels
         updates, state = optimizer.update(jax.grad(loss)(weights, decay), state)
-        weights = optax.apply_updates(weights, updates)
-        logits = validation.features @ weights["kernel"] + weights["bias"]
-        return (weights, state), jnp.mean(logits.argmax(-1) != validation.labels)
+        return optax.apply_updates(weights, updates), state, wrong.mean()
 
     errors = []
     for decay in DECAYS:
-        weights = {"kernel": jnp.zeros(size), "bias": jnp.zeros(size[1])}
-        carry = (weights, optimizer.init(weights))
+        weights = jnp.zeros(shape)
+        state = optimizer.init(weights)
         for _ in range(STEPS):
-            carry, error = step(carry, decay)
+            weights, state, error = step(weights, state, decay)
             errors.append(float(error))
     return min(errors)
 

@@ -1,14 +1,13 @@
 """Bytes of an image file to RGB pixels, whatever kind of file it is."""
 
 import io
+import re
 import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# Pillow warns of files that it reads all the same (corrupt EXIF) and of sizes refused below. The
-# filter is set once: `warnings.catch_warnings` around each image is not safe among threads.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+PILLOWS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings.filters` holds it
 
 
 class UnreadableImage(ValueError):
@@ -24,6 +23,7 @@ def decode(encoded: bytes) -> np.ndarray:
     """
     if not encoded:
         raise UnreadableImage("the file is empty (0 bytes)")
+    _ignore_pillows_warnings()
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             _refuse_bomb(image.size)
@@ -31,12 +31,22 @@ def decode(encoded: bytes) -> np.ndarray:
             return np.array(_rgb(_upright(image)))
     except UnreadableImage:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise UnreadableImage(f"suspiciously many pixels ({error})") from error
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage(f"no image format known to Pillow ({len(encoded)} bytes)") from error
     except Exception as error:  # Pillow's plugins raise anything for damaged files
         raise UnreadableImage(f"damaged: {error or type(error).__name__}") from error
+
+
+def _ignore_pillows_warnings() -> None:
+    """Ignore warnings of files read all the same (corrupt EXIF), and of sizes refused below.
+
+    Not by `catch_warnings`, which is not safe among threads, nor once at import, which the next
+    `catch_warnings` around a program (as in tests) undoes: a warning made an error costs the image.
+    """
+    if PILLOWS not in warnings.filters:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _refuse_bomb(size: tuple[int, int]) -> None:
@@ -48,7 +58,7 @@ def _refuse_bomb(size: tuple[int, int]) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  (a broken EXIF block says nothing about the picture's sides)
+    except Exception:  # noqa: BLE001  (a broken EXIF block does not say which side is up)
         return image
 
 

@@ -2,8 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from typing import NotRequired, TypedDict
+from collections.abc import Callable, Generator
 
 import grain
 import numpy as np
@@ -16,16 +15,17 @@ from alexnet_jax.data.sources import Record, Source
 LOGGER = logging.getLogger(__name__)
 
 
-class Batch(TypedDict):
-    """B images on their way to the device, which finishes them (float, mean, lighting)."""
-
-    image: np.ndarray  # uint8 [B, crop, crop, 3]
-    label: np.ndarray  # int32 [B]
-    lighting: np.ndarray  # float32 [B, 3], in standard deviations along the axes of colour
-    offset: np.ndarray  # int32 [B, 2], row and column of the crop in its square
-    mirror: np.ndarray  # bool [B], whether it was flipped
-    index: np.ndarray  # int64 [B], record of the source; -1 for padding
-    mask: NotRequired[np.ndarray]  # bool [B], evaluation: False for what does not count
+# B images on their way to the device, which finishes them (float, mean, lighting); `mask` only in
+# evaluation:
+#   image     uint8 [B, crop, crop, 3], mirrored already
+#   label     int32 [B]
+#   lighting  float32 [B, 3], in standard deviations along the axes of colour
+#   offset    int32 [B, 2], row and column of the crop in its square, before mirroring
+#   mirror    bool [B]
+#   index     int64 [B], which record of the source; -1 for padding
+#   mask      bool [B], False for what does not count
+Batch = dict[str, np.ndarray]
+Batches = Generator[Batch, None, None]  # `close()` ends the threads that read ahead
 
 
 def training_batches(
@@ -35,7 +35,7 @@ def training_batches(
     batch: int,
     start: int = 0,
     rows: slice | tuple[slice, ...] = slice(None),
-) -> Iterator[Batch]:
+) -> Batches:
     """Yield batches `start`, `start` + 1, ... without end, and of the `batch` rows only `rows`.
 
     Every record comes once an epoch, in an order drawn from (seed, epoch), and batches run across
@@ -60,7 +60,7 @@ def training_batches(
     return _iterate(make, sys.maxsize // batch, config, start)
 
 
-def evaluation_batches(source: Source, config: DataConfig, batch: int) -> Iterator[Batch]:
+def evaluation_batches(source: Source, config: DataConfig, batch: int) -> Batches:
     """Yield the centre views of all records in order, once each, in ceil(n / batch) batches.
 
     `mask` is False on the zeros that pad the last batch, and on a record that has become
@@ -79,7 +79,7 @@ def evaluation_batches(source: Source, config: DataConfig, batch: int) -> Iterat
             else:
                 examples.append((centre_view(record["image"], crop), record["label"], index))
                 mask[row] = True
-        return {**_stack(examples), "mask": mask}
+        return _stack(examples) | {"mask": mask}
 
     return _iterate(make, -(-len(source) // batch), config, 0)
 
@@ -125,10 +125,8 @@ def _stack(examples: list[tuple[View, int, int]]) -> Batch:
     }
 
 
-def _iterate(
-    make: Callable[[int], Batch], steps: int, config: DataConfig, start: int
-) -> Iterator[Batch]:
-    """Yield make(start), make(start + 1), ..., read ahead in threads; closing it stops them."""
+def _iterate(make: Callable[[int], Batch], steps: int, config: DataConfig, start: int) -> Batches:
+    """Yield make(start), make(start + 1), ... up to `steps`, read ahead in threads."""
     options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch)
     batches = iter(grain.MapDataset.range(steps).map(make).to_iter_dataset(options))
     batches.set_state({"next_index": start})

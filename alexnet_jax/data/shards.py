@@ -83,7 +83,7 @@ def write_array_records(
             path = root / f"{split}-{index // SHARD:05d}.array_record"
             writer = ArrayRecordWriter(str(path), "group_size:1")
         assert writer is not None
-        writer.write(label.to_bytes(4, "little", signed=True) + encoded)
+        writer.write(int(label).to_bytes(4, "little", signed=True) + encoded)
     if writer:
         writer.close()
 
@@ -133,19 +133,18 @@ class Tfds:
 
 def open_tfds(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """Return the builder of a prepared TFDS data set; ValueError where there is none."""
+    remedy = (
+        "only a data set that is prepared already can be read: prepare it with "
+        "file_format='array_record', or correct --data.name and --data.path."
+    )
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
-        prepared = bool(builder.info.splits)
-    except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-    else:
-        if prepared:
-            return builder
-        reason = f"no prepared data in {builder.data_dir}"
-    raise ValueError(
-        f"TFDS {name}: {reason}; only a data set that is prepared already can be read: prepare it "
-        "with file_format='array_record', or correct --data.name and --data.path."
-    )
+    except Exception as error:  # TFDS raises anything, AssertionError for a version among it
+        reason = str(error).strip().split("\n")[0].rstrip(" .:")
+        raise ValueError(f"TFDS {name}: {reason}; {remedy}") from error
+    if not builder.info.splits:
+        raise ValueError(f"TFDS {name}: it is not prepared in {builder.data_dir}; {remedy}")
+    return builder
 
 
 def _label(record: bytes) -> int:

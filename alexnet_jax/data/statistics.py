@@ -12,7 +12,7 @@ from alexnet_jax.data.sources import Source
 
 CHUNK = 64  # images a task
 
-# Of the ILSVRC-2012 training images: cuda-convnet2 (3238bf0) make-data/input_meta, in RGB: data_mean
+# Of the ILSVRC-2012 training images, RGB: cuda-convnet2 (3238bf0) make-data/input_meta, data_mean
 # averaged over all positions, color_stdevs and color_eigvec.
 MEAN_COLOUR = (127.30490273237228, 119.7154206931591, 104.91260719671845)
 COLOUR_STD = (19.720833049149668, 37.09388853298572, 121.78006099293066)

@@ -18,6 +18,10 @@ def _unchanged(x: Array) -> Array:
     return x
 
 
+def _shift(x: Array, bias: Array) -> Array:
+    return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 class Weights(nn.Module):
     """Kernel and bias of one layer, at their initial values (P5)."""
 
@@ -104,7 +108,8 @@ class AlexNet(nn.Module):
         if not size or batch <= size:
             return run(x)
         blocks = [
-            run(jax.tree.map(lambda a: a[start : start + size], x)) for start in range(0, batch, size)
+            run(jax.tree.map(lambda a: a[start : start + size], x))
+            for start in range(0, batch, size)
         ]
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
 
@@ -121,17 +126,19 @@ class AlexNet(nn.Module):
             # Towers' maps are joined before flattening, so that the inputs of fc6 run (row, column, map).
             x = jnp.concatenate(x, axis=-1) if isinstance(x, list) else x
             y = x.reshape(x.shape[0], -1) @ kernel
-            return self.total(y) + bias if layer.sees == "rows" else self._towers(y + bias)
+            if layer.sees == "rows":
+                return _shift(self.total(y), bias)
+            return self._towers(_shift(y, bias))
         convolve = functools.partial(
             self.kernels.convolve,
             stride=layer.stride,
             padding=layer.padding(jax.tree.leaves(x)[0].shape[1]),
         )
         if layer.sees == "both":
-            return self._towers(convolve(x, kernel) + bias)
+            return self._towers(_shift(convolve(x, kernel), bias))
         # On a CPU two ordinary convolutions are five times as fast as one with two groups.
         return [
-            convolve(tower, part) + offset
+            _shift(convolve(tower, part), offset)
             for tower, part, offset in zip(x, self._towers(kernel), self._towers(bias), strict=True)
         ]
 

@@ -252,7 +252,9 @@ def two_towers(
 
 
 def _scaled(table: Architecture) -> Architecture:
-    inputs = {row.name: math.prod(row.kernel_shape[:-1]) for row in trace(table) if row.kernel_shape}
+    inputs = {
+        row.name: math.prod(row.kernel_shape[:-1]) for row in trace(table) if row.kernel_shape
+    }
     return dataclasses.replace(
         table,
         layers=tuple(

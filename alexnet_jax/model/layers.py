@@ -92,7 +92,8 @@ def _patches(x: Array, side: int, stride: int, padding: Padding) -> Array:
     x = x.reshape(batch, rows, stride, columns, stride, channels).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(batch, rows, columns, stride * stride * channels)
     return jnp.concatenate(
-        [x[:, i : i + out[0], j : j + out[1]] for i in range(blocks) for j in range(blocks)], axis=-1
+        [x[:, i : i + out[0], j : j + out[1]] for i in range(blocks) for j in range(blocks)],
+        axis=-1,
     )
 
 

@@ -11,8 +11,12 @@ from jax import Array, lax
 class Preprocess(NamedTuple):
     """What is known about the images a network was trained on."""
 
-    mean: Array  # float32 [S, S, 3], subtracted where the crop was taken, or [3], one colour; 0..255
-    lighting: Array  # float32 [3, 3]: column i is principal axis i of the colours times its std; 0..255
+    mean: (
+        Array  # float32 [S, S, 3], subtracted where the crop was taken, or [3], one colour; 0..255
+    )
+    lighting: (
+        Array  # float32 [3, 3]: column i is principal axis i of the colours times its std; 0..255
+    )
 
 
 def finish(batch: Mapping[str, Array], constants: Preprocess) -> Array:

@@ -21,9 +21,7 @@ from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Layer
 DATA, TOWER = "data", "tower"
 
 
-def make_mesh(
-    towers: int | Literal["auto"] = "auto", data: int | Literal["auto"] = "auto"
-) -> Mesh:
+def make_mesh(towers: int | Literal["auto"] = "auto", data: int | Literal["auto"] = "auto") -> Mesh:
     """Return a mesh `(data, tower)` over this process's devices.
 
     Args:
@@ -35,7 +33,11 @@ def make_mesh(
     """
     devices = jax.devices()
     if towers == "auto":
-        towers = min(TOWERS, len(devices)) if data == "auto" else min(TOWERS, max(1, len(devices) // data))
+        towers = (
+            min(TOWERS, len(devices))
+            if data == "auto"
+            else min(TOWERS, max(1, len(devices) // data))
+        )
     if data == "auto":
         data = max(1, len(devices) // towers)
     if data * towers > len(devices):
@@ -157,9 +159,7 @@ def forward(table: Architecture, mesh: Mesh) -> Callable[..., Array]:
     mask = P(DATA, TOWER) if split else P(DATA)
 
     def apply(variables: Any, images: Array, keep: Mapping[str, Array] | None = None) -> Array:
-        sharded = jax.shard_map(
-            body, mesh=mesh, in_specs=(specs, P(DATA), mask), out_specs=P(DATA)
-        )
+        sharded = jax.shard_map(body, mesh=mesh, in_specs=(specs, P(DATA), mask), out_specs=P(DATA))
         return sharded(variables, images, keep)
 
     return apply

@@ -48,9 +48,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy, cleanup_tmp_directories=True
         )
-        self._manager = ocp.CheckpointManager(
-            (Path(workdir) / FOLDER).absolute(), options=options
-        )
+        self._manager = ocp.CheckpointManager((Path(workdir) / FOLDER).absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -85,7 +83,9 @@ class Checkpoints:
 
     def meta(self, step: int) -> dict[str, Any]:
         """Return the plain part of a checkpoint."""
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        return self._manager.restore(
+            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+        ).meta
 
     def known(self, step: int) -> dict[str, Any]:
         """Return what a checkpoint knows of the data: `unreadable` records and `constants`."""

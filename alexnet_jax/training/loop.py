@@ -33,7 +33,9 @@ class Position:
     state: TrainState
     step: int = 0
     progress: schedule.Progress = schedule.Progress()
-    window: Sums = dataclasses.field(default_factory=dict)  # since the last line of training metrics
+    window: Sums = dataclasses.field(
+        default_factory=dict
+    )  # since the last line of training metrics
     epoch: Sums = dataclasses.field(default_factory=dict)  # since the epoch began
     seconds: float = 0.0  # spent on this run by earlier processes
 
@@ -64,7 +66,9 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
         with Writer(workdir, position.step, total) as writer:
             trainer = Trainer(run, position, writer, checkpoints, began)
             trainer.train()
-            summary = report.finish(run, position.state, position.step, trainer.seconds(), workdir, writer)
+            summary = report.finish(
+                run, position.state, position.step, trainer.seconds(), workdir, writer
+            )
     print(report.closing_line(summary, workdir))
     return summary
 
@@ -96,7 +100,9 @@ class Trainer:
         self._run, self._at = run, position
         self._writer, self._checkpoints = writer, checkpoints
         self._began = began
-        self._pending: Mapping[str, Array] | None = None  # metrics of the step before, still in flight
+        self._pending: Mapping[str, Array] | None = (
+            None  # metrics of the step before, still in flight
+        )
         self._line_time, self._line_count = time.monotonic(), 0.0
 
     def seconds(self) -> float:
@@ -175,15 +181,15 @@ class Trainer:
         config = run.config.schedule
         epoch = at.progress.epoch + 1
         trained, at.epoch = _mean(at.epoch), {}
-        line = f"epoch {epoch:3d}  train loss {trained['loss']:.3f} error {trained['top1_error']:.1%}"
+        line = (
+            f"epoch {epoch:3d}  train loss {trained['loss']:.3f} error {trained['top1_error']:.1%}"
+        )
         error = None
         if epoch % config.every == 0 or epoch == config.epochs:
             values = run.evaluate(at.state.variables, run.data.splits.validation)
             error = values["top1_error"]
             self._writer.evaluation("validation", at.step, epoch, **values)
-            line += (
-                f"  validation loss {values['loss']:.3f} error {error:.1%} top-5 {values['top5_error']:.1%}"
-            )
+            line += f"  validation loss {values['loss']:.3f} error {error:.1%} top-5 {values['top5_error']:.1%}"
         self._writer.say(f"{line}  rate {self._learning_rate():g}")
         at.progress = schedule.advance(config, at.progress, error)
         at.state = at.state.replace(

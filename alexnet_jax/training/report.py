@@ -61,7 +61,9 @@ def finish(
     writer.flush()
     if run.config.log.figures:
         _draw(run, state, workdir)
-    speeds = [line["images_per_second"] for line in read_metrics(workdir) if "images_per_second" in line]
+    speeds = [
+        line["images_per_second"] for line in read_metrics(workdir) if "images_per_second" in line
+    ]
     summary = {
         **scores,
         "steps": step,

@@ -23,7 +23,9 @@ from alexnet_jax.training.state import TrainState, abstract_state
 from alexnet_jax.training.step import make_eval_step, make_train_step
 
 LOGGER = logging.getLogger(__name__)
-Unreadable = dict[str, dict[str, str]]  # by split, then by record number (a string: it lives in JSON)
+Unreadable = dict[
+    str, dict[str, str]
+]  # by split, then by record number (a string: it lives in JSON)
 SHOWN = 10  # unreadable files named in the log; all of them are in the checkpoint
 
 
@@ -112,7 +114,9 @@ def _readable(splits: records.Splits, unreadable: Unreadable) -> records.Splits:
     }
     for name, source in less.items():
         if not len(source):
-            raise ValueError(f"None of the {name} images can be read; a run needs some: check the files.")
+            raise ValueError(
+                f"None of the {name} images can be read; a run needs some: check the files."
+            )
     return dataclasses.replace(splits, **less)
 
 

@@ -30,9 +30,7 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
     return 1 - jnp.clip((k - above) / ties, 0, 1)
 
 
-def dropout_masks(
-    table: Architecture, seed: int, step: Array, batch: int
-) -> dict[str, Array]:
+def dropout_masks(table: Architecture, seed: int, step: Array, batch: int) -> dict[str, Array]:
     """Return for each layer with dropout which outputs stay in this step, bool [B, units].
 
     Drawn whole, outside the towers, from (seed, step) alone: the same on every mesh and after every resume.

@@ -1,0 +1,140 @@
+"""The module against the network written plainly with grouped convolutions; dropout; blocks of images."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from alexnet_jax.model import layers
+from alexnet_jax.model.alexnet import AlexNet
+from alexnet_jax.model.architecture import two_towers
+
+TABLE = two_towers(11, crop=67, width=0.1)
+
+
+def normal(seed, *shape, scale=1.0):
+    return (scale * np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    variables = AlexNet(TABLE, layers.CPU).init(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))
+    # Larger than at the start, so that every layer matters to the logits.
+    return jax.tree.map(lambda x: 8 * x + normal(x.size, *x.shape, scale=0.01), variables)
+
+
+def plain_forward(params, x, keep):
+    """Compute the logits by P3.5: `feature_group_count=2`, reduce_window, LRN map by map in each tower."""
+
+    def conv(x, name, stride, padding, groups):
+        y = lax.conv_general_dilated(
+            x,
+            params[name]["kernel"],
+            (stride, stride),
+            (padding, padding),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+        return jax.nn.relu(y + params[name]["bias"][None, None, None])
+
+    def normalize(x):
+        maps = [x[..., i] for i in range(x.shape[-1])]
+        half = len(maps) // 2
+        out = []
+        for i, a in enumerate(maps):
+            first = 0 if i < half else half
+            window = maps[max(first, i - 2) : min(first + half, i + 3)]
+            out.append(a / (2 + 1e-4 * sum(b**2 for b in window)) ** 0.75)
+        return jnp.stack(out, axis=-1)
+
+    def pool(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+
+    def dense(x, name):
+        return x @ params[name]["kernel"] + params[name]["bias"][None]
+
+    x = pool(normalize(conv(x, "conv1", 4, (0, 0), 1)))  # 67 = 11 + 14 * 4: no padding
+    x = pool(normalize(conv(x, "conv2", 1, (2, 2), 2)))
+    x = conv(conv(x, "conv3", 1, (1, 1), 1), "conv4", 1, (1, 1), 2)
+    x = pool(conv(x, "conv5", 1, (1, 1), 2)).reshape(len(x), -1)
+    for name in ("fc6", "fc7"):
+        x = jax.nn.relu(dense(x, name))
+        x = x * 0.5 if keep is None else x * keep[name]
+    return dense(x, "fc8")
+
+
+def masks(batch):
+    rng = np.random.default_rng(7)
+    return {name: rng.random((batch, units)) < 0.5 for name, units in TABLE.dropped.items()}
+
+
+@pytest.mark.parametrize("kernels", [layers.CPU, layers.ACCELERATOR], ids=["cpu", "accelerator"])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "test"])
+def test_logits_and_every_gradient_match_the_plain_network(variables, kernels, training):
+    x, keep = normal(1, 5, 67, 67, 3, scale=50), masks(5) if training else None
+    weight = normal(2, 5, 11)
+
+    def ours(variables):
+        return jnp.sum(weight * AlexNet(TABLE, kernels).apply(variables, x, keep))
+
+    def plain(variables):
+        return jnp.sum(weight * plain_forward(variables["params"], x, keep))
+
+    (value, grads), (expected, expected_grads) = (
+        jax.jit(jax.value_and_grad(f))(variables) for f in (ours, plain)
+    )
+    assert float(value) == pytest.approx(float(expected), rel=1e-5)
+    errors = jax.tree.map(
+        lambda a, b: float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))), grads, expected_grads
+    )
+    assert max(jax.tree.leaves(errors)) < 1e-5, errors
+
+
+def test_blocks_of_images_change_nothing(variables):
+    x = normal(1, 7, 67, 67, 3, scale=50)
+    whole, blocks = (
+        AlexNet(TABLE, dataclasses.replace(layers.CPU, microbatch=size)).apply(variables, x)
+        for size in (None, 3)
+    )
+    np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-6 * np.abs(whole).max())
+
+
+def test_training_silences_and_does_not_rescale_and_test_halves(variables):
+    # P4.2: a silenced output is 0, a kept one is itself; at test every output is halved.
+    net, x = AlexNet(TABLE, layers.CPU), normal(1, 2, 67, 67, 3, scale=50)
+    fc8 = variables["params"]["fc8"]
+    silent = {name: np.zeros((2, units), bool) for name, units in TABLE.dropped.items()}
+    bias_only = net.apply(variables, x, {**masks(2), "fc7": silent["fc7"]})
+    np.testing.assert_allclose(bias_only, np.tile(fc8["bias"], (2, 1)), rtol=1e-6)
+    everything = {name: ~mask for name, mask in silent.items()}
+    halved = dataclasses.replace(TABLE, dropout=0.0)
+    np.testing.assert_array_equal(
+        net.apply(variables, x, everything), AlexNet(halved, layers.CPU).apply(variables, x)
+    )
+
+
+def test_initial_parameters_are_those_of_the_paper():
+    # P5: weights N(0, .01); biases 1 in conv2, conv4, conv5, fc6, fc7 and 0 elsewhere.
+    table = two_towers(1000, crop=67)
+    params = jax.jit(AlexNet(table, layers.CPU).init)(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))[
+        "params"
+    ]
+    ones = {name for name, layer in params.items() if np.all(layer["bias"] == 1)}
+    zeros = {name for name, layer in params.items() if np.all(layer["bias"] == 0)}
+    assert ones == {"conv2", "conv4", "conv5", "fc6", "fc7"}
+    assert zeros == {"conv1", "conv3", "fc8"}
+    for layer in params.values():
+        # The standard deviation of n draws is known to 1 / sqrt(2 n): 4 of those, 1.5 % for conv1's 34,848.
+        spread = 4 / np.sqrt(2 * layer["kernel"].size)
+        assert np.std(layer["kernel"]) == pytest.approx(0.01, rel=spread)
+        assert abs(np.mean(layer["kernel"])) < 4 * 0.01 / np.sqrt(layer["kernel"].size)
+
+
+def test_the_2012_codes_std_goes_to_the_middle_layers():
+    stds = {layer.name: layer.std for layer in two_towers(10, middle_std=0.03).layers}
+    assert stds == dict.fromkeys(("conv1", "conv2", "fc6", "fc7", "fc8"), 0.01) | dict.fromkeys(
+        ("conv3", "conv4", "conv5"), 0.03
+    )

@@ -1,0 +1,408 @@
+"""Sources, how they are split, what they refuse; small image files are drawn here."""
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from alexnet_jax.config import DataConfig
+from alexnet_jax.data import shards
+from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.records import Splits, open_splits, stratify
+from alexnet_jax.data.shards import ArrayRecords, write_array_records
+from alexnet_jax.data.sources import Folder, Source
+from alexnet_jax.data.views import Cached, Resized, Subset, without
+
+
+def png(value: int, size: tuple[int, int] = (12, 9)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (value, value, value)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def fill(root: Path, counts: dict[str, int], first: int = 0) -> Path:
+    """Write class folders of images, each image of another grey; return `root`."""
+    value = first
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            (root / name / f"{number:02d}.JPEG").write_bytes(png(value))
+            value += 1
+    return root
+
+
+def config(path: Path, **changes) -> DataConfig:
+    return DataConfig(source="folder", path=str(path), image_size=8, crop=8, **changes)
+
+
+def values(source: Source | None) -> list[int]:
+    """The grey that tells each image from the others."""
+    assert source is not None
+    return [int(source[index]["image"][0, 0, 0]) for index in range(len(source))]
+
+
+def labels(source: Source) -> list[int]:
+    return [source[index]["label"] for index in range(len(source))]
+
+
+def test_folder_reads_sorted_classes_and_files_at_any_depth(tmp_path: Path):
+    fill(tmp_path, {"dog": 2, "cat": 1})
+    (tmp_path / "cat" / "young" / "asleep").mkdir(parents=True)
+    (tmp_path / "cat" / "young" / "asleep" / "no_ending").write_bytes(png(7))
+    for hidden in (".hidden", "._00.JPEG", ".git/00.JPEG"):
+        (tmp_path / "cat" / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / "cat" / hidden).write_bytes(b"x")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "dog" / "notes.TXT").write_text("no image")
+    folder = Folder(tmp_path)
+    assert folder.class_names == ("cat", "dog")
+    assert labels(folder) == folder.labels().tolist() == [0, 0, 1, 1]
+    assert values(folder) == [2, 7, 0, 1]
+    assert folder.describe(1) == str(tmp_path / "cat" / "young" / "asleep" / "no_ending")
+    assert folder.ignored == 1
+    assert folder[0]["image"].shape == (9, 12, 3)
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path: Path):
+    fill(tmp_path / "data", {"a": 2})
+    fill(tmp_path / "elsewhere", {"b": 3}, first=10)
+    (tmp_path / "data" / "a" / "loop").symlink_to(tmp_path / "data" / "a")
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "elsewhere" / "b")
+    (tmp_path / "data" / "b" / "99.png").symlink_to(tmp_path / "nowhere.png")
+    folder = Folder(tmp_path / "data")
+    assert folder.labels().tolist() == [0, 0, 1, 1, 1, 1]
+    with pytest.raises(UnreadableImage, match="No such file"):
+        folder[5]
+
+
+def test_an_unreadable_file_gives_its_reason_and_its_path(tmp_path: Path):
+    fill(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "00.JPEG").write_bytes(png(0)[:40])
+    (tmp_path / "b" / "00.JPEG").unlink()
+    (tmp_path / "b" / "00.JPEG").mkdir()
+    (tmp_path / "b" / "01.JPEG").write_bytes(png(0))
+    folder = Folder(tmp_path)
+    with pytest.raises(UnreadableImage):
+        folder[0]
+    assert folder.describe(0) == str(tmp_path / "a" / "00.JPEG")
+    (tmp_path / "b" / "01.JPEG").unlink()
+    with pytest.raises(UnreadableImage, match="No such file or directory"):
+        folder[1]
+
+
+def test_train_val_and_test_are_taken_as_they_are(tmp_path: Path):
+    for split, first in (("train", 0), ("val", 100), ("test", 200)):
+        fill(tmp_path / split, {"a": 2, "b": 3}, first)
+    splits = open_splits(config(tmp_path), seed=0)
+    assert values(splits.train) == [0, 1, 2, 3, 4]
+    assert values(splits.validation) == [100, 101, 102, 103, 104]
+    assert values(splits.test) == [200, 201, 202, 203, 204]
+    assert splits.class_names == ("a", "b")
+    assert splits.notes == (f"{tmp_path}: 2 classes; images: train 5, validation 5, test 5.",)
+
+
+def test_labels_follow_the_training_classes_where_validation_lacks_one(tmp_path: Path):
+    fill(tmp_path / "train", {"a": 1, "b": 1, "c": 1})
+    fill(tmp_path / "validation", {"c": 1, "b": 1})
+    splits = open_splits(config(tmp_path), seed=0)
+    assert labels(splits.validation) == [1, 2]
+    assert splits.validation.class_names == ("a", "b", "c")
+    assert splits.test is None
+
+
+def test_validation_is_held_out_of_train_and_test_stays_test(tmp_path: Path):
+    fill(tmp_path / "train", {"a": 20, "b": 10, "c": 2, "d": 1})
+    fill(tmp_path / "test", {"a": 1, "b": 1}, 200)
+    splits = open_splits(config(tmp_path, validation_fraction=0.3), seed=5)
+    assert values(splits.test) == [200, 201]
+    assert sorted(values(splits.train) + values(splits.validation)) == list(range(33))
+    assert np.bincount(labels(splits.validation), minlength=4).tolist() == [6, 3, 1, 0]
+    assert splits.notes == (
+        (
+            f"{tmp_path}: it has no validation split: a fraction of 0.3 of each class of its "
+            "training images, drawn with seed 5, is held out for validation."
+        ),
+        f"{tmp_path}: 4 classes; images: train 23, validation 10, test 2.",
+    )
+    again, other = (open_splits(config(tmp_path, validation_fraction=0.3), seed=s) for s in (5, 6))
+    assert values(again.validation) == values(splits.validation)
+    assert values(other.validation) != values(splits.validation)
+
+
+def test_with_nothing_held_out_training_looks_at_test_and_says_so(tmp_path: Path):
+    fill(tmp_path / "train", {"a": 2, "b": 2})
+    fill(tmp_path / "test", {"a": 1, "b": 1}, 200)
+    splits = open_splits(config(tmp_path, validation_fraction=0), seed=0)
+    assert values(splits.train) == [0, 1, 2, 3]
+    assert values(splits.validation) == [200, 201]
+    assert splits.test is None
+    assert "training looks at the test split" in splits.notes[0]
+
+
+def test_a_folder_of_classes_alone_is_split(tmp_path: Path):
+    fill(tmp_path, {"a": 10, "b": 10})
+    (tmp_path / "a" / "labels.csv").write_text("")
+    splits = open_splits(config(tmp_path), seed=0)
+    assert (len(splits.train), len(splits.validation), splits.test) == (18, 2, None)
+    assert sorted(values(splits.train) + values(splits.validation)) == list(range(20))
+    assert f"{tmp_path}: ignored 1 files that are no images by their names." in splits.notes
+    with pytest.raises(ValueError, match="fraction 0: .* neither a validation nor a test split"):
+        open_splits(config(tmp_path, validation_fraction=0), seed=0)
+
+
+def test_stratify_counts_and_keeps_every_class():
+    kept, held = stratify(np.repeat([0, 1, 2, 3], [100, 7, 2, 1]), 0.1, seed=0)
+    assert sorted([*kept, *held]) == list(range(110))
+    assert (np.diff(kept) > 0).all()
+    assert (np.diff(held) > 0).all()
+    assert [((held >= a) & (held < b)).sum() for a, b in ((0, 100), (100, 107), (107, 109))] == [
+        10,
+        1,
+        1,
+    ]
+    kept, held = stratify(np.repeat([0, 1], 4), 0.99, seed=0)
+    assert (kept < 4).sum() == (kept >= 4).sum() == 1
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that may not be read, by root neither: for the length of a test we are nobody."""
+    folder = fill(tmp_path / "closed", {"a": 1, "b": 1})
+    folder.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o700)
+
+
+def test_a_folder_without_permission_is_refused(closed: Path):
+    with pytest.raises(ValueError, match="closed: Permission denied; .* permissions"):
+        open_splits(config(closed), seed=0)
+
+
+def message(path: Path, **changes) -> str:
+    with pytest.raises(ValueError, match=r": .*; .*: .*\.$") as caught:  # value: rule; ... remedy
+        open_splits(config(path, **changes), seed=0)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) in text
+    return text
+
+
+def test_refusals_give_the_value_the_rule_and_the_remedy(tmp_path: Path):
+    assert "No such file or directory" in message(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    assert "it holds no class folders" in message(tmp_path / "empty")
+    (tmp_path / "file").write_text("")
+    assert "Not a directory" in message(tmp_path / "file")
+    fill(tmp_path / "one", {"cat": 3})
+    assert "it has one class only (cat)" in message(tmp_path / "one")
+    fill(tmp_path / "hollow", {"a": 2, "b": 0})
+    assert f"{tmp_path / 'hollow' / 'b'}: this class folder holds no images" in message(
+        tmp_path / "hollow"
+    )
+    fill(tmp_path / "singles", {"a": 1, "b": 1})
+    assert "it has one image a class" in message(tmp_path / "singles")
+    fill(tmp_path / "headless" / "val", {"a": 1, "b": 1})
+    assert "it holds val; training needs train" in message(tmp_path / "headless")
+
+
+def test_splits_that_disagree_are_refused(tmp_path: Path):
+    fill(tmp_path / "extra" / "train", {"a": 2, "b": 2})
+    fill(tmp_path / "extra" / "val", {"a": 1, "emu": 1, "yak": 1})
+    assert "the training split has no class emu, yak" in message(tmp_path / "extra")
+    fill(tmp_path / "twice" / "train", {"a": 2, "b": 2})
+    fill(tmp_path / "twice" / "val", {"a": 1})
+    fill(tmp_path / "twice" / "validation", {"a": 1})
+    assert "it holds both val and validation" in message(tmp_path / "twice")
+    fill(tmp_path / "bare" / "train", {"a": 2, "b": 2})
+    (tmp_path / "bare" / "test").mkdir()
+    text = message(tmp_path / "bare")
+    assert f"{tmp_path / 'bare' / 'test'}: it holds no class folders with images" in text
+    (tmp_path / "void" / "train").mkdir(parents=True)
+    assert "it holds no class folders with images" in message(tmp_path / "void")
+
+
+def test_array_records_come_back_over_several_shards(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 4)
+    images = [(png(value, (5, 4)), value % 3) for value in range(10)]
+    write_array_records(tmp_path, "train", images, ["x", "y", "z"])
+    write_array_records(tmp_path, "val", images[:3], ["x", "y", "z"])
+    write_array_records(tmp_path, "test", images[5:], ["x", "y", "z"])
+    source = ArrayRecords(tmp_path, "train")
+    assert values(source) == list(range(10))
+    assert labels(source) == source.labels().tolist() == [value % 3 for value in range(10)]
+    assert source.describe(9) == f"{tmp_path / 'train-00002.array_record'}:1"
+    splits = open_splits(
+        DataConfig(source="arrayrecord", path=str(tmp_path), image_size=8, crop=8), seed=0
+    )
+    assert (values(splits.validation), values(splits.test)) == ([0, 1, 2], [5, 6, 7, 8, 9])
+    assert splits.class_names == ("x", "y", "z")
+
+
+def array_records(path: Path, **changes) -> Splits:
+    return open_splits(
+        DataConfig(source="arrayrecord", path=str(path), image_size=8, crop=8, **changes), seed=0
+    )
+
+
+def test_array_records_are_split_and_refused_as_folders_are(tmp_path: Path):
+    with pytest.raises(ValueError, match="holds none; training needs train: write its shards"):
+        array_records(tmp_path)
+    images = [(png(value), value % 2) for value in range(20)]
+    write_array_records(tmp_path, "train", images, ["x", "y"])
+    splits = array_records(tmp_path, validation_fraction=0.2)
+    assert np.bincount(labels(splits.validation)).tolist() == [2, 2]
+    assert sorted(values(splits.train) + values(splits.validation)) == list(range(20))
+    (tmp_path / "classes.json").write_text(json.dumps(["x"]))
+    with pytest.raises(ValueError, match=r"one class only \(x\)"):
+        array_records(tmp_path)
+    with pytest.raises(UnreadableImage, match="label 1 is none of the 1 classes"):
+        ArrayRecords(tmp_path, "train")[1]
+    (tmp_path / "classes.json").unlink()
+    with pytest.raises(ValueError, match=r"classes\.json.* write them anew"):
+        array_records(tmp_path)
+
+
+def tiny_tfds(data_dir: Path, test_label: int | None = None) -> None:
+    """Prepare a TFDS data set of 8 + 4 encoded images, without TensorFlow."""
+    with tfds.core.registered.skip_registration():
+
+        class TinyGreys(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                features = {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label": tfds.features.ClassLabel(names=["even", "odd"]),
+                }
+                return tfds.core.DatasetInfo(
+                    builder=self, features=tfds.features.FeaturesDict(features)
+                )
+
+            def _split_generators(self, _):
+                return {"train": self._examples(8), "test": self._examples(4, test_label)}
+
+            def _generate_examples(self):
+                raise NotImplementedError
+
+            def _examples(self, number: int, label: int | None = None):
+                for value in range(number):
+                    image = io.BytesIO(png(value))
+                    yield value, {"image": image, "label": value % 2 if label is None else label}
+
+        TinyGreys(data_dir=data_dir, file_format="array_record").download_and_prepare()
+
+
+def tfds_config(data_dir: Path, name: str = "tiny_greys") -> DataConfig:
+    return DataConfig(source="tfds", name=name, path=str(data_dir), image_size=8, crop=8)
+
+
+def test_prepared_tfds_data_are_read_without_tensorflow(tmp_path: Path):
+    tiny_tfds(tmp_path)
+    splits = open_splits(tfds_config(tmp_path), seed=0)
+    assert splits.class_names == ("even", "odd")
+    assert sorted(values(splits.train) + values(splits.validation)) == list(range(8))
+    assert np.bincount(labels(splits.validation)).tolist() == [1, 1]
+    for source in (splits.train, splits.validation, splits.test):
+        assert source is not None
+        assert labels(source) == [value % 2 for value in values(source)]
+    assert splits.test is not None
+    assert splits.test.describe(3) == "tiny_greys/1.0.0:test:3"
+
+
+def test_a_tfds_test_split_without_labels_is_not_used(tmp_path: Path):
+    tiny_tfds(tmp_path, test_label=-1)
+    splits = open_splits(tfds_config(tmp_path), seed=0)
+    assert splits.test is None
+    assert "TFDS tiny_greys/1.0.0: its test split has no labels and is not used." in splits.notes
+
+
+@pytest.mark.parametrize("name", ["no_such_data", "mnist", "tiny_greys:9.0.0"])
+def test_tfds_data_that_are_not_prepared_are_refused(tmp_path: Path, name: str):
+    tiny_tfds(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"TFDS {name}: .*; only .* prepared already .*--data.path"
+    ):
+        open_splits(tfds_config(tmp_path, name), seed=0)
+
+
+def test_tfds_data_in_another_format_are_refused(tmp_path: Path):
+    tiny_tfds(tmp_path)
+    info = tmp_path / "tiny_greys" / "1.0.0" / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    for path in info.parent.glob("*array_record*"):
+        path.rename(str(path).replace("array_record", "tfrecord"))
+    with pytest.raises(ValueError, match="needs ArrayRecord: prepare it with file_format="):
+        open_splits(tfds_config(tmp_path), seed=0)
+
+
+def test_the_embedded_set_is_open_at_its_own_size_and_at_others():
+    splits = open_splits(DataConfig(image_size=72, crop=64), seed=0)
+    assert [len(source) for source in (splits.train, splits.validation)] == [4000, 1000]
+    assert splits.test is not None
+    assert splits.train[5]["image"].shape == (72, 72, 3)
+    small = open_splits(DataConfig(image_size=24, crop=24), seed=0)
+    assert small.train[5]["image"].shape == (24, 24, 3)
+    assert small.train[5]["label"] == splits.train[5]["label"]
+
+
+class Counted:
+    """Three grey images of 6 x 4; counts how often each is read, and fails at the second."""
+
+    class_names = ("a", "b")
+
+    def __init__(self):
+        self.reads = [0, 0, 0]
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int):
+        self.reads[index] += 1
+        if index == 1:
+            raise UnreadableImage("torn")
+        return {"image": np.full((4, 6, 3), 10 * index, np.uint8), "label": index % 2}
+
+    def describe(self, index: int) -> str:
+        return f"file {index}"
+
+
+def test_what_is_cached_is_read_once_and_cannot_be_changed():
+    counted = Counted()
+    cached = Cached(Resized(counted, 4), 4)
+    for _ in range(3):
+        assert (cached[2]["image"] == 20).all()
+        with pytest.raises(UnreadableImage):
+            cached[1]
+    assert counted.reads == [0, 3, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        cached[2]["image"][0] = 1
+
+
+def test_splits_are_cached_where_they_fit(tmp_path: Path):
+    fill(tmp_path / "train", {"a": 40, "b": 40})
+    fill(tmp_path / "val", {"a": 1, "b": 1})
+    few = 10 * 8 * 8 * 3 / 2**30  # GiB of ten images
+    splits = open_splits(config(tmp_path, cache_gib=few), seed=0)
+    assert isinstance(splits.train, Resized)
+    assert isinstance(splits.validation, Cached)
+    assert values(splits.train) == list(range(80))
+
+
+def test_records_left_out_keep_their_number_and_name():
+    source = Counted()
+    assert without(source, {}) is source
+    left = without(source, {1: "torn"})
+    assert isinstance(left, Subset)
+    assert left.indices.tolist() == [0, 2]
+    assert [left.describe(index) for index in range(len(left))] == ["file 0", "file 2"]
+    assert left[1]["image"][0, 0, 0] == 20
