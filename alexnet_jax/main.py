@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Annotated
 import tyro
 
 from alexnet_jax.config import PRESETS, Config, flatten, option
+
+PROGRAM = "python -m alexnet_jax.main"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +62,15 @@ def _preset(args: Sequence[str]) -> str:
 
 
 def _sentence(box: str) -> str:
-    """Return in one line what tyro says in a box; a refusal by `config.py` is a sentence already."""
-    words = re.sub(r"[╭╮╰╯─│|+]+|-{3,}", "\n", box).split("\n")
-    text = " ".join(" ".join(words).split())
-    text = re.sub(r"^.*?(Error parsing (config\S*: )?|(?=Missing |[Ii]nvalid choice ')", "", text)
-    text = re.sub(r"\s*(Argument helptext:|For full helptext).*$", "", text)
-    return text if text.endswith(".") else f"{text}; see --help."
+    """Return in one line what tyro says in a box: all between its title and its first rule.
+
+    A refusal by `config.py` is a sentence already, and names its option.
+    """
+    plain = re.sub(r"\x1b\[[\d;]*m", "", box)
+    lines = (line.strip("│| ") for line in plain.splitlines()[1:])
+    body = " ".join(itertools.takewhile(lambda line: not re.match(r"[─-]{3}", line), lines))
+    text = re.sub(r"^Error parsing (config\S*: )?", "", " ".join(body.split()))
+    return f"{text.rstrip('.')}; see --help." if "Error parsing config" not in body else text
 
 
 def _unknown(argument: str) -> str:
@@ -89,10 +95,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"alexnet_jax: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "alexnet_jax: interrupted; the same command goes on from the last checkpoint.",
-            file=sys.stderr,
-        )
+        print("alexnet_jax: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
     return 0
 
@@ -101,9 +104,13 @@ def _emulate_devices(config: Config) -> None:
     """Have the CPU pose as as many devices as the mesh wants; two where it may choose."""
     import jax  # noqa: PLC0415
 
+    if jax.config.jax_num_cpu_devices > 0:
+        return  # whoever started this process has chosen (JAX_NUM_CPU_DEVICES)
     towers = 2 if config.mesh.towers == "auto" else config.mesh.towers
     data = 1 if config.mesh.data == "auto" else config.mesh.data
-    jax.config.update("jax_num_cpu_devices", towers * data)
+    # Refused once a backend is up, as in a notebook: then its devices are those there are.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", towers * data)
 
 
 if __name__ == "__main__":

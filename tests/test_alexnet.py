@@ -1,4 +1,4 @@
-"""The module against the network written plainly with grouped convolutions; dropout; blocks of images."""
+"""The module against the network written plainly; dropout; blocks of images."""
 
 import dataclasses
 
@@ -26,8 +26,14 @@ def variables():
     return jax.tree.map(lambda x: 8 * x + normal(x.size, *x.shape, scale=0.01), variables)
 
 
+def logits_of(table, kernels, variables, x, keep=None) -> jax.Array:
+    logits = AlexNet(table, kernels).apply(variables, x, keep)
+    assert isinstance(logits, jax.Array)
+    return logits
+
+
 def plain_forward(params, x, keep):
-    """Compute the logits by P3.5: `feature_group_count=2`, reduce_window, LRN map by map in each tower."""
+    """Compute the logits by P3.5 with `feature_group_count=2`, and LRN map by map."""
 
     def conv(x, name, stride, padding, groups):
         y = lax.conv_general_dilated(
@@ -78,7 +84,7 @@ def test_logits_and_every_gradient_match_the_plain_network(variables, kernels, t
     weight = normal(2, 5, 11)
 
     def ours(variables):
-        return jnp.sum(weight * AlexNet(TABLE, kernels).apply(variables, x, keep))
+        return jnp.sum(weight * logits_of(TABLE, kernels, variables, x, keep))
 
     def plain(variables):
         return jnp.sum(weight * plain_forward(variables["params"], x, keep))
@@ -96,7 +102,7 @@ def test_logits_and_every_gradient_match_the_plain_network(variables, kernels, t
 def test_blocks_of_images_change_nothing(variables):
     x = normal(1, 7, 67, 67, 3, scale=50)
     whole, blocks = (
-        AlexNet(TABLE, dataclasses.replace(layers.CPU, microbatch=size)).apply(variables, x)
+        logits_of(TABLE, dataclasses.replace(layers.CPU, microbatch=size), variables, x)
         for size in (None, 3)
     )
     np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-6 * np.abs(whole).max())
@@ -104,15 +110,16 @@ def test_blocks_of_images_change_nothing(variables):
 
 def test_training_silences_and_does_not_rescale_and_test_halves(variables):
     # P4.2: a silenced output is 0, a kept one is itself; at test every output is halved.
-    net, x = AlexNet(TABLE, layers.CPU), normal(1, 2, 67, 67, 3, scale=50)
+    x = normal(1, 2, 67, 67, 3, scale=50)
     fc8 = variables["params"]["fc8"]
     silent = {name: np.zeros((2, units), bool) for name, units in TABLE.dropped.items()}
-    bias_only = net.apply(variables, x, {**masks(2), "fc7": silent["fc7"]})
+    bias_only = logits_of(TABLE, layers.CPU, variables, x, {**masks(2), "fc7": silent["fc7"]})
     np.testing.assert_allclose(bias_only, np.tile(fc8["bias"], (2, 1)), rtol=1e-6)
     everything = {name: ~mask for name, mask in silent.items()}
     halved = dataclasses.replace(TABLE, dropout=0.0)
     np.testing.assert_array_equal(
-        net.apply(variables, x, everything), AlexNet(halved, layers.CPU).apply(variables, x)
+        logits_of(TABLE, layers.CPU, variables, x, everything),
+        logits_of(halved, layers.CPU, variables, x),
     )
 
 
@@ -127,7 +134,8 @@ def test_initial_parameters_are_those_of_the_paper():
     assert ones == {"conv2", "conv4", "conv5", "fc6", "fc7"}
     assert zeros == {"conv1", "conv3", "fc8"}
     for layer in params.values():
-        # The standard deviation of n draws is known to 1 / sqrt(2 n): 4 of those, 1.5 % for conv1's 34,848.
+        # The standard deviation of n draws is known to 1 / sqrt(2 n): 4 of those, 1.5 % for conv1's
+        # 34,848.
         spread = 4 / np.sqrt(2 * layer["kernel"].size)
         assert np.std(layer["kernel"]) == pytest.approx(0.01, rel=spread)
         assert abs(np.mean(layer["kernel"])) < 4 * 0.01 / np.sqrt(layer["kernel"].size)

@@ -1,10 +1,10 @@
-"""The layer table against the counts and shapes of 2012 (P3.5, layers-145.cfg), number by number."""
+"""The layer table against the counts and shapes of 2012 (P3.5, layers-145.cfg)."""
 
 import dataclasses
 
 import pytest
 
-from alexnet_jax.model.architecture import pooled_side, smallest_crop, trace, two_towers
+from alexnet_jax.model.architecture import Conv, pooled_side, smallest_crop, trace, two_towers
 
 # Both towers: parameters, multiply-adds of one image; then shape and receptive field.
 COUNTS = {
@@ -74,6 +74,7 @@ def test_towers_meet_at_conv3_fc6_fc7_fc8_and_nowhere_else(rows):
 )
 def test_conv1_pads_after_the_image_what_its_last_window_needs(crop, padding):
     conv1 = two_towers(10, crop=crop).layers[0]
+    assert isinstance(conv1, Conv)
     assert conv1.padding(crop) == padding
 
 

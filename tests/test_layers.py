@@ -10,11 +10,14 @@ import pytest
 from alexnet_jax.model import layers
 from alexnet_jax.model.architecture import ResponseNorm
 
-RAMP = np.arange(0, 800, 100, dtype=np.float32)
-# Conventions side by side, computed by their owners: the paper's text, the 2012 code (which divides alpha by
-# n = 5; PyTorch with k = 2 agrees), and Caffe, whose k is 1.
+RAMP = jnp.arange(0.0, 800.0, 100.0)
+# Conventions side by side, computed by their owners: the paper's text, the 2012 code (which divides
+# alpha by n = 5; PyTorch with k = 2 agrees), and Caffe, whose k is 1.
 NORMALIZED = {
-    "paper": (ResponseNorm(), [0, 12.500000, 14.865089, 14.461559, 13.465396, 12.486180, 15.766808, 20.332207]),
+    "paper": (
+        ResponseNorm(),
+        [0, 12.500000, 14.865089, 14.461559, 13.465396, 12.486180, 15.766808, 20.332207],
+    ),
     "2012 code": (
         ResponseNorm(alpha=2e-5),
         [0, 30.836784, 42.044821, 43.819129, 42.294851, 40.010272, 50.376103, 64.556445],
@@ -23,7 +26,7 @@ NORMALIZED = {
         ResponseNorm(k=1.0, alpha=2e-5),
         [0, 36.741959, 46.473616, 46.530243, 43.953634, 41.077261, 51.811395, 66.650308],
     ),
-}  # fmt: skip
+}
 
 
 def relative(a, b):
@@ -33,7 +36,7 @@ def relative(a, b):
 
 
 def normal(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def plain_normalize(x, norm):
@@ -56,9 +59,7 @@ def test_normalize_gives_the_published_vectors(convention):
 
 def test_normalize_stops_at_the_edge_of_its_tower():
     # 300 everywhere: maps 46-49 of 96 lie at the seam of two towers of 48.
-    towers = [
-        layers.normalize(np.full((1, 1, 1, 48), 300, np.float32), ResponseNorm(alpha=2e-5))
-    ] * 2
+    towers = [layers.normalize(jnp.full((1, 1, 1, 48), 300.0), ResponseNorm(alpha=2e-5))] * 2
     seam = jnp.concatenate(towers, axis=-1)[0, 0, 0, 44:52]
     inside, edge, next_to_edge = 49.668008, 66.864787, 56.791114
     expected = [inside, inside, next_to_edge, edge, edge, next_to_edge, inside, inside]
@@ -72,9 +73,12 @@ def test_normalize_and_its_gradient_match_the_formula(norm, channels):
     y, backward = jax.vjp(lambda x: layers.normalize(x, norm), x)
     assert relative(y, plain_normalize(x, norm)) < 1e-6
     # The gradient along a direction, by central differences in float64.
-    direction = normal(2, *x.shape).astype(np.float64)
+    direction = np.asarray(normal(2, *x.shape), np.float64)
     step = 1e-3
-    moved = [plain_normalize(x + sign * step * direction, norm) for sign in (1, -1)]
+    moved = [
+        plain_normalize(np.asarray(x, np.float64) + sign * step * direction, norm)
+        for sign in (1, -1)
+    ]
     slope = np.sum((moved[0] - moved[1]) / (2 * step) * g)
     assert np.sum(backward(g)[0] * direction) == pytest.approx(slope, rel=1e-4)
 
@@ -93,7 +97,8 @@ def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiat
     assert relative(ours, theirs) < 2e-6
 
 
-# (side, kernel, stride, padding, in, out): the geometries of the table, at sides that divide and do not.
+# (side, kernel, stride, padding, in, out): the geometries of the table, at sides that divide and do
+# not.
 GEOMETRIES = [
     (36, 11, 4, (0, 3), 3, 8),
     (37, 11, 4, (0, 2), 3, 8),
@@ -122,8 +127,8 @@ def test_convolutions_on_a_cpu_and_their_gradients_match_the_plain_one(geometry)
 
 def test_a_convolution_by_hand():
     # 1 x 1 output of a 2 x 2 / 2 window over [[1, 2], [3, 4]], kernel [[1, 10], [100, 1000]].
-    x = np.array([[1, 2], [3, 4]], np.float32).reshape(1, 2, 2, 1)
-    kernel = np.array([[1, 10], [100, 1000]], np.float32).reshape(2, 2, 1, 1)
+    x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    kernel = jnp.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
     for convolve in (layers.CPU.convolve, layers.ACCELERATOR.convolve):
         assert convolve(x, kernel, 2, (0, 0)).item() == 4321
 
@@ -133,7 +138,7 @@ def test_a_convolution_by_hand():
 @pytest.mark.parametrize("size", [(55, 55), (13, 13), (14, 14), (14, 13), (4, 3), (3, 3), (2, 2)])
 def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size):
     x = normal(0, 2, *size, 3)
-    x = np.round(x) if values == "ties" else x
+    x = jnp.round(x) if values == "ties" else x
     ours, backward = jax.vjp(layers.CPU.pool, x)
     plain, plain_backward = jax.vjp(layers.ACCELERATOR.pool, x)
     np.testing.assert_array_equal(ours, plain)
@@ -143,7 +148,7 @@ def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size):
 
 @pytest.mark.parametrize("kernels", [layers.CPU, layers.ACCELERATOR], ids=["cpu", "accelerator"])
 def test_a_tie_gives_its_gradient_to_the_first_pixel(kernels):
-    y, backward = jax.vjp(kernels.pool, np.ones((1, 3, 3, 1), np.float32))
+    y, backward = jax.vjp(kernels.pool, jnp.ones((1, 3, 3, 1)))
     first = np.zeros((1, 3, 3, 1), np.float32)
     first[0, 0, 0, 0] = 1
     np.testing.assert_array_equal(backward(jnp.ones_like(y))[0], first)
@@ -152,7 +157,7 @@ def test_a_tie_gives_its_gradient_to_the_first_pixel(kernels):
 @pytest.mark.parametrize("kernels", [layers.CPU, layers.ACCELERATOR], ids=["cpu", "accelerator"])
 def test_the_last_window_may_hang_over_the_edge(kernels):
     # Rows 0-2 and 2-4 of four: the second window sees rows 2 and 3 alone, negative as they are.
-    x = -np.arange(1.0, 17.0, dtype=np.float32).reshape(1, 4, 4, 1)
+    x = -jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(kernels.pool(x)[0, :, :, 0], [[-1, -3], [-9, -11]])
 
 

@@ -1,6 +1,7 @@
 """What the device does to a uint8 batch, against plain numpy pixel by pixel."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -39,13 +40,14 @@ def plain(mean, lighting):
 @pytest.mark.parametrize("lighting", [True, False])
 def test_the_mean_is_aligned_with_the_crop_and_lighting_moves_along_the_axes(mean, lighting):
     batch = BATCH if lighting else {k: v for k, v in BATCH.items() if k != "lighting"}
-    constants = Preprocess(mean, AXES * STDS)
+    constants = Preprocess(jnp.asarray(mean), jnp.asarray(AXES * STDS))
     images = jax.jit(finish)(batch, constants)
     np.testing.assert_allclose(images, plain(mean, lighting), rtol=0, atol=1e-3)
 
 
 def test_lighting_has_the_sigmas_of_2012():
-    # A tenth of the standard deviations: 12.2, 3.7 and 2.0 grey levels along the axes, one colour an image.
+    # A tenth of the standard deviations: 12.2, 3.7 and 2.0 grey levels along the axes, one colour
+    # an image.
     draws = np.random.default_rng(1).normal(0, 0.1, (20_000, 3)).astype(np.float32)
     batch = {
         "image": np.zeros((len(draws), 1, 1, 3), np.uint8),
@@ -53,5 +55,5 @@ def test_lighting_has_the_sigmas_of_2012():
         "mirror": np.zeros(len(draws), bool),
         "lighting": draws,
     }
-    moved = finish(batch, Preprocess(np.zeros(3, np.float32), AXES * STDS))[:, 0, 0]
+    moved = jax.jit(finish)(batch, Preprocess(jnp.zeros(3), jnp.asarray(AXES * STDS)))[:, 0, 0]
     np.testing.assert_allclose(np.std(moved @ AXES, axis=0), [1.97, 3.71, 12.18], rtol=0.02)

@@ -1,9 +1,9 @@
 """AlexNet is a table of layers; everything else about the network is read off that table.
 
-A row says how wide a layer is, how it slides over its input, what follows it, and whether a map of it
-**sees** its own tower or both. Shapes, parameter counts, multiply-adds, receptive fields and what
-crosses between the towers follow (`trace`), and so do the network (`alexnet.py`) and where every
-array lies (`towers.py`).
+A row says how wide a layer is, how it slides over its input, what follows it, and whether a map of
+it **sees** its own tower or both. Shapes, parameter counts, multiply-adds, receptive fields and
+what crosses between the towers follow (`trace`), and so do the network (`alexnet.py`) and where
+every array lies (`towers.py`).
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ POOL_WINDOW, POOL_STRIDE = 3, 2  # overlapping: P3.4
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-    """A convolution with square kernels; `sees="own"` gives each tower the maps of its own tower."""
+    """A convolution with square kernels; with `sees="own"` a map sees the maps of its own tower."""
 
     name: str
     features: int
@@ -49,9 +49,9 @@ class Conv:
 class Dense:
     """A fully connected layer.
 
-    `sees="both"`: each unit sees the outputs of both towers. `sees="rows"`: each tower multiplies the
-    half of the inputs that it holds, and the partial outputs are summed; nothing is gathered, and
-    the number of outputs need not be even.
+    `sees="both"`: each unit sees the outputs of both towers. `sees="rows"`: each tower multiplies
+    the half of the inputs that it holds, and the partial outputs are summed; nothing is gathered,
+    and the number of outputs need not be even.
     """
 
     name: str
@@ -67,7 +67,7 @@ Layer = Conv | Dense
 
 @dataclasses.dataclass(frozen=True)
 class ResponseNorm:
-    """Constants of local response normalisation (P3.3): a / (k + alpha * sum of n squares) ** beta."""
+    """Constants of response normalisation (P3.3): a / (k + alpha * sum of n squares) ** beta."""
 
     n: int = 5
     k: float = 2.0
@@ -103,7 +103,7 @@ class Row:
     side: int  # pixels; 1 for fully connected layers
     channels: int
     receptive_field: int  # pixels of the input, before the edge clips it
-    kernel_shape: tuple[int, ...] | None  # (kh, kw, in, out) or (in, out); None for pooling
+    kernel_shape: tuple[int, ...]  # (kh, kw, in, out) or (in, out); () for pooling
     multiply_adds: int  # of one image, forward
     crossing: int  # values an image that each tower sends the other to compute this row
 
@@ -137,7 +137,7 @@ def trace(table: Architecture) -> tuple[Row, ...]:
     side, channels, field, jump = table.crop, 3, 1, 1
     rows: list[Row] = []
 
-    def append(name, kernel_shape=None, multiply_adds=0, crossing=0):
+    def append(name, kernel_shape=(), multiply_adds=0, crossing=0):
         rows.append(Row(name, side, channels, field, kernel_shape, multiply_adds, crossing))
 
     for layer in table.layers:
@@ -162,6 +162,11 @@ def trace(table: Architecture) -> tuple[Row, ...]:
         if side < 1:
             raise ValueError(f"a crop of {table.crop} pixels leaves nothing of {rows[-1].name}")
     return tuple(rows)
+
+
+def weighted_rows(table: Architecture) -> list[Row]:
+    """Return the rows of `table.layers`, without those of pooling."""
+    return [row for row in trace(table) if row.kernel_shape]
 
 
 def smallest_crop(table: Architecture) -> int:
@@ -209,7 +214,7 @@ def two_towers(
     lrn_alpha: float = 1e-4,
     dropout: float = 0.5,
 ) -> Architecture:
-    """Return the network of 2012 (P3.5; layers-145.cfg): two towers that meet at conv3, fc6, fc7, fc8.
+    """Return the network of 2012 (P3.5; layers-145.cfg): its towers meet at conv3, fc6, fc7, fc8.
 
     Args:
         num_classes: outputs of fc8, any number.
@@ -252,9 +257,7 @@ def two_towers(
 
 
 def _scaled(table: Architecture) -> Architecture:
-    inputs = {
-        row.name: math.prod(row.kernel_shape[:-1]) for row in trace(table) if row.kernel_shape
-    }
+    inputs = {row.name: math.prod(row.kernel_shape[:-1]) for row in weighted_rows(table)}
     return dataclasses.replace(
         table,
         layers=tuple(

@@ -1,8 +1,8 @@
 """Convolution, response normalisation and overlapping pooling: NHWC arrays, each written for speed.
 
 Two sets of the same three functions: `ACCELERATOR` is what XLA does well on GPU and TPU, `CPU` says
-the same in a form that XLA's CPU backend runs faster, with gradients written by hand. `for_platform`
-is the only place that chooses.
+the same in a form that XLA's CPU backend runs faster, with gradients written by hand.
+`for_platform` is the only place that chooses.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ def convolve_by_patches(x: Array, kernel: Array, stride: int, padding: Padding) 
 
 
 def _patches(x: Array, side: int, stride: int, padding: Padding) -> Array:
-    """Return [B, H', W', n * n * stride * stride * in], n = ceil(side / stride), one row a window."""
+    """Return [B, H', W', n * n * stride * stride * in] with n = ceil(side / stride)."""
     batch, height, width, channels = x.shape
     blocks = -(-side // stride)
     out = [(size + sum(padding) - side) // stride + 1 for size in (height, width)]
@@ -230,8 +230,9 @@ def _pool_backward(saved, g):
 def _unslice(shares: list[Array], shape: tuple[int, ...]) -> Array:
     """Add up what each place in the window gives back: the transpose of `_window_slices`.
 
-    Rows 2r + p of the result, p = 0 or 1, collect places i = p, p + 2, ... of windows r - i // 2, and
-    columns likewise; so each of the 2 x 2 phases is a sum of shifted arrays, and all interleave.
+    Rows 2r + p of the result, p = 0 or 1, collect places i = p, p + 2, ... of windows r - i // 2,
+    and columns likewise; so each of the 2 x 2 phases is a sum of shifted arrays, and all
+    interleave.
     """
     batch, height, width, channels = shape
     rows, columns = (-(-side // POOL_STRIDE) for side in (height, width))
@@ -272,7 +273,8 @@ class Kernels:
 
 
 ACCELERATOR = Kernels(convolve, normalize, pool, None)
-# Larger blocks fall out of the caches: conv2's kernel gradient runs 3 times faster at 32 images than at 128.
+# Larger blocks fall out of the caches: conv2's kernel gradient runs 3 times faster at 32 images
+# than at 128.
 CPU = Kernels(convolve_on_cpu, normalize, pool_by_slices, 32)
 
 

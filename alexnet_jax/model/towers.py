@@ -1,14 +1,17 @@
-"""Two towers on a mesh of devices: where every array lies, and what crosses. No other file names a mesh axis.
+"""Two towers on a mesh of devices: where every array lies, and what crosses.
 
-The mesh is `(data, tower)`. `tower` has two devices, each with one half of every layer (P3.2, Figure
-2), or one device with both; `data` repeats that over shards of the batch. The same parameters, global
-arrays in standard shapes, serve every mesh.
+No other file names a mesh axis.
+
+The mesh is `(data, tower)`. `tower` has two devices, each with one half of every layer (P3.2,
+Figure 2), or one device with both; `data` repeats that over shards of the batch. The same
+parameters, global arrays in standard shapes, serve every mesh.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -42,10 +45,11 @@ def make_mesh(towers: int | Literal["auto"] = "auto", data: int | Literal["auto"
         data = max(1, len(devices) // towers)
     if data * towers > len(devices):
         raise ValueError(
-            f"--mesh.data {data} x --mesh.towers {towers}: they need {data * towers} devices and there "
-            f"are {len(devices)} ({devices[0].platform}); use auto."
+            f"--mesh.data {data} x --mesh.towers {towers}: they need {data * towers} devices and "
+            f"there are {len(devices)} ({devices[0].platform}); use auto."
         )
-    # Auto axes: with Explicit ones every convolution outside shard_map would ask for its output's sharding.
+    # Auto axes: with Explicit ones every convolution outside shard_map would ask for its output's
+    # sharding.
     return jax.make_mesh(
         (data, towers),
         (DATA, TOWER),
@@ -68,8 +72,8 @@ def check_batch(batch: int, mesh: Mesh):
     shards = mesh.shape[DATA]
     if batch % shards:
         raise ValueError(
-            f"--optimizer.batch {batch}: it must be divisible by the {shards} data shards of the mesh; "
-            f"try {max(1, round(batch / shards)) * shards}."
+            f"--optimizer.batch {batch}: it must be divisible by the {shards} data shards of the "
+            f"mesh; try {max(1, round(batch / shards)) * shards}."
         )
 
 
@@ -96,8 +100,10 @@ def state_shardings(tree: Any, table: Architecture, mesh: Mesh) -> Any:
     specs = parameter_specs(table, mesh)
 
     def sharding(path, _) -> NamedSharding:
-        names = [getattr(key, "key", None) for key in path[-2:]]
-        spec = specs[names[0]][names[1]] if names[0] in specs else P()
+        layer, kind = (
+            [str(getattr(key, "key", "")) for key in path[-2:]] if len(path) > 1 else ("", "")
+        )
+        spec = specs[layer][kind] if layer in specs else P()
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
@@ -113,12 +119,12 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
-def initializer(table: Architecture) -> Callable[[Array], dict]:
+def initializer(table: Architecture) -> Callable[[Array], Any]:
     """Return `key -> variables` with the initial parameters, the same on every mesh."""
     net = AlexNet(table, layers.ACCELERATOR)
 
-    def initialize(key: Array) -> dict:
-        return net.init(key, jax.numpy.zeros((1, table.crop, table.crop, 3)))
+    def initialize(key: Array) -> Any:
+        return net.init(key, jnp.zeros((1, table.crop, table.crop, 3)))
 
     return initialize
 
@@ -138,8 +144,9 @@ def forward(table: Architecture, mesh: Mesh) -> Callable[..., Array]:
     """Return `apply(variables, images, keep=None) -> logits` on the mesh; differentiate outside it.
 
     `variables` are global arrays, `images` float [B, crop, crop, 3], `keep` the dropout masks, bool
-    [B, units] over both towers, drawn by the caller so that they are the same on every mesh. Between two
-    devices cross the outputs of pool2, pool5 and fc6 (all-gathers) and the partial logits (all-reduce).
+    [B, units] over both towers, drawn by the caller so that they are the same on every mesh.
+    Between two devices cross the outputs of pool2, pool5 and fc6 (all-gathers) and the partial
+    logits (all-reduce).
     """
     split = mesh.shape[TOWER] == TOWERS
     kernels = layers.for_platform(mesh.devices.flat[0].platform)
@@ -148,7 +155,7 @@ def forward(table: Architecture, mesh: Mesh) -> Callable[..., Array]:
     else:
         net = AlexNet(table, kernels)
 
-    def body(variables, images, keep):
+    def body(variables: Any, images: Array, keep: Mapping[str, Array] | None) -> Any:
         # The custom VJPs in layers.py want every operand to vary over the same axes.
         variables = jax.tree.map(lambda x: lax.pcast(x, DATA, to="varying"), variables)
         if split:

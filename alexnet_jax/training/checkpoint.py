@@ -1,6 +1,7 @@
 """Checkpoints: everything a run needs to go on exactly, in one atomic save."""
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,18 @@ class Checkpoints:
         return restored.state
 
 
+def _make_writable(folder: Path, workdir: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # permissions alone do not tell of a disk that is full or mounted to read
+    except OSError as error:
+        raise ValueError(
+            f"--workdir {workdir}: {error.filename or folder}: {error.strerror}; a run writes to its folder: "
+            "name one that may be written to."
+        ) from error
+
+
 def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
     """Raise a ValueError that lists, field by field, what may not change when a run is resumed."""
     before, now = dict(saved), flatten(config)
@@ -117,4 +130,18 @@ def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
         raise ValueError(
             f"{workdir} holds a run with other settings: {'; '.join(differences)}. A resumed run keeps its data, "
             "seed, batch, model and update rule: give the old values, or another --workdir."
+        )
+
+
+def check_data(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
+    """Raise a ValueError unless the data are those of the run: its class names, its number of images."""
+    differences = [
+        f"{name} was {saved[name]} and is now {value}"
+        for name, value in now.items()
+        if saved.get(name, value) != value
+    ]
+    if differences:
+        raise ValueError(
+            f"{workdir} holds a run on other data: {'; '.join(differences)}. A resumed run keeps its data: "
+            "give the old --data.path, or another --workdir."
         )

@@ -19,10 +19,10 @@ def evaluate(
     batch: int,
     mesh: Mesh,
 ) -> dict[str, float]:
-    """Return `loss` (nats an image), `top1_error`, `top5_error` (fractions) and `count` over a split.
+    """Return `loss` (nats), `top1_error`, `top5_error` (fractions) and `count` over a split.
 
-    Centre views. The last batch is padded and masked; sums are divided once, at the end. An image that has
-    become unreadable is not counted.
+    Centre views. The last batch is padded and masked; sums are divided once, at the end. An image
+    that has become unreadable is not counted.
     """
     totals: dict[str, float] = {}
     for numpy_batch in evaluation_batches(source, config, batch):

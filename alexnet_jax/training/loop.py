@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from alexnet_jax.config import Config, flatten
+from alexnet_jax.data import records
 from alexnet_jax.data.pipeline import Batch, training_batches
 from alexnet_jax.model import towers
 from alexnet_jax.training import report, schedule
-from alexnet_jax.training.checkpoint import Checkpoints, Saved, check_same
+from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, Saved, check_data, check_same
 from alexnet_jax.training.optimizer import set_rate
 from alexnet_jax.training.run import Run, describe, open_data, open_run
 from alexnet_jax.training.state import TrainState
@@ -45,12 +46,14 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the configuration does not fit the devices, the data, or the run in `workdir`.
-        FloatingPointError: the loss or a parameter stopped being finite; the last checkpoint is good.
+        FloatingPointError: the loss or a parameter stopped being finite; the last
+            checkpoint is good.
     """
     began = time.monotonic()
     mesh = towers.make_mesh(config.mesh.towers, config.mesh.data)
     towers.check_batch(config.optimizer.batch, mesh)
-    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / FOLDER).exists():
+        records.open_splits(config.data, config.seed)  # data that will not do leave no folder behind
     with Checkpoints(workdir) as checkpoints:
         latest = checkpoints.latest()
         if latest is not None:
@@ -83,6 +86,7 @@ def _begin(
         return run, Position(run.create())
     meta, known = checkpoints.meta(latest), checkpoints.known(latest)
     run = open_run(config, mesh, open_data(config, known, print))
+    check_data(meta, _facts(run), workdir)
     state = checkpoints.restore(latest, run.target)
     progress = schedule.Progress(**meta["progress"])
     print(describe(run))
@@ -215,12 +219,18 @@ class Trainer:
             "window": at.window,
             "epoch": at.epoch,
             "seconds": self.seconds(),
-            "class_names": self._run.data.splits.class_names,
+            **_facts(self._run),
             "unreadable": self._run.data.unreadable,
         }
         # Copied by way of text: the loop goes on to change these while the save is under way.
         meta = json.loads(json.dumps(meta))
         self._checkpoints.save(at.step, Saved(at.state, self._run.data.constants, meta), error)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """Return what tells data from other data, as JSON gives it back."""
+    splits = run.data.splits
+    return {"class_names": list(splits.class_names), "images": len(splits.train)}
 
 
 @jax.jit

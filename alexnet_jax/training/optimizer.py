@@ -21,9 +21,10 @@ def _kernels(params: Any) -> Any:
 def paper_sgd(config: OptimizerConfig) -> optax.GradientTransformation:
     """Return v <- momentum v - decay rate w - rate g; w <- w + v, with decay on kernels only.
 
-    The rate stands inside the velocity: after it drops, the velocity gathered at the old rate dies away
-    over the next steps. `optax.sgd(momentum=)`, like PyTorch's, has it outside, which differs at every
-    drop. The rates live in the state, so that they are saved with it; `set_rate` changes them.
+    The rate stands inside the velocity: after it drops, the velocity gathered at the old rate dies
+    away over the next steps. `optax.sgd(momentum=)`, like PyTorch's, has it outside, which differs
+    at every drop. The rates live in the state, so that they are saved with it; `set_rate` changes
+    them.
     """
 
     @optax.inject_hyperparams

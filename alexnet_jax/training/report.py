@@ -57,8 +57,11 @@ def finish(
     scores = {"validation": run.evaluate(state.variables, splits.validation)}
     if splits.test is not None:
         scores["test"] = run.evaluate(state.variables, splits.test)
-        writer.evaluation("test", step, epoch, **scores["test"])
     writer.flush()
+    written = {(line["split"], line["step"]) for line in read_metrics(workdir)}
+    if "test" in scores and ("test", step) not in written:  # by a process that ended right after it
+        writer.evaluation("test", step, epoch, **scores["test"])
+        writer.flush()
     if run.config.log.figures:
         _draw(run, state, workdir)
     speeds = [

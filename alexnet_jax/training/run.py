@@ -71,7 +71,8 @@ def open_data(config: Config, saved: Mapping[str, Any] | None, say: Callable[[st
         say: prints a line.
 
     Raises:
-        ValueError: the source is not fit to train on, or a file is unreadable and the run is to stop then.
+        ValueError: the source is not fit to train on, or a file is unreadable and the run
+            is to stop then.
     """
     splits = records.open_splits(config.data, config.seed)
     for note in splits.notes:

@@ -1,4 +1,4 @@
-"""When the learning rate drops, and when training ends; decided on the host after each epoch (P5)."""
+"""When the learning rate drops, and when training ends (P5); decided after each epoch."""
 
 import dataclasses
 
@@ -22,7 +22,8 @@ def advance(config: ScheduleConfig, progress: Progress, error: float | None) -> 
     Args:
         config: which schedule, and its constants.
         progress: before the epoch.
-        error: top-1 error on the validation split, a fraction; None if nobody looked after this epoch.
+        error: top-1 error on the validation split, a fraction; None if nobody looked after
+            this epoch.
     """
     epoch = progress.epoch + 1
     progress = dataclasses.replace(progress, epoch=epoch)
@@ -40,7 +41,7 @@ def finished(config: ScheduleConfig, progress: Progress) -> bool:
 
 
 def _look(config: ScheduleConfig, progress: Progress, error: float) -> Progress:
-    """Divide the rate when the error has stopped improving; at the plateau after the last drop, end."""
+    """Drop when the error has stopped improving; at the plateau after the last drop, end."""
     if progress.best is None or error < progress.best - config.improvement:
         return dataclasses.replace(progress, best=error, since=0)
     since = progress.since + 1

@@ -24,9 +24,10 @@ class TrainState(flax.struct.PyTreeNode):
 def abstract_state(
     table: Architecture, tx: optax.GradientTransformation, mesh: Mesh, seed: int
 ) -> tuple[Any, Any]:
-    """Return `(create, target)`: the jitted initialiser, and its result as ShapeDtypeStructs with shardings.
+    """Return `(create, target)`: the jitted initialiser, and its result as sharded shapes.
 
-    Initial parameters depend on the seed alone, not on the mesh, and no device ever holds more than its part.
+    Initial parameters depend on the seed alone, not on the mesh, and no device ever holds more than
+    its part.
     """
     initialize = towers.initializer(table)
 

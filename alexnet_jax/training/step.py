@@ -21,8 +21,9 @@ Batch = Mapping[str, Array]
 def top_k_error(logits: Array, labels: Array, k: int) -> Array:
     """Return for each image how wrong its k best guesses are, float [B], 0 to 1.
 
-    Ties share the credit: of t classes that tie with the true one at the edge of the best k, the share that
-    fits counts, so that a constant predictor scores chance and never 0 (layer_kernels.cu:96-118).
+    Ties share the credit: of t classes that tie with the true one at the edge of the best k, the
+    share that fits counts, so that a constant predictor scores chance and never 0
+    (layer_kernels.cu:96-118).
     """
     true = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     above = jnp.sum(logits > true, axis=-1)
@@ -33,7 +34,8 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
 def dropout_masks(table: Architecture, seed: int, step: Array, batch: int) -> dict[str, Array]:
     """Return for each layer with dropout which outputs stay in this step, bool [B, units].
 
-    Drawn whole, outside the towers, from (seed, step) alone: the same on every mesh and after every resume.
+    Drawn whole, outside the towers, from (seed, step) alone: the same on every mesh and after every
+    resume.
     """
     key = jax.random.fold_in(jax.random.key(seed), step)
     keys = jax.random.split(key, len(table.dropped))
@@ -50,7 +52,7 @@ def make_train_step(
     constants: Preprocess,
     seed: int,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Return the jitted `(state, batch) -> (state, metrics)`; the old state's memory is used for the new.
+    """Return the jitted `(state, batch) -> (state, metrics)`; it takes over the old state's memory.
 
     The metrics are sums over the batch: `loss` (nats) and `top1_error`, and `count`.
     """
@@ -84,7 +86,8 @@ def make_eval_step(
 ) -> Callable[[Any, Batch], tuple[Metrics, Array]]:
     """Return the jitted `(variables, batch) -> (sums, probabilities)`.
 
-    The sums are over the images whose `mask` is true: `loss` (nats), `top1_error`, `top5_error`, `count`.
+    The sums are over the images whose `mask` is true: `loss` (nats), `top1_error`, `top5_error`,
+    `count`.
     """
     apply = towers.forward(table, mesh)
 
