@@ -11,35 +11,42 @@ from alexnet_jax.model import architecture
 
 Preset = Literal["quickstart", "photos"]
 
+# The formatter would move long comments to where tyro does not see them for --help.
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where images come from and what is done to them before they reach the device."""
 
-    source: Literal["embedded", "folder", "arrayrecord", "tfds"] = (
-        "embedded"  # kind of data set; ours
-    )
-    path: str = ""  # folder of class folders, folder of .arrayrecord shards, or TFDS data_dir; ours
-    name: str = ""  # TFDS data set as `name` or `name/config:version`; ours
-    image_size: int = 256  # pixels: shorter side resized to this, centre square kept; P2
-    crop: int = 224  # pixels: side of the square the network sees; P4.1
-    mirror: bool = True  # flip half of the training crops left to right; P4.1
-    lighting: float = 0.1  # standard deviation of the PCA lighting draw, in standard deviations of colour; 0 = off; P4.1
-    mean: Literal["image", "colour"] = (
-        "image"  # subtract the mean image, aligned with the crop, or one mean colour; P2
-    )
-    statistics: Literal["computed", "imagenet"] = (
-        "computed"  # of the training split, or Krizhevsky's for ImageNet; P2
-    )
-    validation_fraction: float = 0.1  # share of each class held out where the source has no validation split; 0 = none held out, `test` is looked at instead; ours
-    unreadable: Literal["skip", "stop"] = (
-        "skip"  # leave unreadable images out and say so, or stop before training; ours
-    )
-    cache_gib: float = (
-        2.0  # GiB: a split whose resized images fit is decoded once and kept in memory; ours
-    )
-    threads: int = 2  # threads that read ahead (the batches do not depend on it); ours
-    prefetch: int = 4  # batches read ahead at most; ours
+    # kind of data set; ours
+    source: Literal["embedded", "folder", "arrayrecord", "tfds"] = "embedded"
+    # folder of class folders, folder of .arrayrecord shards, or TFDS data_dir; ours
+    path: str = ""
+    # TFDS data set as `name` or `name/config:version`; ours
+    name: str = ""
+    # pixels: shorter side resized to this, centre square kept; P2
+    image_size: int = 256
+    # pixels: side of the square the network sees; P4.1
+    crop: int = 224
+    # flip half of the training crops left to right; P4.1
+    mirror: bool = True
+    # standard deviation of the PCA lighting draw, in standard deviations of colour; 0 = off; P4.1
+    lighting: float = 0.1
+    # subtract the mean image, aligned with the crop, or one mean colour; P2
+    mean: Literal["image", "colour"] = "image"
+    # of the training split, or Krizhevsky's for ImageNet; P2
+    statistics: Literal["computed", "imagenet"] = "computed"
+    # share of each class held out where the source has no validation split; 0 = none held out,
+    # `test` is looked at instead; ours
+    validation_fraction: float = 0.1
+    # leave unreadable images out and say so, or stop before training; ours
+    unreadable: Literal["skip", "stop"] = "skip"
+    # GiB: a split whose resized images fit is decoded once and kept in memory; ours
+    cache_gib: float = 2.0
+    # threads that read ahead (the batches do not depend on it); ours
+    threads: int = 2
+    # batches read ahead at most; ours
+    prefetch: int = 4
 
     def __post_init__(self):
         _require(
@@ -109,15 +116,18 @@ class DataConfig:
 class ModelConfig:
     """The network: rows of the layer table in `model/architecture.py`."""
 
-    width: float = 1.0  # maps and units relative to 2012 (96-256-384-384-256, 4096-4096); P3.5
-    middle_std: float = (
-        0.01  # initial weight std of conv3, conv4 and conv5; .01 in P5, .03 in the 2012 code
-    )
-    scale_std: bool = False  # widen each initial std by sqrt(2012 inputs / inputs), so that a smaller net starts as loud; ours
-    lrn_alpha: float = (
-        1e-4  # multiplies the sum of squares, undivided; P3.3 (the 2012 code divides by n: 2e-5)
-    )
-    dropout: float = 0.5  # share of fc6 and fc7 outputs silenced in training; at test outputs are scaled by the rest; P4.2
+    # maps and units relative to 2012 (96-256-384-384-256, 4096-4096); P3.5
+    width: float = 1.0
+    # initial weight std of conv3, conv4 and conv5; .01 in P5, .03 in the 2012 code
+    middle_std: float = 0.01
+    # widen each initial std by sqrt(2012 inputs / inputs), so that a smaller net starts as loud;
+    # ours
+    scale_std: bool = False
+    # multiplies the sum of squares, undivided; P3.3 (the 2012 code divides by n: 2e-5)
+    lrn_alpha: float = 1e-4
+    # share of fc6 and fc7 outputs silenced in training; at test outputs are scaled by the rest;
+    # P4.2
+    dropout: float = 0.5
 
     def __post_init__(self):
         _require(
@@ -155,15 +165,16 @@ class ModelConfig:
 class OptimizerConfig:
     """The paper's stochastic gradient descent (P5): v <- momentum v - decay rate w - rate g; w <- w + v."""
 
-    batch: int = 128  # images a step, over all devices; P5
-    rate: float = 0.01  # initial learning rate; P5
-    bias_rate: float = (
-        1.0  # learning rate of biases, as a multiple of the weights'; 1 in P5, 2 in the 2012 code
-    )
-    momentum: float = 0.9  # share of the velocity kept each step; P5
-    weight_decay: float = (
-        5e-4  # per unit of learning rate, on weights; biases have none (2012 code); P5
-    )
+    # images a step, over all devices; P5
+    batch: int = 128
+    # initial learning rate; P5
+    rate: float = 0.01
+    # learning rate of biases, as a multiple of the weights'; 1 in P5, 2 in the 2012 code
+    bias_rate: float = 1.0
+    # share of the velocity kept each step; P5
+    momentum: float = 0.9
+    # per unit of learning rate, on weights; biases have none (2012 code); P5
+    weight_decay: float = 5e-4
 
     def __post_init__(self):
         _require(self.batch >= 1, "--optimizer.batch", self.batch, "is at least 1 image", "try 128")
@@ -191,24 +202,22 @@ class OptimizerConfig:
 class ScheduleConfig:
     """When the learning rate falls and when training ends."""
 
-    kind: Literal["plateau", "fixed"] = (
-        "plateau"  # drop when the validation error stops improving (P5), or at fixed epochs
-    )
-    epochs: int = 90  # epochs at most; P5 (about 90 cycles)
-    drop: float = 0.1  # the learning rate is multiplied by this at each drop; P5
-    drops: int = 3  # plateau: drops before training ends at the next plateau; P5
-    patience: int = (
-        5  # plateau: looks in a row without improvement before a drop; ours (P5 judged by eye)
-    )
-    improvement: float = (
-        0.002  # plateau: least fall of the top-1 error, as a fraction of 1, that counts; ours
-    )
-    every: int = 1  # epochs between looks at the validation split; ours
-    at: tuple[int, ...] = (
-        23,
-        51,
-        78,
-    )  # fixed: epochs after which the rate drops; the 2012 code's notes on net 145
+    # drop when the validation error stops improving (P5), or at fixed epochs
+    kind: Literal["plateau", "fixed"] = "plateau"
+    # epochs at most; P5 (about 90 cycles)
+    epochs: int = 90
+    # the learning rate is multiplied by this at each drop; P5
+    drop: float = 0.1
+    # plateau: drops before training ends at the next plateau; P5
+    drops: int = 3
+    # plateau: looks in a row without improvement before a drop; ours (P5 judged by eye)
+    patience: int = 5
+    # plateau: least fall of the top-1 error, as a fraction of 1, that counts; ours
+    improvement: float = 0.002
+    # epochs between looks at the validation split; ours
+    every: int = 1
+    # fixed: epochs after which the rate drops; the 2012 code's notes on net 145
+    at: tuple[int, ...] = (23, 51, 78)
 
     def __post_init__(self):
         _require(self.epochs >= 1, "--schedule.epochs", self.epochs, "is at least 1", "try 90")
@@ -238,10 +247,10 @@ class ScheduleConfig:
 class MeshConfig:
     """How devices are arranged: `data` shards of the batch times `towers` halves of the network."""
 
-    towers: int | Literal["auto"] = (
-        "auto"  # devices that share one copy of the network: 1 or 2; auto: 2 where there are 2; P3.2
-    )
-    data: int | Literal["auto"] = "auto"  # shards of the batch; auto: what the devices allow; ours
+    # devices that share one copy of the network: 1 or 2; auto: 2 where there are 2; P3.2
+    towers: int | Literal["auto"] = "auto"
+    # shards of the batch; auto: what the devices allow; ours
+    data: int | Literal["auto"] = "auto"
 
     def __post_init__(self):
         _require(
@@ -264,11 +273,12 @@ class MeshConfig:
 class LogConfig:
     """What is written down, and how often."""
 
-    every: int = 20  # steps between lines of training loss in metrics.jsonl and TensorBoard; ours
-    checkpoint_every: int = (
-        1000  # steps between checkpoints within an epoch (one follows every epoch too); ours
-    )
-    figures: bool = True  # draw figures/ at the end; ours
+    # steps between lines of training loss in metrics.jsonl and TensorBoard; ours
+    every: int = 20
+    # steps between checkpoints within an epoch (one follows every epoch too); ours
+    checkpoint_every: int = 1000
+    # draw figures/ at the end; ours
+    figures: bool = True
 
     def __post_init__(self):
         _require(self.every >= 1, "--log.every", self.every, "is at least 1 step", "try 20")
@@ -285,8 +295,10 @@ class LogConfig:
 class Config:
     """One run."""
 
-    preset: Preset = "quickstart"  # named starting point for all fields below; ours
-    seed: int = 0  # of initialisation, order of images, augmentation, dropout and the validation split; ours
+    # named starting point for all fields below; ours
+    preset: Preset = "quickstart"
+    # of initialisation, order of images, augmentation, dropout and the validation split; ours
+    seed: int = 0
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

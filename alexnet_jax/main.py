@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
-import itertools
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ PROGRAM = "python -m alexnet_jax.main"
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Train AlexNet in two towers, or go on with the run in a folder; see the README for examples."""
+    """Train AlexNet in two towers, or go on with the run in a folder; the README has examples."""
 
     workdir: Path  # folder of the run: checkpoints, metrics, figures; made where missing
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 
 def parse(args: Sequence[str]) -> Command:
-    """Return the command for these arguments; raise a ValueError of one sentence where they are wrong."""
+    """Return the command for these arguments; raise a ValueError where they are wrong."""
     preset = _preset(args)
     said = io.StringIO()
     try:
@@ -50,7 +50,7 @@ def parse(args: Sequence[str]) -> Command:
 
 
 def _preset(args: Sequence[str]) -> str:
-    """Return the value of the last --preset: it decides every other default, so it is read first."""
+    """Return the value of the last --preset; it decides every other default: it is read first."""
     preset = "quickstart"
     for this, following in zip(args, [*args[1:], ""], strict=True) if args else ():
         name, equals, value = this.partition("=")
@@ -62,15 +62,16 @@ def _preset(args: Sequence[str]) -> str:
 
 
 def _sentence(box: str) -> str:
-    """Return in one line what tyro says in a box: all between its title and its first rule.
+    """Return in one line what tyro says in a box: its first paragraph, between title and rule.
 
     A refusal by `config.py` is a sentence already, and names its option.
     """
     plain = re.sub(r"\x1b\[[\d;]*m", "", box)
-    lines = (line.strip("│| ") for line in plain.splitlines()[1:])
-    body = " ".join(itertools.takewhile(lambda line: not re.match(r"[─-]{3}", line), lines))
-    text = re.sub(r"^Error parsing (config\S*: )?", "", " ".join(body.split()))
-    return f"{text.rstrip('.')}; see --help." if "Error parsing config" not in body else text
+    lines = "\n".join(line.strip("│| ") for line in plain.splitlines()[1:])
+    paragraphs = re.split(r"^[─-]{3,}$", lines, flags=re.MULTILINE)
+    text = " ".join(next(filter(str.strip, paragraphs), plain).split())
+    sentence = re.sub(r"^Error parsing (config\S*: )?", "", text)
+    return sentence if "Error parsing config" in text else f"{sentence.rstrip('.')}; see --help."
 
 
 def _unknown(argument: str) -> str:
@@ -84,8 +85,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:
         command = parse(sys.argv[1:] if args is None else args)
-        _emulate_devices(command.config)
-        from alexnet_jax.training.loop import train_and_evaluate  # noqa: PLC0415 (after the device count)
+        emulate_devices(command.config)
+        # Orbax logs with its traceback what it then raises, a Ctrl-C while it saves among them.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        from alexnet_jax.training.loop import train_and_evaluate  # after the device count
 
         train_and_evaluate(command.config, command.workdir)
     except (ValueError, OSError) as error:
@@ -95,16 +98,19 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"alexnet_jax: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("alexnet_jax: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print(
+            "alexnet_jax: interrupted; the same command goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
 
-def _emulate_devices(config: Config) -> None:
+def emulate_devices(config: Config) -> None:
     """Have the CPU pose as as many devices as the mesh wants; two where it may choose."""
-    import jax  # noqa: PLC0415
+    import jax
 
-    if jax.config.jax_num_cpu_devices > 0:
+    if jax.config.values["jax_num_cpu_devices"] > 0:
         return  # whoever started this process has chosen (JAX_NUM_CPU_DEVICES)
     towers = 2 if config.mesh.towers == "auto" else config.mesh.towers
     data = 1 if config.mesh.data == "auto" else config.mesh.data

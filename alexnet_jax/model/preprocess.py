@@ -23,10 +23,9 @@ def finish(batch: Mapping[str, Array], constants: Preprocess) -> Array:
     """Return float32 images [B, h, w, 3], 0..255 less the mean (P2), with lighting (P4.1).
 
     Args:
-        batch: `image` uint8 [B, h, w, 3]; `offset` int32 [B, 2], row and column of the
-            crop; `mirror`
-            bool [B], whether the crop was flipped after it was taken; optionally `lighting` float32
-            [B, 3], how many standard deviations to move along each axis.
+        batch: `image` uint8 [B, h, w, 3]; `offset` int32 [B, 2], row and column of the crop;
+            `mirror` bool [B], whether the crop was flipped after it was taken; optionally
+            `lighting` float32 [B, 3], how many standard deviations to move along each axis.
         constants: of the training split.
     """
     images = batch["image"].astype(jnp.float32)

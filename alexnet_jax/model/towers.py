@@ -100,10 +100,8 @@ def state_shardings(tree: Any, table: Architecture, mesh: Mesh) -> Any:
     specs = parameter_specs(table, mesh)
 
     def sharding(path, _) -> NamedSharding:
-        layer, kind = (
-            [str(getattr(key, "key", "")) for key in path[-2:]] if len(path) > 1 else ("", "")
-        )
-        spec = specs[layer][kind] if layer in specs else P()
+        keys = ["", *(str(getattr(key, "key", "")) for key in path)]
+        spec = specs[keys[-2]][keys[-1]] if keys[-2] in specs else P()
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(sharding, tree)

@@ -1,10 +1,11 @@
 """Checkpoints: everything a run needs to go on exactly, in one atomic save."""
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
@@ -16,6 +17,7 @@ from alexnet_jax.training.state import TrainState
 FREE = ("preset", "mesh", "log", "schedule.epochs", "data.path", "data.threads", "data.prefetch",
         "data.cache_gib")  # fmt: skip
 FOLDER = "checkpoints"
+UNKNOWN = math.inf  # the error of a checkpoint at which nobody looked: worse than any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +41,25 @@ class Checkpoints:
             [
                 managers.LatestN(1),
                 managers.BestN(
-                    get_metric_fn=lambda metrics: metrics["top1_error"],
+                    get_metric_fn=_error,
                     reverse=True,
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 ),
             ]
         )
+        # Without `best_fn` no error would be written, and the next process would drop the best.
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, cleanup_tmp_directories=True
+            preservation_policy=policy,
+            best_fn=_error,
+            best_mode="min",
+            cleanup_tmp_directories=True,
         )
-        self._manager = ocp.CheckpointManager((Path(workdir) / FOLDER).absolute(), options=options)
+        folder = (Path(workdir) / FOLDER).absolute()
+        _make_writable(folder, workdir)
+        self._manager = ocp.CheckpointManager(folder, options=options)
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,11 +71,12 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Return the step of the checkpoint with the lowest validation error, or None."""
-        scored = [info for info in self._manager.checkpoints_info() if info.metrics]
-        return min(scored, key=lambda i: i.metrics["top1_error"]).step if scored else None
+        step = self._manager.best_step()
+        metrics = None if step is None else self._manager.metrics(step)
+        return step if metrics and _error(metrics) < UNKNOWN else None
 
     def save(self, step: int, saved: Saved, error: float | None) -> None:
-        """Begin to save; `error` is the validation error at this very step, a fraction, if known."""
+        """Begin to save; `error` is the validation error at this step, a fraction, if known."""
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -75,7 +84,7 @@ class Checkpoints:
                 constants=ocp.args.StandardSave(dict(saved.constants)),
                 meta=ocp.args.JsonSave(saved.meta),
             ),
-            metrics=None if error is None else {"top1_error": error},
+            metrics={"top1_error": UNKNOWN if error is None else error},
         )
 
     def wait(self) -> None:
@@ -84,9 +93,9 @@ class Checkpoints:
 
     def meta(self, step: int) -> dict[str, Any]:
         """Return the plain part of a checkpoint."""
-        return self._manager.restore(
-            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-        ).meta
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
+            "meta"
+        ]
 
     def known(self, step: int) -> dict[str, Any]:
         """Return what a checkpoint knows of the data: `unreadable` records and `constants`."""
@@ -96,14 +105,18 @@ class Checkpoints:
                 constants=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()
             ),
         )
-        return {"unreadable": restored.meta["unreadable"], "constants": restored.constants}
+        return {"unreadable": restored["meta"]["unreadable"], "constants": restored["constants"]}
 
     def restore(self, step: int, target: TrainState) -> TrainState:
         """Return the state at `step`, placed as `target`'s shardings say, on any mesh."""
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
         )
-        return restored.state
+        return restored["state"]
+
+
+def _error(metrics: Mapping[str, float]) -> float:
+    return metrics["top1_error"]
 
 
 def _make_writable(folder: Path, workdir: Path) -> None:
@@ -113,8 +126,8 @@ def _make_writable(folder: Path, workdir: Path) -> None:
             pass  # permissions alone do not tell of a disk that is full or mounted to read
     except OSError as error:
         raise ValueError(
-            f"--workdir {workdir}: {error.filename or folder}: {error.strerror}; a run writes to its folder: "
-            "name one that may be written to."
+            f"--workdir {workdir}: {error.filename or folder}: {error.strerror}; a run writes to "
+            "its folder: name one that may be written to."
         ) from error
 
 
@@ -128,13 +141,14 @@ def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
     ]
     if differences:
         raise ValueError(
-            f"{workdir} holds a run with other settings: {'; '.join(differences)}. A resumed run keeps its data, "
-            "seed, batch, model and update rule: give the old values, or another --workdir."
+            f"{workdir} holds a run with other settings: {'; '.join(differences)}; a resumed run "
+            "keeps its data, seed, batch, model and update rule: give the old values, or another "
+            "--workdir."
         )
 
 
 def check_data(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
-    """Raise a ValueError unless the data are those of the run: its class names, its number of images."""
+    """Raise a ValueError unless the data has the run's class names and number of images."""
     differences = [
         f"{name} was {saved[name]} and is now {value}"
         for name, value in now.items()
@@ -142,6 +156,6 @@ def check_data(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) 
     ]
     if differences:
         raise ValueError(
-            f"{workdir} holds a run on other data: {'; '.join(differences)}. A resumed run keeps its data: "
-            "give the old --data.path, or another --workdir."
+            f"{workdir} holds a run on other data: {'; '.join(differences)}; a resumed run keeps "
+            "its data: give the old --data.path, or another --workdir."
         )

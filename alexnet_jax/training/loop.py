@@ -1,4 +1,4 @@
-"""A run from start to end: train, look, save. The same call on the same folder goes on where it stands."""
+"""A run from start to end: train, look, save; the same call on the same folder goes on."""
 
 import contextlib
 import dataclasses
@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Position:
 
     state: TrainState
     step: int = 0
-    progress: schedule.Progress = schedule.Progress()
+    progress: schedule.Progress = dataclasses.field(default_factory=schedule.Progress)
     window: Sums = dataclasses.field(
         default_factory=dict
     )  # since the last line of training metrics
@@ -42,7 +42,7 @@ class Position:
 
 
 def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
-    """Train as `config` says, or go on where the run in `workdir` stands; return what summary.json holds.
+    """Train as `config` says, or go on with the run in `workdir`; return what summary.json holds.
 
     Raises:
         ValueError: the configuration does not fit the devices, the data, or the run in `workdir`.
@@ -53,7 +53,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
     mesh = towers.make_mesh(config.mesh.towers, config.mesh.data)
     towers.check_batch(config.optimizer.batch, mesh)
     if not (workdir / FOLDER).exists():
-        records.open_splits(config.data, config.seed)  # data that will not do leave no folder behind
+        records.open_splits(config.data, config.seed)  # bad data leaves no folder behind
     with Checkpoints(workdir) as checkpoints:
         latest = checkpoints.latest()
         if latest is not None:
@@ -149,17 +149,20 @@ class Trainer:
         at, values = self._at, jax.device_get(self._pending)
         self._pending = None
         if not math.isfinite(values["loss"]):
-            raise FloatingPointError(
-                f"step {at.step}: the loss is {values['loss']}; a run needs finite numbers: the last checkpoint "
-                f"(step {self._checkpoints.latest()}) is good, go on from it with a lower --optimizer.rate in another "
-                "--workdir."
-            )
+            self._stop(f"the loss is {values['loss']}")
         for sums in (at.window, at.epoch):
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item()
         self._line_count += values["count"].item()
         mean = _mean(at.window)
         self._writer.advance(at.step, mean["loss"], mean["top1_error"], self._rate_of_images())
+
+    def _stop(self, reason: str) -> NoReturn:
+        raise FloatingPointError(
+            f"step {self._at.step}: {reason}; training needs finite numbers: the last checkpoint "
+            f"(step {self._checkpoints.latest()}) is good, but start anew in another --workdir "
+            "with a lower --optimizer.rate."
+        )
 
     def _rate_of_images(self) -> float:
         return self._line_count / max(1e-9, time.monotonic() - self._line_time)
@@ -168,7 +171,7 @@ class Trainer:
         at = self._at
         self._writer.train(
             at.step,
-            at.step / self._run.epoch_end(1),
+            self._run.epochs(at.step),
             **_mean(at.window),
             rate=self._learning_rate(),
             images_per_second=self._rate_of_images(),
@@ -193,7 +196,8 @@ class Trainer:
             values = run.evaluate(at.state.variables, run.data.splits.validation)
             error = values["top1_error"]
             self._writer.evaluation("validation", at.step, epoch, **values)
-            line += f"  validation loss {values['loss']:.3f} error {error:.1%} top-5 {values['top5_error']:.1%}"
+            line += f"  validation loss {values['loss']:.3f} error {error:.1%}"
+            line += f" top-5 {values['top5_error']:.1%}"
         self._writer.say(f"{line}  rate {self._learning_rate():g}")
         at.progress = schedule.advance(config, at.progress, error)
         at.state = at.state.replace(
@@ -207,11 +211,7 @@ class Trainer:
         self._settle()
         at = self._at
         if not _all_finite(at.state.variables):
-            raise FloatingPointError(
-                f"step {at.step}: a parameter is no longer finite; the last checkpoint "
-                f"(step {self._checkpoints.latest()}) is good, go on from it with a lower --optimizer.rate in another "
-                "--workdir."
-            )
+            self._stop("a parameter is no longer finite")
         self._writer.flush()
         meta = {
             "config": flatten(self._run.config),

@@ -1,5 +1,6 @@
 """The paper's update rule as an optax transformation (P5; weights.cu:146-198)."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ def paper_sgd(config: OptimizerConfig) -> optax.GradientTransformation:
 
     @optax.inject_hyperparams
     def rule(rate, bias_rate):
-        by_kind = {
+        by_kind: dict[Hashable, optax.GradientTransformation] = {
             "kernel": optax.scale_by_learning_rate(rate),
             "bias": optax.scale_by_learning_rate(bias_rate),
         }

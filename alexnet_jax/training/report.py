@@ -1,4 +1,4 @@
-"""What a run leaves to look at when it is over: summary.json, figures, and a line that says where."""
+"""What a run leaves to look at when it is over: summary.json, figures, and where they are."""
 
 import importlib.metadata
 import json
@@ -35,7 +35,7 @@ def write_config(run: Run, workdir: Path) -> None:
         "python": platform.python_version(),
     }
     (workdir / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
-    np.savez(workdir / "statistics.npz", **run.data.constants)
+    np.savez(workdir / "statistics.npz", allow_pickle=False, **run.data.constants)
 
 
 def read_summary(workdir: Path) -> dict[str, Any] | None:
@@ -52,15 +52,15 @@ def remove_summary(workdir: Path) -> None:
 def finish(
     run: Run, state: TrainState, step: int, seconds: float, workdir: Path, writer: Writer
 ) -> dict[str, Any]:
-    """Score the final parameters on validation and test, draw the figures, write and return the summary."""
-    splits, epoch = run.data.splits, run.config.schedule.epochs
+    """Score the final parameters, draw the figures, write and return the summary."""
+    splits = run.data.splits
     scores = {"validation": run.evaluate(state.variables, splits.validation)}
     if splits.test is not None:
         scores["test"] = run.evaluate(state.variables, splits.test)
     writer.flush()
     written = {(line["split"], line["step"]) for line in read_metrics(workdir)}
     if "test" in scores and ("test", step) not in written:  # by a process that ended right after it
-        writer.evaluation("test", step, epoch, **scores["test"])
+        writer.evaluation("test", step, run.epochs(step), **scores["test"])
         writer.flush()
     if run.config.log.figures:
         _draw(run, state, workdir)
@@ -113,7 +113,8 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
     scores = summary[split]
     return (
         f"{split} top-1 error {scores['top1_error']:.1%}, top-5 {scores['top5_error']:.1%} on "
-        f"{scores['count']:,} images, after {summary['steps']:,} steps in {summary['seconds'] / 60:.1f} minutes. "
-        f"Look at {workdir / FIGURES} and `tensorboard --logdir {workdir}`; next, try your own photographs: "
-        "--preset photos --data.path DIR."
+        f"{scores['count']:,} images, after {summary['steps']:,} steps in "
+        f"{summary['seconds'] / 60:.1f} minutes. Look at {workdir / FIGURES} and "
+        f"`tensorboard --logdir {workdir}`; next, try your own photographs: --preset photos "
+        "--data.path DIR."
     )

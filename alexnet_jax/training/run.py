@@ -56,6 +56,10 @@ class Run:
         """Return the step after which every training image has been seen `epoch` times."""
         return -(-epoch * len(self.data.splits.train) // self.config.optimizer.batch)
 
+    def epochs(self, step: int) -> float:
+        """Return how often the training images have been seen after `step` steps."""
+        return step * self.config.optimizer.batch / len(self.data.splits.train)
+
     def evaluate(self, variables: Any, source: Source) -> dict[str, float]:
         """Score a split; see `evaluation.evaluate`."""
         batch = self.config.optimizer.batch
@@ -63,7 +67,7 @@ class Run:
 
 
 def open_data(config: Config, saved: Mapping[str, Any] | None, say: Callable[[str], None]) -> Data:
-    """Open the splits; read them once for statistics and unreadable files, unless a checkpoint knows them.
+    """Open the splits; read them once for statistics and unreadable files, if no checkpoint knows.
 
     Args:
         config: of the run.
@@ -108,7 +112,7 @@ def _report(
 
 
 def _readable(splits: records.Splits, unreadable: Unreadable) -> records.Splits:
-    less = {
+    less: dict[str, Any] = {
         name: without(getattr(splits, name), {int(index) for index in bad})
         for name, bad in unreadable.items()
         if bad

@@ -23,11 +23,11 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
 
     Ties share the credit: of t classes that tie with the true one at the edge of the best k, the
     share that fits counts, so that a constant predictor scores chance and never 0
-    (layer_kernels.cu:96-118).
+    (layer_kernels.cu:96-118). Where the true class has no number (nan), every class is better.
     """
     true = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    above = jnp.sum(logits > true, axis=-1)
-    ties = jnp.sum(logits == true, axis=-1)
+    above = jnp.sum(~(logits <= true), axis=-1)
+    ties = jnp.maximum(jnp.sum(logits == true, axis=-1), 1)
     return 1 - jnp.clip((k - above) / ties, 0, 1)
 
 

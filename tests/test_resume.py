@@ -1,0 +1,438 @@
+"""A run that was interrupted goes on as if it had not been: bit for bit, or not at all."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from PIL import Image
+
+from alexnet_jax.config import Config, ModelConfig, OptimizerConfig, flatten, option
+from alexnet_jax.main import main
+from alexnet_jax.model import towers
+from alexnet_jax.training import loop
+from alexnet_jax.training.checkpoint import Checkpoints, Saved, check_same
+from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.state import TrainState, abstract_state
+
+CLASSES = ("amber", "beige", "coral")
+IMAGES = {"train": 10, "val": 4, "test": 3}  # of each class
+# 30 images in batches of 8: epochs end after steps 4, 8 and 12, and batches run across their ends.
+EPOCH_ENDS, BATCH = (4, 8, 12), 8
+FLEETING = ("time", "images_per_second")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilations(tmp_path_factory):
+    """Keep compiled functions on disk: the runs here compile the same few again and again."""
+    folder = tmp_path_factory.mktemp("compiled")
+    kept = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: jax.config.values[name] for name in kept}
+    for name, value in kept.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for split, number in IMAGES.items():
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for index in range(number):
+                pixels = rng.integers(0, 256, (40, 44, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{index}.png")
+    return root
+
+
+def options(photos, **changes):
+    """Return the command line of a tiny run; `data_threads=0` changes --data.threads."""
+    values = {
+        "--data.source": "folder",
+        "--data.path": photos,
+        "--data.image-size": 40,
+        "--data.crop": 36,
+        "--model.width": 0.05,
+        "--optimizer.batch": BATCH,
+        "--optimizer.bias-rate": 2,
+        "--schedule.epochs": 3,
+        "--schedule.at": 1,
+        "--mesh.towers": 2,
+        "--mesh.data": 1,
+        "--log.every": 1,
+        "--log.checkpoint-every": 5,
+        "--log.figures": False,
+    }
+    for name, value in changes.items():
+        values[option(name.replace("_", ".", 1))] = value
+    return [str(part) for pair in values.items() for part in pair]
+
+
+class Probe:
+    """Runs the command, watches which images it trains on, and can cut the power before a step."""
+
+    def __init__(self, monkeypatch, workdir):
+        self.workdir = Path(workdir)
+        self.order = []  # of each training batch, the numbers of its images
+        self.state = None
+        self._monkeypatch = monkeypatch
+
+    def run(self, arguments, stop_after=None, spoil=None):
+        """Return the exit code; `spoil` is a step whose images arrive as nonsense."""
+        put, finish, steps = towers.put_batch, loop.report.finish, 0
+
+        def watch(batch, mesh):
+            nonlocal steps
+            if "mask" not in batch:
+                if steps == stop_after:
+                    raise KeyboardInterrupt
+                steps += 1
+                self.order.append(batch["index"].tolist())
+                if steps == spoil:
+                    batch = {**batch, "lighting": np.full_like(batch["lighting"], np.nan)}
+            return put(batch, mesh)
+
+        def keep(run, state, *rest):
+            self.state = jax.device_get(state)
+            return finish(run, state, *rest)
+
+        with self._monkeypatch.context() as patch:
+            patch.setattr(towers, "put_batch", watch)
+            patch.setattr(loop.report, "finish", keep)
+            return main(["--workdir", str(self.workdir), *arguments])
+
+    def metrics(self):
+        return metrics_of(self.workdir)
+
+
+def metrics_of(workdir):
+    """Return what metrics.jsonl holds but for what no two runs share."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in line if name not in FLEETING} for line in lines]
+
+
+def state_at(workdir):
+    """Return what the latest checkpoint of the tiny run holds, whole and on the host."""
+    table = ModelConfig(width=0.05, middle_std=0.03, scale_std=True).table(len(CLASSES), 36)
+    tx = paper_sgd(OptimizerConfig())
+    _, target = abstract_state(table, tx, towers.make_mesh(1, 1), 0)
+    with Checkpoints(workdir) as checkpoints:
+        latest = checkpoints.latest()
+        assert latest is not None
+        return jax.device_get(checkpoints.restore(latest, target))
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def files_of(workdir):
+    return {
+        path.relative_to(workdir): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(workdir.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def patched():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def whole(patched, photos, tmp_path_factory):
+    """Return three epochs on two devices that nothing interrupted."""
+    probe = Probe(patched, tmp_path_factory.mktemp("whole"))
+    assert probe.run(options(photos)) == 0
+    return probe
+
+
+@pytest.fixture(scope="module")
+def broken(patched, photos, tmp_path_factory):
+    """Return the same, interrupted before step 8: the last checkpoint is step 5's."""
+    probe = Probe(patched, tmp_path_factory.mktemp("broken"))
+    assert probe.run(options(photos), stop_after=7) == 130
+    return probe
+
+
+def copy_of(probe, patched, folder):
+    shutil.copytree(probe.workdir, folder / "run")
+    return Probe(patched, folder / "run")
+
+
+def test_the_run_trains_what_it_should(whole):
+    lines = whole.metrics()
+    assert [line["step"] for line in lines if line["split"] == "train"] == [*range(1, 13)]
+    assert [line["step"] for line in lines if line["split"] == "validation"] == [*EPOCH_ENDS]
+    assert [line["step"] for line in lines if line["split"] == "test"] == [12]
+    for line in lines:
+        passes = line["step"] * BATCH / 30
+        expected = int(passes) if line["split"] == "validation" else passes
+        assert line["epoch"] == pytest.approx(expected)
+    rates = [line["rate"] for line in lines if line["split"] == "train"]
+    assert rates == pytest.approx([0.01] * 4 + [0.001] * 8)
+    order = np.concatenate(whole.order)
+    assert sorted(order[:30]) == sorted(order[30:60]) == [*range(30)]
+    assert not np.array_equal(order[:30], order[30:60])
+    assert all(line["count"] == 12 for line in lines if line["split"] == "validation")
+    assert lines[-1]["count"] == 9
+
+
+def test_interrupted_and_continued_equals_never_interrupted(
+    whole, broken, photos, patched, tmp_path
+):
+    again = copy_of(broken, patched, tmp_path)
+    with Checkpoints(again.workdir) as checkpoints:
+        assert checkpoints.latest() == 5
+    assert [line["step"] for line in again.metrics()] == [1, 2, 3, 4, 4, 5, 6, 7]
+    # Threads, prefetching and the rhythm of checkpoints may change: nothing depends on them.
+    free = {"data_threads": 0, "data_prefetch": 1, "log_checkpoint_every": 3}
+    assert again.run(options(photos, **free)) == 0
+    assert broken.order + again.order == whole.order[:7] + whole.order[5:]
+    assert_same(again.state, whole.state)
+    assert_same(state_at(again.workdir), whole.state)
+    assert again.metrics() == whole.metrics()
+    summaries = [
+        json.loads((probe.workdir / "summary.json").read_text()) for probe in (again, whole)
+    ]
+    for name in ("validation", "test", "steps"):
+        assert summaries[0][name] == summaries[1][name]
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)], ids=["on one device", "on four"])
+def test_saved_on_two_devices_and_resumed(whole, broken, patched, photos, tmp_path, mesh):
+    again = copy_of(broken, patched, tmp_path)
+    data, tower = mesh
+    assert again.run(options(photos, mesh_data=data, mesh_towers=tower)) == 0
+    assert again.order == whole.order[5:]
+    losses, expected = (
+        {line["step"]: line["loss"] for line in probe.metrics() if line["split"] == "train"}
+        for probe in (again, whole)
+    )
+    for step in range(6, 11):
+        assert losses[step] == pytest.approx(expected[step], rel=1e-5)
+    assert losses != expected  # it was computed anew, in another order
+
+
+def test_a_finished_run_says_so_and_does_nothing_and_more_epochs_go_on(
+    whole, patched, photos, tmp_path, capsys
+):
+    short = Probe(patched, tmp_path / "short")
+    assert short.run(options(photos, schedule_epochs=2)) == 0
+    assert len(short.order) == 8
+    before = files_of(short.workdir)
+    capsys.readouterr()
+    assert short.run(options(photos, schedule_epochs=2)) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{short.workdir} is finished: test top-1 error ")
+    assert said.err == ""
+    assert len(short.order) == 8
+    assert files_of(short.workdir) == before
+    assert short.run(options(photos, schedule_epochs=3)) == 0
+    assert short.order == whole.order
+    assert_same(short.state, whole.state)
+    lines = [line for line in short.metrics() if (line["split"], line["step"]) != ("test", 8)]
+    assert lines == whole.metrics()
+    # Killed after the last metrics and before the summary: they are not written twice.
+    (short.workdir / "summary.json").unlink()
+    lines = short.metrics()
+    assert short.run(options(photos, schedule_epochs=3)) == 0
+    assert short.metrics() == lines
+    assert len(short.order) == 12
+
+
+def test_a_run_that_changed_is_refused_field_by_field(broken, photos, tmp_path, patched, capsys):
+    again = copy_of(broken, patched, tmp_path)
+    before = files_of(again.workdir)
+    changed = options(photos, seed=1, optimizer_batch=16, data_mirror=False, model_width=0.1)
+    assert again.run(changed) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for difference in (
+        "--seed was 0 and is now 1",
+        "--optimizer.batch was 8 and is now 16",
+        "--data.mirror was True and is now False",
+        "--model.width was 0.05 and is now 0.1",
+    ):
+        assert difference in line
+    assert line.count(" and is now ") == 4
+    assert "give the old values, or another --workdir" in line
+    assert files_of(again.workdir) == before
+
+
+def test_a_run_on_other_images_is_refused(broken, photos, tmp_path, patched, capsys):
+    again = copy_of(broken, patched, tmp_path)
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos/train/amber/0.png").unlink()
+    assert again.run(options(tmp_path / "photos")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "images was 30 and is now 29" in line
+    assert "give the old --data.path, or another --workdir" in line
+
+
+FREE = {
+    "preset": "photos",
+    "mesh.towers": 1,
+    "mesh.data": 4,
+    "log.every": 7,
+    "log.checkpoint_every": 7,
+    "log.figures": False,
+    "schedule.epochs": 91,
+    "data.path": "elsewhere",
+    "data.threads": 0,
+    "data.prefetch": 1,
+    "data.cache_gib": 0.0,
+}
+
+
+@pytest.mark.parametrize("field", flatten(Config()))
+def test_each_field_is_free_or_refused(field):
+    saved = flatten(Config()) | {field: "other"}
+    if field in FREE:
+        check_same(saved, Config(), Path("run"))
+    else:
+        with pytest.raises(ValueError, match=rf"{option(field)} was 'other' and is now "):
+            check_same(saved, Config(), Path("run"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(whole, photos, patched, tmp_path, capsys):
+    probe = Probe(patched, tmp_path / "run")
+    assert probe.run(options(photos, log_every=20), spoil=7) == 1
+    assert len(probe.order) == 8  # step 8 was under way when the loss of step 7 came back
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("alexnet_jax: step 7: the loss is nan; ")
+    assert "the last checkpoint (step 5) is good" in line
+    saved = state_at(probe.workdir)
+    assert saved.step == 5
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
+    assert probe.run(options(photos)) == 0  # and it is good: the run goes on from it
+    assert_same(probe.state, whole.state)
+
+
+def test_a_rate_that_is_far_too_high_stops_the_run_at_its_first_bad_step(
+    photos, patched, tmp_path, capsys
+):
+    probe = Probe(patched, tmp_path / "run")
+    assert probe.run(options(photos, optimizer_rate=1e30, log_every=20)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("alexnet_jax: step 2: the loss is nan; ")
+    assert len(probe.order) == 3
+    saved = state_at(probe.workdir)
+    assert saved.step == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
+
+
+def test_parameters_that_are_not_finite_are_not_saved(photos, patched, tmp_path, capsys):
+    # The first loss is finite; decay then sends every kernel out of float32's range.
+    probe = Probe(patched, tmp_path / "run")
+    decay = {"optimizer_weight_decay": 1e38, "optimizer_rate": 1e4, "log_checkpoint_every": 1}
+    assert probe.run(options(photos, **decay)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("alexnet_jax: step 1: a parameter is no longer finite; ")
+    with Checkpoints(probe.workdir) as checkpoints:
+        assert checkpoints.latest() == 0
+
+
+def test_the_latest_and_the_best_checkpoint_are_kept(tmp_path):
+    def saved(value):
+        state = TrainState(jnp.array(value), {"w": jnp.full(3, value)}, ())
+        return Saved(state, {"mean": np.full(3, value)}, {"value": value})
+
+    def kept():
+        return sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+
+    errors = {0: None, 10: 0.5, 20: 0.25, 30: None, 40: 0.375, 50: 0.5}
+    best = {0: None, 10: 10, 20: 20, 30: 20, 40: 20, 50: 20}
+    with Checkpoints(tmp_path) as checkpoints:
+        assert (checkpoints.latest(), checkpoints.best()) == (None, None)
+        for step, error in errors.items():
+            checkpoints.save(step, saved(step), error)
+            checkpoints.wait()
+            assert (checkpoints.latest(), checkpoints.best()) == (step, best[step])
+            assert kept() == sorted({best[step] or step, step})
+    with Checkpoints(tmp_path) as checkpoints:  # another process knows it too
+        assert (checkpoints.latest(), checkpoints.best()) == (50, 20)
+        assert [checkpoints.meta(step) for step in (20, 50)] == [{"value": 20}, {"value": 50}]
+        checkpoints.save(60, saved(60), 0.125)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert (checkpoints.latest(), checkpoints.best()) == (60, 60)
+        assert kept() == [60]
+        restored = checkpoints.restore(60, saved(0).state)
+        assert_same(jax.device_get(restored), jax.device_get(saved(60).state))
+
+
+def test_a_run_keeps_its_best_checkpoint(whole):
+    errors = {
+        line["step"]: line["top1_error"]
+        for line in whole.metrics()
+        if line["split"] == "validation"
+    }
+    with Checkpoints(whole.workdir) as checkpoints:
+        assert checkpoints.latest() == 12
+        assert errors[checkpoints.best()] == min(errors.values())
+
+
+def test_killed_and_restarted_equals_never_killed(photos, patched, compilations, tmp_path):
+    arguments = options(photos, schedule_epochs=12)
+    never = Probe(patched, tmp_path / "never")
+    assert never.run(arguments) == 0
+    workdir = tmp_path / "killed"
+    first = start(workdir, arguments, compilations)
+    while last_step(workdir) < 7 and first.poll() is None:
+        time.sleep(0.002)
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    second = start(workdir, arguments, compilations)
+    said, complaints = second.communicate(timeout=300)
+    assert (second.returncode, complaints) == (0, "")
+    resumed = re.search(r"Resumed after step (\d+), epoch", said)
+    assert resumed
+    # The save of step 5 may have been under way; it then leaves no trace.
+    assert 4 <= int(resumed[1]) < 45
+    assert_same(state_at(workdir), never.state)
+    assert metrics_of(workdir) == never.metrics()
+    assert not [path for path in workdir.rglob("*") if "tmp" in path.name]
+
+
+def start(workdir, arguments, compilations):
+    """Start the command in a process of its own, with as many devices as here."""
+    environment = os.environ | {
+        "JAX_NUM_CPU_DEVICES": str(jax.device_count()),
+        "JAX_COMPILATION_CACHE_DIR": str(compilations),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "alexnet_jax.main", "--workdir", str(workdir), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def last_step(workdir):
+    metrics = workdir / "metrics.jsonl"
+    steps = re.findall(r'"step": (\d+)', metrics.read_text()) if metrics.exists() else []
+    return int(steps[-1]) if steps else 0
