@@ -28,25 +28,22 @@ class Command:
 
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError where they are wrong."""
+    _check_names(args)
     preset = _preset(args)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            command, unknown = tyro.cli(
+            return tyro.cli(
                 Command,
                 prog=PROGRAM,
                 args=list(args),
                 default=Command(workdir=tyro.MISSING, config=PRESETS[preset]),
                 config=(tyro.conf.FlagConversionOff,),
-                return_unknown_args=True,
             )
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
         raise ValueError(_sentence(said.getvalue())) from None
-    if unknown:
-        raise ValueError(_unknown(unknown[0]))
-    return command
 
 
 def _preset(args: Sequence[str]) -> str:
@@ -74,11 +71,16 @@ def _sentence(box: str) -> str:
     return sentence if "Error parsing config" in text else f"{sentence.rstrip('.')}; see --help."
 
 
-def _unknown(argument: str) -> str:
-    name = argument.partition("=")[0]
-    known = ["--workdir", *map(option, flatten(Config()))]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return f"{name}: there is no such option; the nearest is {near} (see --help for all)."
+def _check_names(args: Sequence[str]) -> None:
+    """Raise a ValueError that names the nearest option where one is misspelt."""
+    known = ["--help", "--workdir", *map(option, flatten(Config()))]
+    for argument in args:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and name.replace("_", "-") not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"{name}: there is no such option; the nearest is {near} (see --help for all)."
+            )
 
 
 def main(args: Sequence[str] | None = None) -> int:

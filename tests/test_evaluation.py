@@ -55,7 +55,7 @@ def variables():
 @pytest.fixture(scope="module")
 def reference(variables):
     """Return what each image alone scores, in float64 numpy from its own logits."""
-    apply = jax.jit(towers.forward(TABLE, towers.make_mesh(1, 1)))
+    apply = jax.jit(towers.forward(TABLE, towers.make_mesh(towers=1, data=1, batch=1)))
     source, scores = Noise(), []
     inner = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
     for image, label in zip(source.images[:, inner, inner], source.labels, strict=True):
@@ -80,7 +80,9 @@ def score(variables, mesh, batch, source):
 @pytest.mark.parametrize(("data", "tower", "batch"), [(1, 1, 16), (1, 2, 8), (2, 2, 16), (4, 1, 8)])
 def test_every_image_counts_once_on_any_mesh(variables, reference, data, tower, batch):
     assert NUMBER % batch
-    scores = score(variables, towers.make_mesh(tower, data), batch, Noise())
+    scores = score(
+        variables, towers.make_mesh(towers=tower, data=data, batch=batch), batch, Noise()
+    )
     assert scores.pop("count") == NUMBER
     expected = mean_of(reference)
     assert 0 < expected["top5_error"] < expected["top1_error"] < 1
@@ -88,7 +90,9 @@ def test_every_image_counts_once_on_any_mesh(variables, reference, data, tower, 
 
 
 def test_one_batch_may_hold_all_and_an_unreadable_image_does_not_count(variables, reference):
-    scores = score(variables, towers.make_mesh(1, 1), 64, Noise(unreadable=(36, 3)))
+    scores = score(
+        variables, towers.make_mesh(towers=1, data=1, batch=1), 64, Noise(unreadable=(36, 3))
+    )
     assert scores.pop("count") == NUMBER - 2
     kept = [one for index, one in enumerate(reference) if index not in (3, 36)]
     assert scores == pytest.approx(mean_of(kept), rel=1e-5)

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import json
 import os
 import re
@@ -302,14 +303,13 @@ def fields():
     for name, default in defaults.items():
         section, _, field = name.rpartition(".")
         node = classes[f"{section.capitalize()}Config" if section else "Config"]
-        (value,) = [
-            part.value
+        (line,) = [
+            part.lineno - 1
             for part in node.body
             if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == field
         ]
-        assert value is not None
-        assert value.end_lineno is not None
-        yield option(name), default, lines[value.end_lineno - 1].partition("  # ")[2]
+        above = itertools.takewhile(lambda text: text.startswith("    # "), lines[line - 1 :: -1])
+        yield option(name), default, " ".join(text[6:] for text in reversed(list(above)))
 
 
 def help_of(arguments, capsys, monkeypatch):

@@ -41,6 +41,9 @@ class Numbered:
     def describe(self, index: int) -> str:
         return f"file-{index}.jpg"
 
+    def fingerprint(self) -> str:
+        return f"numbered {len(self)}"
+
 
 def take(batches: Batches, number: int) -> list[Batch]:
     taken = list(itertools.islice(batches, number))
@@ -211,15 +214,31 @@ def test_evaluation_sees_every_record_once(number: int, batch: int):
     }
 
 
-def test_evaluation_masks_a_record_gone_bad(caplog: pytest.LogCaptureFixture):
+def test_evaluation_masks_a_record_gone_bad_and_warns_at_the_first_look_only(
+    caplog: pytest.LogCaptureFixture,
+):
     caplog.set_level(logging.WARNING)
-    batches = list(evaluation_batches(Numbered(10, unreadable=(3,)), CONFIG, 4))
-    mask = column(batches, "mask")
-    assert mask.sum() == 9
-    assert not mask[3]
+    source = Numbered(10, unreadable=(3,))
+    for _ in range(3):
+        mask = column(list(evaluation_batches(source, CONFIG, 4)), "mask")
+        assert mask.sum() == 9
+        assert not mask[3]
     assert [record.getMessage() for record in caplog.records] == [
         "file-3.jpg is unreadable and left out: torn."
     ]
+
+
+def test_as_many_threads_read_as_the_configuration_says():
+    together = threading.Barrier(6)
+
+    class Meeting(Numbered):
+        def __getitem__(self, index: int) -> Record:
+            together.wait(timeout=30)  # a seventh of six would break it
+            return super().__getitem__(index)
+
+    config = DataConfig(image_size=16, crop=12, threads=6, prefetch=2)
+    batches = list(evaluation_batches(Meeting(6), config, 1))
+    assert column(batches, "index").tolist() == list(range(6))
 
 
 def test_reading_ahead_is_bounded_and_ends_when_closed():

@@ -3,20 +3,25 @@
 import io
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data import shards
+from alexnet_jax.data import embedded, shards
 from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.embedded import Embedded
 from alexnet_jax.data.records import Splits, open_splits, stratify
 from alexnet_jax.data.shards import ArrayRecords, write_array_records
 from alexnet_jax.data.sources import Folder, Source
+from alexnet_jax.data.statistics import find_unreadable
 from alexnet_jax.data.views import Cached, Resized, Subset, without
 
 
@@ -105,6 +110,16 @@ def test_train_val_and_test_are_taken_as_they_are(tmp_path: Path):
     assert values(splits.test) == [200, 201, 202, 203, 204]
     assert splits.class_names == ("a", "b")
     assert splits.notes == (f"{tmp_path}: 2 classes; images: train 5, validation 5, test 5.",)
+
+
+def test_folders_that_are_no_split_are_named(tmp_path: Path):
+    for split in ("train", "val", "extra", "Test"):
+        fill(tmp_path / split, {"a": 2, "b": 3})
+    splits = open_splits(config(tmp_path), seed=0)
+    assert splits.notes == (
+        f"{tmp_path}: ignored what is no split by its name: Test, extra.",
+        f"{tmp_path}: 2 classes; images: train 5, validation 5.",
+    )
 
 
 def test_labels_follow_the_training_classes_where_validation_lacks_one(tmp_path: Path):
@@ -225,10 +240,9 @@ def test_splits_that_disagree_are_refused(tmp_path: Path):
     assert "it holds both val and validation" in message(tmp_path / "twice")
     fill(tmp_path / "bare" / "train", {"a": 2, "b": 2})
     (tmp_path / "bare" / "test").mkdir()
-    text = message(tmp_path / "bare")
-    assert f"{tmp_path / 'bare' / 'test'}: it holds no class folders with images" in text
+    assert "its test split holds no images" in message(tmp_path / "bare")
     (tmp_path / "void" / "train").mkdir(parents=True)
-    assert "it holds no class folders with images" in message(tmp_path / "void")
+    assert "its train split holds no images" in message(tmp_path / "void")
 
 
 def test_array_records_come_back_over_several_shards(tmp_path: Path, monkeypatch):
@@ -272,8 +286,55 @@ def test_array_records_are_split_and_refused_as_folders_are(tmp_path: Path):
         array_records(tmp_path)
 
 
-def tiny_tfds(data_dir: Path, test_label: int | None = None) -> None:
-    """Prepare a TFDS data set of 8 + 4 encoded images, without TensorFlow."""
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_shards_without_records_are_refused(tmp_path: Path, split: str):
+    for name in ("train", "val", "test"):
+        write_array_records(tmp_path, name, [(png(1), 0), (png(2), 1)], ["x", "y"])
+    ArrayRecordWriter(str(tmp_path / f"{split}-00000.array_record"), "group_size:1").close()
+    name = "validation" if split == "val" else split
+    with pytest.raises(ValueError, match=f"its {name} split holds no images; .*: add them"):
+        array_records(tmp_path)
+
+
+def damage(shard: Path, image: bytes) -> None:
+    """Overwrite the start of an image in a shard."""
+    whole = bytearray(shard.read_bytes())
+    start = whole.index(image)
+    whole[start : start + 8] = bytes(8)
+    shard.write_bytes(whole)
+
+
+def test_a_damaged_record_costs_itself_alone(tmp_path: Path):
+    write_array_records(tmp_path, "train", [(png(value), value % 2) for value in range(8)], "xy")
+    damage(tmp_path / "train-00000.array_record", png(2))
+    source = ArrayRecords(tmp_path, "train")
+    assert source.labels().tolist() == [0, 1, -1, 1, 0, 1, 0, 1]
+    with pytest.raises(UnreadableImage, match="damaged shard: "):
+        source[2]
+    splits = array_records(tmp_path)
+    assert sorted([*unreadable(splits.train), *unreadable(splits.validation)]) == [2]
+
+
+def unreadable(source: Source) -> list[int]:
+    """The numbers in their files of the records that cannot be read."""
+    found = find_unreadable(source, threads=1, progress=False)
+    return [int(source.describe(index).rsplit(":", 1)[1]) for index in found]
+
+
+CLASSES = tfds.features.ClassLabel(names=["even", "odd"])
+
+
+def tiny_tfds(
+    data_dir: Path,
+    test_label: int | None = None,
+    label_feature: Any = CLASSES,
+    others: dict[str, tuple[Any, Any]] | None = None,
+) -> Path:
+    """Prepare a TFDS data set of 8 + 4 encoded images, without TensorFlow; return its folder.
+
+    `others` holds further features, each with the value that it has in every record.
+    """
+    others = others or {}
     with tfds.core.registered.skip_registration():
 
         class TinyGreys(tfds.core.GeneratorBasedBuilder):
@@ -282,7 +343,8 @@ def tiny_tfds(data_dir: Path, test_label: int | None = None) -> None:
             def _info(self):
                 features = {
                     "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.ClassLabel(names=["even", "odd"]),
+                    "label": label_feature,
+                    **{name: feature for name, (feature, _) in others.items()},
                 }
                 return tfds.core.DatasetInfo(
                     builder=self, features=tfds.features.FeaturesDict(features)
@@ -296,10 +358,17 @@ def tiny_tfds(data_dir: Path, test_label: int | None = None) -> None:
 
             def _examples(self, number: int, label: int | None = None):
                 for value in range(number):
-                    image = io.BytesIO(png(value))
-                    yield value, {"image": image, "label": value % 2 if label is None else label}
+                    yield (
+                        value,
+                        {
+                            "image": io.BytesIO(png(value)),
+                            "label": value % 2 if label is None else label,
+                            **{name: made for name, (_, made) in others.items()},
+                        },
+                    )
 
         TinyGreys(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    return data_dir / "tiny_greys" / "1.0.0"
 
 
 def tfds_config(data_dir: Path, name: str = "tiny_greys") -> DataConfig:
@@ -324,6 +393,51 @@ def test_a_tfds_test_split_without_labels_is_not_used(tmp_path: Path):
     splits = open_splits(tfds_config(tmp_path), seed=0)
     assert splits.test is None
     assert "TFDS tiny_greys/1.0.0: its test split has no labels and is not used." in splits.notes
+
+
+def test_of_tfds_records_image_and_label_alone_are_decoded(tmp_path: Path):
+    image = tfds.features.Image()
+    others = {
+        "mask": (image, b"no image"),
+        "views": (tfds.features.Sequence({"image": image}), [{"image": b"none either"}]),
+    }
+    tiny_tfds(tmp_path, others=others)
+    splits = open_splits(tfds_config(tmp_path), seed=0)
+    assert sorted(values(splits.test)) == list(range(4))
+
+
+@pytest.mark.parametrize("index", [0, 1])  # the first tells whether the split has labels
+def test_a_damaged_tfds_record_costs_itself_alone(tmp_path: Path, index: int):
+    shard = tiny_tfds(tmp_path) / "tiny_greys-test.array_record-00000-of-00001"
+    source = open_splits(tfds_config(tmp_path), seed=0).test
+    assert source is not None
+    expected = labels(source)
+    damage(shard, png(values(source)[index]))
+    damaged = open_splits(tfds_config(tmp_path), seed=0).test
+    assert damaged is not None
+    assert unreadable(damaged) == [index]
+    with pytest.raises(UnreadableImage, match="damaged shard: "):
+        damaged[index]
+    expected[index] = -1
+    assert shards.Tfds(shards.open_tfds("tiny_greys", str(tmp_path)), "test").labels().tolist() == (
+        expected
+    )
+
+
+def test_tfds_labels_that_are_no_classes_are_refused(tmp_path: Path):
+    tiny_tfds(tmp_path, label_feature=tfds.features.Scalar(np.int64))
+    with pytest.raises(ValueError, match="'label': Scalar.* label a ClassLabel: take a data set"):
+        open_splits(tfds_config(tmp_path), seed=0)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_tfds_split_without_records_is_refused(tmp_path: Path, split: str):
+    info = tiny_tfds(tmp_path) / "dataset_info.json"
+    content = json.loads(info.read_text())
+    next(s for s in content["splits"] if s["name"] == split)["shardLengths"] = ["0"]
+    info.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"its {split} split holds no images; .*: add them"):
+        open_splits(tfds_config(tmp_path), seed=0)
 
 
 @pytest.mark.parametrize("name", ["no_such_data", "mnist", "tiny_greys:9.0.0"])
@@ -375,6 +489,9 @@ class Counted:
     def describe(self, index: int) -> str:
         return f"file {index}"
 
+    def fingerprint(self) -> str:
+        return "counted"
+
 
 def test_what_is_cached_is_read_once_and_cannot_be_changed():
     counted = Counted()
@@ -396,6 +513,117 @@ def test_splits_are_cached_where_they_fit(tmp_path: Path):
     assert isinstance(splits.train, Resized)
     assert isinstance(splits.validation, Cached)
     assert values(splits.train) == list(range(80))
+
+
+def test_what_is_kept_in_memory_counts_over_all_splits(tmp_path: Path):
+    for split, images in (("train", 6), ("val", 5), ("test", 4)):
+        fill(tmp_path / split, {"a": images // 2, "b": images - images // 2})
+    ten = 10 * 8 * 8 * 3 / 2**30  # GiB: train and test, each split alone, but not all three
+    splits = open_splits(config(tmp_path, cache_gib=ten), seed=0)
+    kept = [isinstance(s, Cached) for s in (splits.train, splits.validation, splits.test)]
+    assert kept == [True, False, True]
+
+
+def rename(root: Path) -> None:
+    (root / "a" / "00.JPEG").rename(root / "a" / "0.JPEG")
+
+
+def add(root: Path) -> None:
+    shutil.copy(root / "a" / "00.JPEG", root / "a" / "99.JPEG")
+
+
+def remove(root: Path) -> None:
+    (root / "b" / "03.JPEG").unlink()
+
+
+def move(root: Path) -> None:
+    (root / "a" / "09.JPEG").rename(root / "b" / "09.JPEG")
+
+
+def rename_class(root: Path) -> None:
+    (root / "b").rename(root / "c")
+
+
+@pytest.mark.parametrize("change", [rename, add, remove, move, rename_class])
+def test_the_fingerprint_of_a_folder_changes_with_its_files(
+    tmp_path: Path, change: Callable[[Path], None]
+):
+    fill(tmp_path, {"a": 10, "b": 4})
+    before = Folder(tmp_path).fingerprint()
+    old = open_splits(config(tmp_path), seed=0)
+    change(tmp_path)
+    assert Folder(tmp_path).fingerprint() != before
+    new = open_splits(config(tmp_path), seed=0)
+    assert new.train.fingerprint() != old.train.fingerprint()
+    assert new.validation.fingerprint() != old.validation.fingerprint()
+
+
+def test_the_fingerprint_of_a_folder_knows_no_place_and_opens_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = Folder(fill(tmp_path / "here", {"a": 2, "b": 1})).fingerprint()
+    there = tmp_path / "there" / "deeper"
+    there.parent.mkdir()
+    (tmp_path / "here").rename(there)
+    (there / "b" / "00.JPEG").write_bytes(b"")
+    assert len(before) == 16
+    assert int(before, 16) >= 0
+    assert Folder(there).fingerprint() == before
+    for place, root in ((there, "."), (there.parent, "deeper"), (there / "a", "..")):
+        monkeypatch.chdir(place)
+        assert Folder(Path(root)).fingerprint() == before
+    assert Folder(there, ["a", "b", "c"]).fingerprint() != before
+
+
+def test_the_fingerprint_of_a_split_follows_its_members_alone(tmp_path: Path):
+    fill(tmp_path, {"a": 10, "b": 10})
+    cached, plain, other = (
+        open_splits(config(tmp_path, cache_gib=gib), seed=seed)
+        for gib, seed in ((1, 0), (0, 0), (1, 1))
+    )
+    assert (type(cached.train), type(plain.train)) == (Cached, Resized)
+    assert cached.train.fingerprint() == plain.train.fingerprint()
+    different = {s.fingerprint() for s in (cached.train, cached.validation, other.train)}
+    assert len(different) == 3
+
+
+def test_the_fingerprint_of_shards_follows_names_counts_and_classes(tmp_path: Path):
+    def write(name: str, number: int = 4, classes: str = "xy", split: str = "train") -> str:
+        images = [(png(value), value % 2) for value in range(number)]
+        write_array_records(tmp_path / name, split, images, classes)
+        return ArrayRecords(tmp_path / name, split).fingerprint()
+
+    before = write("one")
+    assert write("two") == before
+    path = tmp_path / "two" / "train-00000.array_record"
+    path.rename(path.with_name("train-00001.array_record"))
+    renamed = ArrayRecords(tmp_path / "two", "train").fingerprint()
+    others = {renamed, write("three", 5), write("four", classes="xz"), write("one", split="val")}
+    assert len(others - {before}) == 4
+
+
+def test_the_fingerprint_of_tfds_data_knows_no_place(tmp_path: Path):
+    folder = tiny_tfds(tmp_path / "here")
+    before = open_splits(tfds_config(tmp_path / "here"), seed=0)
+    (tmp_path / "here").rename(tmp_path / "there")
+    after = open_splits(tfds_config(tmp_path / "there"), seed=0)
+    assert before.test is not None
+    assert after.test is not None
+    assert after.train.fingerprint() == before.train.fingerprint()
+    assert after.test.fingerprint() == before.test.fingerprint() != before.train.fingerprint()
+    info = tmp_path / "there" / folder.relative_to(tmp_path / "here") / "dataset_info.json"
+    info.write_text(info.read_text().replace('"4"', '"3"'))
+    fewer = open_splits(tfds_config(tmp_path / "there"), seed=0)
+    assert fewer.test is not None
+    assert fewer.test.fingerprint() != before.test.fingerprint()
+
+
+def test_the_fingerprint_of_the_embedded_set_is_its_seed_and_split(monkeypatch):
+    before = [Embedded(split).fingerprint() for split in ("train", "validation", "test")]
+    assert len(set(before)) == 3
+    assert Resized(Embedded("train"), 24).fingerprint() == before[0]
+    monkeypatch.setattr(embedded, "SEED", 2013)
+    assert Embedded("train").fingerprint() not in before
 
 
 def test_records_left_out_keep_their_number_and_name():

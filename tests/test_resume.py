@@ -134,11 +134,11 @@ def state_at(workdir):
     """Return what the latest checkpoint of the tiny run holds, whole and on the host."""
     table = ModelConfig(width=0.05, middle_std=0.03, scale_std=True).table(len(CLASSES), 36)
     tx = paper_sgd(OptimizerConfig())
-    _, target = abstract_state(table, tx, towers.make_mesh(1, 1), 0)
+    _, target = abstract_state(table, tx, towers.make_mesh(towers=1, data=1, batch=1), 0)
     with Checkpoints(workdir) as checkpoints:
         latest = checkpoints.latest()
         assert latest is not None
-        return jax.device_get(checkpoints.restore(latest, target))
+        return jax.device_get(checkpoints.state(latest, target))
 
 
 def assert_same(a, b):
@@ -187,9 +187,9 @@ def test_the_run_trains_what_it_should(whole):
     assert [line["step"] for line in lines if line["split"] == "validation"] == [*EPOCH_ENDS]
     assert [line["step"] for line in lines if line["split"] == "test"] == [12]
     for line in lines:
-        passes = line["step"] * BATCH / 30
-        expected = int(passes) if line["split"] == "validation" else passes
-        assert line["epoch"] == pytest.approx(expected)
+        # Four steps an epoch; the last one reaches some images into the next.
+        step = line["step"]
+        assert line["epoch"] == pytest.approx(min(step * BATCH / 30, -(-step // 4)))
     rates = [line["rate"] for line in lines if line["split"] == "train"]
     assert rates == pytest.approx([0.01] * 4 + [0.001] * 8)
     order = np.concatenate(whole.order)
@@ -232,7 +232,6 @@ def test_saved_on_two_devices_and_resumed(whole, broken, patched, photos, tmp_pa
     )
     for step in range(6, 11):
         assert losses[step] == pytest.approx(expected[step], rel=1e-5)
-    assert losses != expected  # it was computed anew, in another order
 
 
 def test_a_finished_run_says_so_and_does_nothing_and_more_epochs_go_on(
@@ -280,13 +279,18 @@ def test_a_run_that_changed_is_refused_field_by_field(broken, photos, tmp_path, 
     assert files_of(again.workdir) == before
 
 
-def test_a_run_on_other_images_is_refused(broken, photos, tmp_path, patched, capsys):
+@pytest.mark.parametrize("change", ["removed", "renamed"])
+def test_a_run_on_other_images_is_refused(broken, photos, tmp_path, patched, capsys, change):
     again = copy_of(broken, patched, tmp_path)
     shutil.copytree(photos, tmp_path / "photos")
-    (tmp_path / "photos/train/amber/0.png").unlink()
+    image = tmp_path / "photos/train/amber/0.png"
+    if change == "removed":
+        image.unlink()
+    else:  # as many images as before, in another order
+        image.rename(image.with_name("99.png"))
     assert again.run(options(tmp_path / "photos")) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "images was 30 and is now 29" in line
+    assert "renamed or moved in train; a resumed run" in line
     assert "give the old --data.path, or another --workdir" in line
 
 
@@ -377,7 +381,7 @@ def test_the_latest_and_the_best_checkpoint_are_kept(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert (checkpoints.latest(), checkpoints.best()) == (60, 60)
         assert kept() == [60]
-        restored = checkpoints.restore(60, saved(0).state)
+        restored = checkpoints.state(60, saved(0).state)
         assert_same(jax.device_get(restored), jax.device_get(saved(60).state))
 
 

@@ -34,6 +34,9 @@ class Coloured:
     def describe(self, index: int) -> str:
         return f"file-{index}.jpg"
 
+    def fingerprint(self) -> str:
+        return "coloured"
+
 
 def check(computed: statistics.Statistics, images: np.ndarray):
     pixels = images.reshape(-1, 3).astype(np.float64)

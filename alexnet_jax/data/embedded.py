@@ -17,6 +17,8 @@ from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
+from alexnet_jax.data.sources import Record, digest
+
 SIDE = 72  # pixels
 SIZES = {"train": 4000, "validation": 1000, "test": 1000}
 PATTERNS = ("stripes", "bars", "checks", "rings", "dots")  # stripes lie, bars stand
@@ -85,7 +87,7 @@ class Embedded:
     def __len__(self) -> int:
         return SIZES[self.split]
 
-    def __getitem__(self, index: SupportsIndex) -> dict:
+    def __getitem__(self, index: SupportsIndex) -> Record:
         index = int(index)
         label = _label(self.split, index)
         if index not in self._images:
@@ -97,6 +99,10 @@ class Embedded:
     def describe(self, index: int) -> str:
         """Name a record, for reports."""
         return f"embedded {self.split}:{index} ({CLASS_NAMES[_label(self.split, index)]})"
+
+    def fingerprint(self) -> str:
+        """Digest what names the images: seed, split, number and classes."""
+        return digest(SEED, self.split, len(self), self.class_names)
 
 
 def scene(split: str, index: int) -> Scene:

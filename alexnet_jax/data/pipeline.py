@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Generator
 
 import grain
@@ -13,6 +14,8 @@ from alexnet_jax.data.decode import UnreadableImage
 from alexnet_jax.data.sources import Record, Source
 
 LOGGER = logging.getLogger(__name__)
+# Records that were warned of: evaluation reads a source again and again.
+_WARNED: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictionary()
 
 
 # B images on their way to the device, which finishes them (float, mean, lighting); `mask` only in
@@ -85,11 +88,11 @@ def evaluation_batches(source: Source, config: DataConfig, batch: int) -> Batche
 
 
 class _Reader:
-    """Reads records of a source, and warns once of each that it cannot read."""
+    """Reads records, and warns once of each that it cannot read, however often it is tried."""
 
     def __init__(self, source: Source):
         self._source = source
-        self._warned: set[int] = set()
+        self._warned = _WARNED.setdefault(source, set())
 
     def get(self, index: int) -> Record | None:
         try:
@@ -127,7 +130,9 @@ def _stack(examples: list[tuple[View, int, int]]) -> Batch:
 
 def _iterate(make: Callable[[int], Batch], steps: int, config: DataConfig, start: int) -> Batches:
     """Yield make(start), make(start + 1), ... up to `steps`, read ahead in threads."""
-    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch)
+    # Grain runs no more threads than there are batches to read ahead.
+    ahead = max(config.prefetch, config.threads)
+    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=ahead)
     batches = iter(grain.MapDataset.range(steps).map(make).to_iter_dataset(options))
     batches.set_state({"next_index": start})
     try:

@@ -36,6 +36,12 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
     source that is missing, empty, of one class, or whose splits disagree.
     """
     where, sources, notes = _OPENERS[config.source](config)
+    for split, source in sources.items():
+        if not len(source):
+            raise ValueError(
+                f"{where}: its {split} split holds no images; every split needs some: add them, or "
+                "remove the split (train must stay)."
+            )
     train, validation, test = sources["train"], sources.get("validation"), sources.get("test")
     names = train.class_names
     if len(names) < 2:
@@ -46,11 +52,8 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
     if validation is None:
         train, validation, test, note = _hold_out(train, test, config, seed, where)
         notes = (*notes, note)
-    squares = {
-        split: _squares(source, config)
-        for split, source in (("train", train), ("validation", validation), ("test", test))
-        if source is not None
-    }
+    chosen = {"train": train, "validation": validation, "test": test}
+    squares = _squares({name: s for name, s in chosen.items() if s is not None}, config)
     counts = ", ".join(f"{split} {len(source):,}" for split, source in squares.items())
     return Splits(
         squares["train"],
@@ -100,13 +103,19 @@ def _hold_out(
     return Subset(train, kept), Subset(train, held), test, note
 
 
-def _squares(source: Source, config: DataConfig) -> Source:
-    size = config.image_size
-    if isinstance(source, Embedded) and source[0]["image"].shape[0] == size:
-        return source  # squares of the right size already, which it keeps itself
-    resized = Resized(source, size)
-    fits = len(source) * size * size * 3 <= config.cache_gib * 2**30
-    return Cached(resized, size) if fits else resized
+def _squares(sources: dict[str, Source], config: DataConfig) -> dict[str, Source]:
+    """Resize the splits, and keep in memory those that still fit beside the ones before them."""
+    squares, size, free = {}, config.image_size, config.cache_gib * 2**30
+    for split, source in sources.items():
+        if isinstance(source, Embedded) and source[0]["image"].shape[0] == size:
+            squares[split] = source  # of the right size already, and it keeps its images itself
+            continue
+        squares[split] = Resized(source, size)
+        needed = len(source) * size * size * 3
+        if needed <= free:
+            squares[split] = Cached(squares[split], size)
+            free -= needed
+    return squares
 
 
 Opened = tuple[str, dict[str, Source], tuple[str, ...]]  # where, sources by split, notes
@@ -114,7 +123,7 @@ Opened = tuple[str, dict[str, Source], tuple[str, ...]]  # where, sources by spl
 
 def _embedded(_: DataConfig) -> Opened:
     splits = ("train", "validation", "test")
-    return "The embedded data set", {name: cast(Source, Embedded(name)) for name in splits}, ()
+    return "The embedded data set", {name: Embedded(name) for name in splits}, ()
 
 
 def _folder(config: DataConfig) -> Opened:
@@ -134,12 +143,11 @@ def _folder(config: DataConfig) -> Opened:
     for split, name in present.items():
         if split != "train":
             folders[split] = Folder(root / name, train.class_names)
-        if not len(folders[split]):
-            raise ValueError(
-                f"{root / name}: it holds no class folders with images; every split needs some: "
-                "add them, or remove the folder."
-            )
-    return str(root), dict(folders), sum((_ignored(folder) for folder in folders.values()), ())
+    notes = sum((_ignored(folder) for folder in folders.values()), ())
+    if others := [name for name in names if name not in NAMES]:
+        note = f"{root}: ignored what is no split by its name: {', '.join(others)}."
+        notes = (*notes, note)
+    return str(root), dict(folders), notes
 
 
 def _ignored(folder: Folder) -> tuple[str, ...]:

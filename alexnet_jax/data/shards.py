@@ -1,8 +1,10 @@
 """Sources that lie in record files: ArrayRecord shards of our own, and prepared TFDS data sets."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain
 import numpy as np
@@ -10,10 +12,11 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from alexnet_jax.data.decode import UnreadableImage, decode
-from alexnet_jax.data.sources import Record
+from alexnet_jax.data.sources import Record, digest
 
 CLASSES = "classes.json"  # list of class names beside the shards
 SHARD = 8192  # records
+NEEDED = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}  # of a TFDS record
 
 
 class ArrayRecords:
@@ -53,13 +56,17 @@ class ArrayRecords:
         return _checked(_label(record), record[4:], len(self.class_names))
 
     def labels(self) -> np.ndarray:
-        """Return the label of every record, int64 [n]; reads all records, decodes none."""
-        return np.array([_label(self._read(index)) for index in range(len(self))], np.int64)
+        """Return the label of every record, int64 [n], or -1; reads all records, decodes none."""
+        return _labels(lambda index: _label(self._read(index)), len(self))
 
     def describe(self, index: int) -> str:
         """Return shard:index within the shard."""
         shard, within = self._locate(index)
         return f"{self._paths[shard]}:{within}"
+
+    def fingerprint(self) -> str:
+        """Digest the class names, and the names of the shards and where each ends."""
+        return digest(self.class_names, [path.name for path in self._paths], self._ends.tolist())
 
 
 def find_shards(root: Path, split: str) -> list[Path]:
@@ -94,16 +101,27 @@ class Tfds:
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
         name = builder.info.full_name
         features = builder.info.features
-        if features is None or not {"image", "label"} <= set(features):
+        if not isinstance(features, tfds.features.FeaturesDict) or not all(
+            name in features and isinstance(features[name], kind) for name, kind in NEEDED.items()
+        ):
+            found = " ".join(str(features).split())
             raise ValueError(
-                f"TFDS {name}: its features are {features}; image and label are needed: take a "
-                "data set of labelled images."
+                f"TFDS {name}: its features are {found}; image must be an Image and label a "
+                "ClassLabel: take a data set of labelled images."
             )
+        # What else a record holds is not decoded, which might need TensorFlow.
+        self._features = tfds.features.FeaturesDict({name: features[name] for name in NEEDED})
         self.class_names = tuple(features["label"].names)
         self._split = f"{name}:{split}"
-        skip = {"image": tfds.decode.SkipDecoding()}
+        self._info = builder.info.splits[split]
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
-            self._records = builder.as_data_source(split, decoders=skip)
+            # TFDS refuses to open no records at all.
+            self._records = (
+                builder.as_data_source(split, deserialize_method=raw, file_format="array_record")
+                if self._info.num_examples
+                else []
+            )
         except (NotImplementedError, ValueError) as error:
             raise ValueError(
                 f"TFDS {name}: its files are {builder.info.file_format}; random access without "
@@ -113,22 +131,37 @@ class Tfds:
     @property
     def labelled(self) -> bool:
         """Whether the split has labels; those of contests mark a test image with -1."""
-        return int(self._records[0]["label"]) >= 0
+        with contextlib.suppress(UnreadableImage):
+            return self._read(0)[0] >= 0
+        return True
+
+    def _read(self, index: int) -> tuple[int, bytes]:
+        skip = {"image": tfds.decode.SkipDecoding()}
+        try:
+            record: Any = self._features.deserialize_example_np(self._records[index], decoders=skip)
+            return int(record["label"]), record["image"]
+        except Exception as error:  # readers of shards and of messages raise anything
+            raise UnreadableImage(f"damaged shard: {error}") from error
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Record:
-        record = self._records[index]
-        return _checked(int(record["label"]), record["image"], len(self.class_names))
+        return _checked(*self._read(index), len(self.class_names))
 
     def labels(self) -> np.ndarray:
-        """Return the label of every record, int64 [n]; reads all records, decodes none."""
-        return np.array([int(self._records[i]["label"]) for i in range(len(self))], np.int64)
+        """Return the label of every record, int64 [n], or -1; reads all records, decodes none."""
+        return _labels(lambda index: self._read(index)[0], len(self))
 
     def describe(self, index: int) -> str:
         """Return data set:split:index."""
         return f"{self._split}:{index}"
+
+    def fingerprint(self) -> str:
+        """Digest names of data set, version, split and classes, and the shards with their sizes."""
+        return digest(
+            self._split, self.class_names, self._info.filenames, list(self._info.shard_lengths)
+        )
 
 
 def open_tfds(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
@@ -149,6 +182,14 @@ def open_tfds(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 def _label(record: bytes) -> int:
     return int.from_bytes(record[:4], "little", signed=True)
+
+
+def _labels(read: Callable[[int], int], number: int) -> np.ndarray:
+    labels = np.full(number, -1, np.int64)
+    for index in range(number):
+        with contextlib.suppress(UnreadableImage):
+            labels[index] = read(index)
+    return labels
 
 
 def _checked(label: int, encoded: bytes, classes: int) -> Record:

@@ -1,5 +1,7 @@
 """What a source of labelled images offers, and the plainest one: a folder of class folders."""
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,13 +41,25 @@ class Source(Protocol):
         """Say which record this is, for reports: a path, or a file and a number."""
         ...
 
+    def fingerprint(self) -> str:
+        """Return what names, number, order and classes of the records decide, not where they lie.
+
+        No file is opened: that one has other contents by the same name goes unnoticed.
+        """
+        ...
+
 
 class Labelled(Source, Protocol):
     """A source that tells its labels without decoding the images."""
 
     def labels(self) -> np.ndarray:
-        """Return the label of every record, int64 [n]."""
+        """Return the label of every record, int64 [n]; -1 for one that cannot be read."""
         ...
+
+
+def digest(*parts: object) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of `parts`, values as JSON knows them."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 class Folder:
@@ -109,6 +123,11 @@ class Folder:
     def describe(self, index: int) -> str:
         """Return the path of the file."""
         return str(self._files[index])
+
+    def fingerprint(self) -> str:
+        """Digest the class names and the paths below the root, in order."""
+        start = len((self.root / "_").as_posix()) - 1  # "." is no part of the paths below it
+        return digest(self.class_names, [path.as_posix()[start:] for path in self._files])
 
 
 def subfolders(root: Path) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 from alexnet_jax.data.augment import resize_centre
-from alexnet_jax.data.sources import Record, Source
+from alexnet_jax.data.sources import Record, Source, digest
 
 
 class Subset:
@@ -25,6 +25,10 @@ class Subset:
     def describe(self, index: int) -> str:
         """Say which record this is, as the source does."""
         return self._source.describe(int(self.indices[index]))
+
+    def fingerprint(self) -> str:
+        """Digest the source's fingerprint and the indices."""
+        return digest(self._source.fingerprint(), self.indices.tolist())
 
 
 def without(source: Source, unreadable: Collection[int]) -> Source:
@@ -52,6 +56,10 @@ class Resized:
     def describe(self, index: int) -> str:
         """Say which record this is, as the source does."""
         return self._source.describe(index)
+
+    def fingerprint(self) -> str:
+        """Return the source's."""
+        return self._source.fingerprint()
 
 
 class Cached:
@@ -84,3 +92,7 @@ class Cached:
     def describe(self, index: int) -> str:
         """Say which record this is, as the source does."""
         return self._source.describe(index)
+
+    def fingerprint(self) -> str:
+        """Return the source's."""
+        return self._source.fingerprint()

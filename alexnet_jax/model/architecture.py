@@ -192,19 +192,6 @@ def check_crop(table: Architecture) -> Architecture:
     return table
 
 
-# Inputs of one unit of each layer in 2012, for initialisations scaled to a smaller width.
-INPUTS_2012 = {
-    "conv1": 363,
-    "conv2": 1200,
-    "conv3": 2304,
-    "conv4": 1728,
-    "conv5": 1728,
-    "fc6": 9216,
-    "fc7": 4096,
-    "fc8": 4096,
-}
-
-
 def two_towers(
     num_classes: int,
     crop: int = 224,
@@ -257,12 +244,15 @@ def two_towers(
 
 
 def _scaled(table: Architecture) -> Architecture:
-    inputs = {row.name: math.prod(row.kernel_shape[:-1]) for row in weighted_rows(table)}
+    inputs, inputs_2012 = (
+        {row.name: math.prod(row.kernel_shape[:-1]) for row in weighted_rows(t)}
+        for t in (table, two_towers(table.num_classes))
+    )
     return dataclasses.replace(
         table,
         layers=tuple(
             dataclasses.replace(
-                layer, std=layer.std * math.sqrt(INPUTS_2012[layer.name] / inputs[layer.name])
+                layer, std=layer.std * math.sqrt(inputs_2012[layer.name] / inputs[layer.name])
             )
             for layer in table.layers
         ),

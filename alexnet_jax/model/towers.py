@@ -24,32 +24,35 @@ from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Layer
 DATA, TOWER = "data", "tower"
 
 
-def make_mesh(towers: int | Literal["auto"] = "auto", data: int | Literal["auto"] = "auto") -> Mesh:
+def make_mesh(
+    *, towers: int | Literal["auto"] = "auto", data: int | Literal["auto"] = "auto", batch: int
+) -> Mesh:
     """Return a mesh `(data, tower)` over this process's devices.
 
     Args:
-        towers: devices that share one network, 1 or 2; auto: 2 where there are two devices.
-        data: shards of the batch; auto: as many as the devices allow.
+        towers: devices that share one network, 1 or 2; auto: 2 where there are enough.
+        data: shards of the batch; auto: as many as there are devices for and as divide the batch.
+        batch: images a step.
 
     Raises:
-        ValueError: more devices are asked for than there are.
+        ValueError: there are fewer devices, or the batch does not divide into the shards.
     """
     devices = jax.devices()
     if towers == "auto":
-        towers = (
-            min(TOWERS, len(devices))
-            if data == "auto"
-            else min(TOWERS, max(1, len(devices) // data))
-        )
+        towers = min(TOWERS, max(1, len(devices) // (1 if data == "auto" else data)))
     if data == "auto":
-        data = max(1, len(devices) // towers)
+        data = max(n for n in range(1, max(1, len(devices) // towers) + 1) if batch % n == 0)
     if data * towers > len(devices):
         raise ValueError(
             f"--mesh.data {data} x --mesh.towers {towers}: they need {data * towers} devices and "
             f"there are {len(devices)} ({devices[0].platform}); use auto."
         )
-    # Auto axes: with Explicit ones every convolution outside shard_map would ask for its output's
-    # sharding.
+    if batch % data:
+        raise ValueError(
+            f"--optimizer.batch {batch}: it must be divisible by the {data} data shards of the "
+            f"mesh; try {max(1, round(batch / data)) * data}."
+        )
+    # Auto axes: with Explicit ones each convolution outside shard_map would ask for its sharding.
     return jax.make_mesh(
         (data, towers),
         (DATA, TOWER),
@@ -65,16 +68,6 @@ def describe_mesh(mesh: Mesh) -> str:
     each = "one tower each" if towers == TOWERS else "both towers each"
     shards = f", the batch in {data} shards" if data > 1 else ""
     return f"{mesh.size} {platform} device{'s'[: mesh.size > 1]}, {each}{shards}"
-
-
-def check_batch(batch: int, mesh: Mesh):
-    """Raise a ValueError unless `batch` divides into the mesh's data shards."""
-    shards = mesh.shape[DATA]
-    if batch % shards:
-        raise ValueError(
-            f"--optimizer.batch {batch}: it must be divisible by the {shards} data shards of the "
-            f"mesh; try {max(1, round(batch / shards)) * shards}."
-        )
 
 
 def parameter_specs(table: Architecture, mesh: Mesh) -> dict[str, dict[str, P]]:
@@ -110,11 +103,6 @@ def state_shardings(tree: Any, table: Architecture, mesh: Mesh) -> Any:
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
     """Move a batch to the devices: rows by data shard, the same rows on both towers."""
     return jax.device_put(dict(batch), NamedSharding(mesh, P(DATA)))
-
-
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Place every leaf whole on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
 def initializer(table: Architecture) -> Callable[[Array], Any]:

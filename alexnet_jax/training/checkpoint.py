@@ -55,7 +55,8 @@ class Checkpoints:
             best_mode="min",
             cleanup_tmp_directories=True,
         )
-        folder = (Path(workdir) / FOLDER).absolute()
+        self.workdir = workdir
+        folder = (workdir / FOLDER).absolute()
         _make_writable(folder, workdir)
         self._manager = ocp.CheckpointManager(folder, options=options)
 
@@ -72,12 +73,16 @@ class Checkpoints:
     def best(self) -> int | None:
         """Return the step of the checkpoint with the lowest validation error, or None."""
         step = self._manager.best_step()
-        metrics = None if step is None else self._manager.metrics(step)
-        return step if metrics and _error(metrics) < UNKNOWN else None
+        return None if step is None or self.error(step) is None else step
+
+    def error(self, step: int) -> float | None:
+        """Return the validation error at a checkpoint, a fraction, or None where nobody looked."""
+        metrics = self._manager.metrics(step)
+        return _error(metrics) if metrics and _error(metrics) < UNKNOWN else None
 
     def save(self, step: int, saved: Saved, error: float | None) -> None:
         """Begin to save; `error` is the validation error at this step, a fraction, if known."""
-        self._manager.save(
+        begun = self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(saved.state),
@@ -86,6 +91,7 @@ class Checkpoints:
             ),
             metrics={"top1_error": UNKNOWN if error is None else error},
         )
+        assert begun, f"step {step} is saved already"
 
     def wait(self) -> None:
         """Return when every save begun is on the disk."""
@@ -93,26 +99,19 @@ class Checkpoints:
 
     def meta(self, step: int) -> dict[str, Any]:
         """Return the plain part of a checkpoint."""
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]
+        return self._item(step, meta=ocp.args.JsonRestore())
 
-    def known(self, step: int) -> dict[str, Any]:
-        """Return what a checkpoint knows of the data: `unreadable` records and `constants`."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                constants=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()
-            ),
-        )
-        return {"unreadable": restored["meta"]["unreadable"], "constants": restored["constants"]}
+    def constants(self, step: int) -> dict[str, Any]:
+        """Return the statistics of the training split."""
+        return self._item(step, constants=ocp.args.StandardRestore())
 
-    def restore(self, step: int, target: TrainState) -> TrainState:
-        """Return the state at `step`, placed as `target`'s shardings say, on any mesh."""
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        )
-        return restored["state"]
+    def state(self, step: int, target: TrainState) -> TrainState:
+        """Return the state, placed as `target`'s shardings say, on any mesh."""
+        return self._item(step, state=ocp.args.StandardRestore(target))
+
+    def _item(self, step: int, **wanted: ocp.args.CheckpointArgs) -> Any:
+        (name,) = wanted
+        return self._manager.restore(step, args=ocp.args.Composite(**wanted))[name]
 
 
 def _error(metrics: Mapping[str, float]) -> float:
@@ -131,13 +130,17 @@ def _make_writable(folder: Path, workdir: Path) -> None:
         ) from error
 
 
+def _free(name: str) -> bool:
+    return name in FREE or name.partition(".")[0] in FREE
+
+
 def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
     """Raise a ValueError that lists, field by field, what may not change when a run is resumed."""
     before, now = dict(saved), flatten(config)
     differences = [
         f"{option(name)} was {before.get(name)!r} and is now {now.get(name)!r}"
         for name in sorted({*before, *now})
-        if before.get(name) != now.get(name) and not name.startswith(FREE)
+        if before.get(name) != now.get(name) and not _free(name)
     ]
     if differences:
         raise ValueError(
@@ -147,15 +150,12 @@ def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
         )
 
 
-def check_data(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
-    """Raise a ValueError unless the data has the run's class names and number of images."""
-    differences = [
-        f"{name} was {saved[name]} and is now {value}"
-        for name, value in now.items()
-        if saved.get(name, value) != value
-    ]
-    if differences:
+def check_data(saved: Mapping[str, str], now: Mapping[str, str], workdir: Path) -> None:
+    """Raise a ValueError unless the fingerprints of the splits are those of the run."""
+    changed = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
+    if changed:
         raise ValueError(
-            f"{workdir} holds a run on other data: {'; '.join(differences)}; a resumed run keeps "
-            "its data: give the old --data.path, or another --workdir."
+            f"{workdir} holds a run on other data: images were added, removed, renamed or moved in "
+            f"{', '.join(changed)}; a resumed run keeps its data: give the old --data.path, or "
+            "another --workdir."
         )

@@ -12,15 +12,16 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 
 from alexnet_jax.config import Config, flatten
-from alexnet_jax.data import records
 from alexnet_jax.data.pipeline import Batch, training_batches
+from alexnet_jax.data.records import Splits
 from alexnet_jax.model import towers
 from alexnet_jax.training import report, schedule
 from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, Saved, check_data, check_same
 from alexnet_jax.training.optimizer import set_rate
-from alexnet_jax.training.run import Run, describe, open_data, open_run
+from alexnet_jax.training.run import Run, describe, fingerprints, open_data, open_run, open_splits
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.writer import Writer
 
@@ -34,10 +35,8 @@ class Position:
     state: TrainState
     step: int = 0
     progress: schedule.Progress = dataclasses.field(default_factory=schedule.Progress)
-    window: Sums = dataclasses.field(
-        default_factory=dict
-    )  # since the last line of training metrics
-    epoch: Sums = dataclasses.field(default_factory=dict)  # since the epoch began
+    line_sums: Sums = dataclasses.field(default_factory=dict)  # since the last line of metrics
+    epoch_sums: Sums = dataclasses.field(default_factory=dict)  # since the epoch began
     seconds: float = 0.0  # spent on this run by earlier processes
 
 
@@ -50,10 +49,11 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
             checkpoint is good.
     """
     began = time.monotonic()
-    mesh = towers.make_mesh(config.mesh.towers, config.mesh.data)
-    towers.check_batch(config.optimizer.batch, mesh)
-    if not (workdir / FOLDER).exists():
-        records.open_splits(config.data, config.seed)  # bad data leaves no folder behind
+    mesh = towers.make_mesh(
+        towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch
+    )
+    # For a new run the data comes first, so that bad data leaves no folder behind.
+    splits = None if (workdir / FOLDER).exists() else open_splits(config)
     with Checkpoints(workdir) as checkpoints:
         latest = checkpoints.latest()
         if latest is not None:
@@ -63,35 +63,42 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
             if over and (summary := report.read_summary(workdir)):
                 print(f"{workdir} is finished: {report.closing_line(summary, workdir)}")
                 return summary
-        run, position = _begin(config, mesh, workdir, checkpoints, latest)
+        splits = splits or open_splits(config)
+        run, position = _begin(config, mesh, splits, workdir, checkpoints, latest)
+        report.write_config(run, workdir)
         report.remove_summary(workdir)
         total = run.epoch_end(config.schedule.epochs)
         with Writer(workdir, position.step, total) as writer:
             trainer = Trainer(run, position, writer, checkpoints, began)
             trainer.train()
             summary = report.finish(
-                run, position.state, position.step, trainer.seconds(), workdir, writer
+                run, position.state, position.step, trainer.seconds(), checkpoints, writer
             )
     print(report.closing_line(summary, workdir))
     return summary
 
 
 def _begin(
-    config: Config, mesh: Any, workdir: Path, checkpoints: Checkpoints, latest: int | None
+    config: Config,
+    mesh: Mesh,
+    splits: Splits,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    latest: int | None,
 ) -> tuple[Run, Position]:
     if latest is None:
-        run = open_run(config, mesh, open_data(config, None, print))
-        report.write_config(run, workdir)
+        run = open_run(config, mesh, open_data(config, splits, print))
         print(describe(run))
         return run, Position(run.create())
-    meta, known = checkpoints.meta(latest), checkpoints.known(latest)
-    run = open_run(config, mesh, open_data(config, known, print))
-    check_data(meta, _facts(run), workdir)
-    state = checkpoints.restore(latest, run.target)
+    meta = checkpoints.meta(latest)
+    check_data(meta["data"], fingerprints(splits), workdir)
+    known = {"unreadable": meta["unreadable"], "constants": checkpoints.constants(latest)}
+    run = open_run(config, mesh, open_data(config, splits, print, known))
+    state = checkpoints.state(latest, run.target)
     progress = schedule.Progress(**meta["progress"])
     print(describe(run))
     print(f"Resumed after step {latest:,}, epoch {progress.epoch}, from {workdir}.")
-    rest = {name: meta[name] for name in ("window", "epoch", "seconds")}
+    rest = {name: meta[name] for name in ("line_sums", "epoch_sums", "seconds")}
     return run, Position(state, latest, progress, **rest)
 
 
@@ -104,9 +111,8 @@ class Trainer:
         self._run, self._at = run, position
         self._writer, self._checkpoints = writer, checkpoints
         self._began = began
-        self._pending: Mapping[str, Array] | None = (
-            None  # metrics of the step before, still in flight
-        )
+        # Metrics of the step before, still in flight.
+        self._pending: Mapping[str, Array] | None = None
         self._line_time, self._line_count = time.monotonic(), 0.0
 
     def seconds(self) -> float:
@@ -116,7 +122,7 @@ class Trainer:
     def train(self) -> None:
         """Train until the schedule ends."""
         config, at = self._run.config, self._at
-        if at.step == 0:
+        if self._checkpoints.latest() is None:
             self._save(None)  # from here on the folder knows its data, and what it was made with
         batches = training_batches(
             self._run.data.splits.train, config.data, config.seed, config.optimizer.batch, at.step
@@ -150,11 +156,11 @@ class Trainer:
         self._pending = None
         if not math.isfinite(values["loss"]):
             self._stop(f"the loss is {values['loss']}")
-        for sums in (at.window, at.epoch):
+        for sums in (at.line_sums, at.epoch_sums):
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item()
         self._line_count += values["count"].item()
-        mean = _mean(at.window)
+        mean = _mean(at.line_sums)
         self._writer.advance(at.step, mean["loss"], mean["top1_error"], self._rate_of_images())
 
     def _stop(self, reason: str) -> NoReturn:
@@ -171,12 +177,13 @@ class Trainer:
         at = self._at
         self._writer.train(
             at.step,
-            self._run.epochs(at.step),
-            **_mean(at.window),
+            # The last step of an epoch may reach some images into the next.
+            min(self._run.epochs(at.step), at.progress.epoch + 1),
+            **_mean(at.line_sums),
             rate=self._learning_rate(),
             images_per_second=self._rate_of_images(),
         )
-        at.window.clear()
+        at.line_sums.clear()
         self._line_time, self._line_count = time.monotonic(), 0.0
 
     def _learning_rate(self) -> float:
@@ -187,19 +194,20 @@ class Trainer:
         run, at = self._run, self._at
         config = run.config.schedule
         epoch = at.progress.epoch + 1
-        trained, at.epoch = _mean(at.epoch), {}
+        trained, at.epoch_sums = _mean(at.epoch_sums), {}
         line = (
             f"epoch {epoch:3d}  train loss {trained['loss']:.3f} error {trained['top1_error']:.1%}"
         )
-        error = None
-        if epoch % config.every == 0 or epoch == config.epochs:
+        error, due = None, epoch % config.every == 0
+        if due or epoch == config.epochs:
             values = run.evaluate(at.state.variables, run.data.splits.validation)
             error = values["top1_error"]
             self._writer.evaluation("validation", at.step, epoch, **values)
             line += f"  validation loss {values['loss']:.3f} error {error:.1%}"
             line += f" top-5 {values['top5_error']:.1%}"
         self._writer.say(f"{line}  rate {self._learning_rate():g}")
-        at.progress = schedule.advance(config, at.progress, error)
+        # The look at the very end decides nothing, or a run of more epochs would decide otherwise.
+        at.progress = schedule.advance(config, at.progress, error if due else None)
         at.state = at.state.replace(
             opt_state=set_rate(at.state.opt_state, self._learning_rate(), run.config.optimizer)
         )
@@ -216,21 +224,16 @@ class Trainer:
         meta = {
             "config": flatten(self._run.config),
             "progress": dataclasses.asdict(at.progress),
-            "window": at.window,
-            "epoch": at.epoch,
+            "line_sums": at.line_sums,
+            "epoch_sums": at.epoch_sums,
             "seconds": self.seconds(),
-            **_facts(self._run),
+            "class_names": self._run.data.splits.class_names,
+            "data": self._run.data.fingerprints,
             "unreadable": self._run.data.unreadable,
         }
         # Copied by way of text: the loop goes on to change these while the save is under way.
         meta = json.loads(json.dumps(meta))
         self._checkpoints.save(at.step, Saved(at.state, self._run.data.constants, meta), error)
-
-
-def _facts(run: Run) -> dict[str, Any]:
-    """Return what tells data from other data, as JSON gives it back."""
-    splits = run.data.splits
-    return {"class_names": list(splits.class_names), "images": len(splits.train)}
 
 
 @jax.jit

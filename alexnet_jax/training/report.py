@@ -16,9 +16,10 @@ from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.views import Subset
 from alexnet_jax.model import towers
-from alexnet_jax.training.run import Run
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.training.run import UNREADABLE, Run
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.writer import Writer, read_metrics
+from alexnet_jax.training.writer import METRICS, Writer, read_metrics
 
 SUMMARY, CONFIG, FIGURES = "summary.json", "config.json", "figures"
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -35,6 +36,9 @@ def write_config(run: Run, workdir: Path) -> None:
         "python": platform.python_version(),
     }
     (workdir / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
+    reasons = [reason for bad in run.data.unreadable.values() for reason in bad.values()]
+    if reasons:
+        (workdir / UNREADABLE).write_text("\n".join(reasons) + "\n")
     np.savez(workdir / "statistics.npz", allow_pickle=False, **run.data.constants)
 
 
@@ -50,29 +54,38 @@ def remove_summary(workdir: Path) -> None:
 
 
 def finish(
-    run: Run, state: TrainState, step: int, seconds: float, workdir: Path, writer: Writer
+    run: Run,
+    state: TrainState,
+    step: int,
+    seconds: float,
+    checkpoints: Checkpoints,
+    writer: Writer,
 ) -> dict[str, Any]:
     """Score the final parameters, draw the figures, write and return the summary."""
-    splits = run.data.splits
+    splits, workdir = run.data.splits, checkpoints.workdir
     scores = {"validation": run.evaluate(state.variables, splits.validation)}
     if splits.test is not None:
         scores["test"] = run.evaluate(state.variables, splits.test)
     writer.flush()
     written = {(line["split"], line["step"]) for line in read_metrics(workdir)}
     if "test" in scores and ("test", step) not in written:  # by a process that ended right after it
-        writer.evaluation("test", step, run.epochs(step), **scores["test"])
+        writer.evaluation("test", step, int(run.epochs(step)), **scores["test"])
         writer.flush()
     if run.config.log.figures:
         _draw(run, state, workdir)
     speeds = [
         line["images_per_second"] for line in read_metrics(workdir) if "images_per_second" in line
     ]
+    best = checkpoints.best()
     summary = {
         **scores,
+        "best_step": best,
+        "best_validation_top1_error": None if best is None else checkpoints.error(best),
         "steps": step,
         "seconds": round(seconds, 1),
         "images_per_second": round(float(np.median(speeds)), 1) if speeds else None,
-        "preset": run.config.preset,
+        "source": run.config.data.source,
+        "figures": run.config.log.figures,
         "devices": towers.describe_mesh(run.mesh),
     }
     partial = workdir / f"{SUMMARY}.partial"
@@ -111,10 +124,14 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
     """Return where to look, and what to try next."""
     split = "test" if "test" in summary else "validation"
     scores = summary[split]
+    shown = FIGURES if summary["figures"] else METRICS
+    if summary["source"] == "embedded":
+        following = "your own photographs: --preset photos --data.path DIR"
+    else:
+        following = "more epochs in the same --workdir: --schedule.epochs N"
     return (
         f"{split} top-1 error {scores['top1_error']:.1%}, top-5 {scores['top5_error']:.1%} on "
         f"{scores['count']:,} images, after {summary['steps']:,} steps in "
-        f"{summary['seconds'] / 60:.1f} minutes. Look at {workdir / FIGURES} and "
-        f"`tensorboard --logdir {workdir}`; next, try your own photographs: --preset photos "
-        "--data.path DIR."
+        f"{summary['seconds'] / 60:.1f} minutes. Look at {workdir / shown} and "
+        f"`tensorboard --logdir {workdir}`; next, try {following}."
     )

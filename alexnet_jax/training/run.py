@@ -1,13 +1,11 @@
 """What stays fixed during a run: its data, its network on its devices, its two jitted steps."""
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from alexnet_jax.config import Config
@@ -22,11 +20,11 @@ from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
 from alexnet_jax.training.step import make_eval_step, make_train_step
 
-LOGGER = logging.getLogger(__name__)
 Unreadable = dict[
     str, dict[str, str]
 ]  # by split, then by record number (a string: it lives in JSON)
-SHOWN = 10  # unreadable files named in the log; all of them are in the checkpoint
+SHOWN = 10  # unreadable files named in the log
+UNREADABLE = "unreadable.txt"  # names all of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +32,7 @@ class Data:
     """The splits less what cannot be read, and what is known about the training split."""
 
     splits: records.Splits
+    fingerprints: Mapping[str, str]  # of each split as it was opened
     unreadable: Unreadable
     constants: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
 
@@ -46,7 +45,6 @@ class Run:
     mesh: Mesh
     data: Data
     table: Architecture
-    tx: optax.GradientTransformation
     create: Callable[[], TrainState]
     target: TrainState  # of ShapeDtypeStructs: what a restored state looks like and where it lies
     train_step: Callable[..., Any]
@@ -66,43 +64,61 @@ class Run:
         return evaluate(self.eval_step, variables, source, self.config.data, batch, self.mesh)
 
 
-def open_data(config: Config, saved: Mapping[str, Any] | None, say: Callable[[str], None]) -> Data:
-    """Open the splits; read them once for statistics and unreadable files, if no checkpoint knows.
+def open_splits(config: Config) -> records.Splits:
+    """Open the splits that a run reads; see `records.open_splits`."""
+    return records.open_splits(config.data, config.seed)
+
+
+def fingerprints(splits: records.Splits) -> dict[str, str]:
+    """Return for each split what changes when its files, their classes or the split change."""
+    sources = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: source.fingerprint() for name, source in sources.items() if source is not None}
+
+
+def open_data(
+    config: Config,
+    splits: records.Splits,
+    say: Callable[[str], None],
+    saved: Mapping[str, Any] | None = None,
+) -> Data:
+    """Read the splits once for statistics and unreadable files, unless a checkpoint knows them.
 
     Args:
         config: of the run.
-        saved: `{"unreadable", "constants"}` of the run's checkpoint, or None for a new run.
+        splits: as `open_splits` opened them.
         say: prints a line.
+        saved: `{"unreadable", "constants"}` of the run's checkpoint, or None for a new run.
 
     Raises:
         ValueError: the source is not fit to train on, or a file is unreadable and the run
             is to stop then.
     """
-    splits = records.open_splits(config.data, config.seed)
     for note in splits.notes:
         say(note)
+    known = fingerprints(splits)
     if saved is not None:
-        return Data(_readable(splits, saved["unreadable"]), saved["unreadable"], saved["constants"])
+        unreadable = saved["unreadable"]
+        _report(unreadable, config, say)
+        return Data(_readable(splits, unreadable), known, unreadable, saved["constants"])
     threads = config.data.threads
     measured, bad = statistics.survey(splits.train, threads)
-    unreadable = {"train": bad}
+    found = {"train": bad}
     for name in ("validation", "test"):
         source = getattr(splits, name)
-        unreadable[name] = statistics.find_unreadable(source, threads) if source else {}
+        found[name] = statistics.find_unreadable(source, threads) if source else {}
+    unreadable = {name: {str(i): why for i, why in bad.items()} for name, bad in found.items()}
     _report(unreadable, config, say)
     if config.data.statistics == "imagenet":
         measured = statistics.imagenet(config.data.image_size)
-    by_text = {name: {str(i): why for i, why in bad.items()} for name, bad in unreadable.items()}
-    return Data(_readable(splits, by_text), by_text, vars(measured))
+    return Data(_readable(splits, unreadable), known, unreadable, vars(measured))
 
 
-def _report(
-    unreadable: dict[str, dict[int, str]], config: Config, say: Callable[[str], None]
-) -> None:
+def _report(unreadable: Unreadable, config: Config, say: Callable[[str], None]) -> None:
     reasons = [reason for bad in unreadable.values() for reason in bad.values()]
     if not reasons:
         return
-    listed = "; ".join(reasons[:SHOWN]) + ("; ..." if len(reasons) > SHOWN else "")
+    rest = f"; all of them: {UNREADABLE} in the --workdir" if len(reasons) > SHOWN else ""
+    listed = "; ".join(reasons[:SHOWN]) + rest
     if config.data.unreadable == "stop":
         raise ValueError(
             f"--data.unreadable stop: {len(reasons)} images cannot be read ({listed}); "
@@ -126,7 +142,13 @@ def _readable(splits: records.Splits, unreadable: Unreadable) -> records.Splits:
 
 
 def open_run(config: Config, mesh: Mesh, data: Data) -> Run:
-    """Build the network for this data on this mesh."""
+    """Build the network for this data on this mesh; ValueError where an epoch is not a batch."""
+    images, batch = len(data.splits.train), config.optimizer.batch
+    if images < batch:
+        raise ValueError(
+            f"--optimizer.batch {batch}: there are {images} training images, and a batch holds at "
+            f"most as many; try {2 ** (images.bit_length() - 1)}."
+        )
     table = config.model.table(len(data.splits.class_names), config.data.crop)
     tx = paper_sgd(config.optimizer)
     create, target = abstract_state(table, tx, mesh, config.seed)
@@ -140,7 +162,6 @@ def open_run(config: Config, mesh: Mesh, data: Data) -> Run:
         mesh=mesh,
         data=data,
         table=table,
-        tx=tx,
         create=create,
         target=target,
         train_step=make_train_step(table, tx, mesh, constants, config.seed),
