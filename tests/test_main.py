@@ -81,6 +81,9 @@ BAD = [
     ("--mesh.data", "0", "at least 1 or auto", "use auto"),
     ("--log.every", "0", "at least 1 step", "try 20"),
     ("--log.checkpoint-every", "0", "at least 1 step", "try 1000"),
+    ("--optimizer.rate", "inf", "finite number", "see --help"),
+    ("--model.width", "inf", "finite number", "see --help"),
+    ("--optimizer.batch", "4001", "there are 4000 training images", "try 2048"),
     ("--preset", "paper", "one of quickstart, photos", "use one of them"),
 ]
 
@@ -203,7 +206,8 @@ def test_nothing_is_left_to_read(tmp_path, capsys):
     root = photos(tmp_path / "photos", {"cats": 3, "dogs": 3})
     for path in root.rglob("*.png"):
         path.write_bytes(b"no image")
-    assert main(["--workdir", str(tmp_path / "run"), *map(str, of_folder(root))]) == 2
+    batch = ["--optimizer.batch", "2"]
+    assert main(["--workdir", str(tmp_path / "run"), *map(str, of_folder(root)), *batch]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "None of the 4 training images can be read" in line
     assert "check the files" in line

@@ -603,7 +603,7 @@ def test_the_fingerprint_of_shards_follows_names_counts_and_classes(tmp_path: Pa
 
 
 def test_the_fingerprint_of_tfds_data_knows_no_place(tmp_path: Path):
-    folder = tiny_tfds(tmp_path / "here")
+    tiny_tfds(tmp_path / "here")
     before = open_splits(tfds_config(tmp_path / "here"), seed=0)
     (tmp_path / "here").rename(tmp_path / "there")
     after = open_splits(tfds_config(tmp_path / "there"), seed=0)
@@ -611,11 +611,22 @@ def test_the_fingerprint_of_tfds_data_knows_no_place(tmp_path: Path):
     assert after.test is not None
     assert after.train.fingerprint() == before.train.fingerprint()
     assert after.test.fingerprint() == before.test.fingerprint() != before.train.fingerprint()
-    info = tmp_path / "there" / folder.relative_to(tmp_path / "here") / "dataset_info.json"
-    info.write_text(info.read_text().replace('"4"', '"3"'))
-    fewer = open_splits(tfds_config(tmp_path / "there"), seed=0)
-    assert fewer.test is not None
-    assert fewer.test.fingerprint() != before.test.fingerprint()
+    # Fewer records, other classes, another version: each is seen.
+    folder = tmp_path / "there" / "tiny_greys" / "1.0.0"
+    info, classes = folder / "dataset_info.json", folder / "label.labels.txt"
+    seen = [after.test.fingerprint()]
+    for file, old, new in (
+        (info, '"4"', '"3"'),
+        (classes, "odd", "uneven"),
+        (info, ".0.0", ".0.1"),
+    ):
+        file.write_text(file.read_text().replace(old, new))
+        if new == ".0.1":
+            folder.rename(folder.with_name("1.0.1"))
+        changed = open_splits(tfds_config(tmp_path / "there"), seed=0).test
+        assert changed is not None
+        seen.append(changed.fingerprint())
+    assert len(set(seen)) == 4
 
 
 def test_the_fingerprint_of_the_embedded_set_is_its_seed_and_split(monkeypatch):

@@ -440,3 +440,50 @@ def last_step(workdir):
     metrics = workdir / "metrics.jsonl"
     steps = re.findall(r'"step": (\d+)', metrics.read_text()) if metrics.exists() else []
     return int(steps[-1]) if steps else 0
+
+
+def test_a_run_stopped_in_its_first_step_starts_there(whole, patched, photos, tmp_path):
+    probe = Probe(patched, tmp_path / "run")
+    assert probe.run(options(photos), stop_after=0) == 130
+    with Checkpoints(probe.workdir) as checkpoints:
+        assert checkpoints.latest() == 0
+    assert probe.run(options(photos)) == 0
+    assert_same(probe.state, whole.state)
+    assert probe.metrics() == whole.metrics()
+
+
+def test_a_last_look_out_of_turn_decides_nothing(patched, photos, tmp_path):
+    plateau = {"schedule_kind": "plateau", "schedule_every": 2, "schedule_patience": 1}
+    plateau |= {"schedule_improvement": 0.9}  # no look but the first ever improves
+    in_one = Probe(patched, tmp_path / "one")
+    assert in_one.run(options(photos, **plateau, schedule_epochs=7)) == 0
+    in_two = Probe(patched, tmp_path / "two")
+    assert in_two.run(options(photos, **plateau, schedule_epochs=3)) == 0
+    assert in_two.run(options(photos, **plateau, schedule_epochs=7)) == 0
+    looks = [line["epoch"] for line in in_two.metrics() if line["split"] == "validation"]
+    assert looks == [2, 3, 4, 6, 7]
+    assert_same(in_two.state, in_one.state)
+
+
+def test_unreadable_images_are_all_named_and_left_out_again_after_a_resumption(
+    patched, photos, tmp_path, capsys
+):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    broken = sorted((folder / "train").glob("*/[0-3].png"))
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:60])
+    probe = Probe(patched, tmp_path / "run")
+    assert probe.run(options(folder, schedule_epochs=1)) == 0
+    said = capsys.readouterr().out
+    assert "12 images cannot be read and are left out: " in said
+    assert "all of them: unreadable.txt in the --workdir" in said
+    named = (probe.workdir / "unreadable.txt").read_text().splitlines()
+    assert [Path(line.partition(": ")[0]) for line in named] == broken
+    assert sorted(set(np.concatenate(probe.order))) == [*range(18)]
+    assert probe.run(options(folder, schedule_epochs=2)) == 0
+    assert "12 images cannot be read and are left out: " in capsys.readouterr().out
+    assert sorted(set(np.concatenate(probe.order))) == [*range(18)]
+    assert Probe(patched, tmp_path / "stop").run(options(folder, data_unreadable="stop")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--data.unreadable stop: 12 images cannot be read" in line

@@ -65,8 +65,19 @@ class Run:
 
 
 def open_splits(config: Config) -> records.Splits:
-    """Open the splits that a run reads; see `records.open_splits`."""
-    return records.open_splits(config.data, config.seed)
+    """Open the splits that a run reads; ValueError where they do not fill a batch."""
+    splits = records.open_splits(config.data, config.seed)
+    _check_batch(config.optimizer.batch, len(splits.train))
+    return splits
+
+
+def _check_batch(batch: int, images: int) -> None:
+    """Raise a ValueError where an epoch would be less than a step."""
+    if images < batch:
+        raise ValueError(
+            f"--optimizer.batch {batch}: there are {images} training images, and a batch holds at "
+            f"most as many; try {2 ** (images.bit_length() - 1)}."
+        )
 
 
 def fingerprints(splits: records.Splits) -> dict[str, str]:
@@ -142,13 +153,8 @@ def _readable(splits: records.Splits, unreadable: Unreadable) -> records.Splits:
 
 
 def open_run(config: Config, mesh: Mesh, data: Data) -> Run:
-    """Build the network for this data on this mesh; ValueError where an epoch is not a batch."""
-    images, batch = len(data.splits.train), config.optimizer.batch
-    if images < batch:
-        raise ValueError(
-            f"--optimizer.batch {batch}: there are {images} training images, and a batch holds at "
-            f"most as many; try {2 ** (images.bit_length() - 1)}."
-        )
+    """Build the network for this data on this mesh."""
+    _check_batch(config.optimizer.batch, len(data.splits.train))  # less what cannot be read
     table = config.model.table(len(data.splits.class_names), config.data.crop)
     tx = paper_sgd(config.optimizer)
     create, target = abstract_state(table, tx, mesh, config.seed)
