@@ -20,9 +20,8 @@ from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
 from alexnet_jax.training.step import make_eval_step, make_train_step
 
-Unreadable = dict[
-    str, dict[str, str]
-]  # by split, then by record number (a string: it lives in JSON)
+# Reasons by split, then by number of the record, as text because it is kept as JSON.
+Unreadable = dict[str, dict[str, str]]
 SHOWN = 10  # unreadable files named in the log
 UNREADABLE = "unreadable.txt"  # names all of them
 
