@@ -42,11 +42,12 @@ class DataConfig:
     validation_fraction: float = 0.1
     # leave unreadable images out and say so, or stop before training; ours
     unreadable: Literal["skip", "stop"] = "skip"
-    # GiB: resized images are kept in memory once decoded, as long as their split fits; ours
+    # GiB: resized images are kept in memory once decoded, split by split (training first) as long
+    # as the whole split fits; 0 keeps none; ours
     cache_gib: float = 2.0
     # threads that read ahead (the batches do not depend on it); ours
     threads: int = 2
-    # batches read ahead at most; ours
+    # batches read ahead at most, and at least one a thread; ours
     prefetch: int = 4
 
     def __post_init__(self):
