@@ -16,7 +16,6 @@ from alexnet_jax.data.sources import Record, digest
 
 CLASSES = "classes.json"  # list of class names beside the shards
 SHARD = 8192  # records
-NEEDED = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}  # of a TFDS record
 
 
 class ArrayRecords:
@@ -101,8 +100,10 @@ class Tfds:
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
         name = builder.info.full_name
         features = builder.info.features
-        if not isinstance(features, tfds.features.FeaturesDict) or not all(
-            name in features and isinstance(features[name], kind) for name, kind in NEEDED.items()
+        known = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+        image, label = known.get("image"), known.get("label")
+        if not isinstance(image, tfds.features.Image) or not isinstance(
+            label, tfds.features.ClassLabel
         ):
             found = " ".join(str(features).split())
             raise ValueError(
@@ -110,8 +111,8 @@ class Tfds:
                 "ClassLabel: take a data set of labelled images."
             )
         # What else a record holds is not decoded, which might need TensorFlow.
-        self._features = tfds.features.FeaturesDict({name: features[name] for name in NEEDED})
-        self.class_names = tuple(features["label"].names)
+        self._features = tfds.features.FeaturesDict({"image": image, "label": label})
+        self.class_names = tuple(label.names)
         self._split = f"{name}:{split}"
         self._info = builder.info.splits[split]
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
