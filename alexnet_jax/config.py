@@ -96,22 +96,6 @@ class DataConfig:
         _require(
             self.prefetch >= 1, "--data.prefetch", self.prefetch, "is at least 1 batch", "try 4"
         )
-        if self.source in ("folder", "arrayrecord"):
-            _require(
-                bool(self.path),
-                "--data.path",
-                "''",
-                f"is needed by --data.source {self.source}",
-                "name the folder",
-            )
-        if self.source == "tfds":
-            _require(
-                bool(self.name),
-                "--data.name",
-                "''",
-                "is needed by --data.source tfds",
-                "name the data set",
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,7 +346,7 @@ _QUICKSTART = Config(
 # conv3-5 and biases at twice the rate: that leaves the plateau at ln(classes) at once, where .01 crawls.
 _PHOTOS = Config(
     preset="photos",
-    data=DataConfig(source="folder", path="photos"),
+    data=DataConfig(source="folder"),  # --data.path says where
     model=ModelConfig(middle_std=0.03),
     optimizer=OptimizerConfig(bias_rate=2.0),
 )

@@ -106,6 +106,7 @@ def test_drops_that_do_not_rise(workdir, capsys):
 def test_a_source_without_its_folder_or_name(workdir, capsys):
     said = refused(capsys, "--workdir", workdir, "--data.source", "folder")
     assert said == "--data.path '': it is needed by --data.source folder; name the folder."
+    assert refused(capsys, "--workdir", workdir, "--preset", "photos") == said
     said = refused(capsys, "--workdir", workdir, "--data.source", "tfds")
     assert said == "--data.name '': it is needed by --data.source tfds; name the data set."
 

@@ -35,6 +35,7 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
     out (or, at a fraction of 0, its test split is looked at instead). Raises ValueError for a
     source that is missing, empty, of one class, or whose splits disagree.
     """
+    _check_address(config)
     where, sources, notes = _OPENERS[config.source](config)
     for split, source in sources.items():
         if not len(source):
@@ -62,6 +63,17 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
         names,
         (*notes, f"{where}: {len(names):,} classes; images: {counts}."),
     )
+
+
+def _check_address(config: DataConfig) -> None:
+    """Raise a ValueError where a source needs a folder or a name and has none."""
+    if config.source in ("folder", "arrayrecord") and not config.path:
+        option, remedy = "--data.path", "name the folder"
+    elif config.source == "tfds" and not config.name:
+        option, remedy = "--data.name", "name the data set"
+    else:
+        return
+    raise ValueError(f"{option} '': it is needed by --data.source {config.source}; {remedy}.")
 
 
 def stratify(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
