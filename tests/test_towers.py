@@ -47,8 +47,8 @@ def make_constants(size):
     return Preprocess(jnp.asarray(mean), jnp.diag(jnp.array([20.0, 37.0, 122.0])))
 
 
-def compiled_text(function, *arguments):
-    return function.lower(*arguments).compile().as_text()
+def compile_for(function, *arguments):
+    return function.lower(*arguments).compile()
 
 
 class Trained:
@@ -65,11 +65,12 @@ class Trained:
         step = make_train_step(self.table, tx, mesh, make_constants(crop + 8), seed=5)
         self.state = self.create()
         batch = towers.put_batch(make_batch(crop, classes, batch), mesh)
-        self.compiled = compiled_text(step, self.state, batch)
+        compiled = compile_for(step, self.state, batch)
+        self.program = compiled.as_text()
         self.start = jax.device_get(self.state.variables["params"])
         self.losses = []
         for number in range(steps):
-            self.state, metrics = step(self.state, batch)
+            self.state, metrics = compiled(self.state, batch)
             self.losses.append(metrics["loss"].item() / metrics["count"].item())
             self.velocity = jax.device_get(optax.tree.get(self.state.opt_state, "trace"))
             if number == 0:
@@ -101,7 +102,7 @@ def test_every_mesh_trains_the_same(trained, name):
     # Parameters hardly move in five steps; all of the five gradients is in the velocity.
     error, errors = worst(many.velocity, one.velocity)
     assert error < 1e-5, errors
-    assert "reduce-scatter" not in many.compiled
+    assert "reduce-scatter" not in many.program
     assert_halves(many.state, many.table)
 
 
@@ -134,16 +135,16 @@ def assert_halves(state, table):
 def test_one_device_holds_everything_and_talks_to_nobody(trained):
     _, one = trained
     # XLA leaves an all-reduce over the one device in; it has nobody to talk to.
-    groups = re.findall(r"replica_groups=\{\{([\d,]+)\}", one.compiled)
+    groups = re.findall(r"replica_groups=\{\{([\d,]+)\}", one.program)
     assert all("," not in group for group in groups)
-    assert {operation for _, operation in COLLECTIVE.findall(one.compiled)} <= {"all-reduce"}
+    assert {operation for _, operation in COLLECTIVE.findall(one.program)} <= {"all-reduce"}
 
 
 def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
     table, mesh, batch = two_towers(1000), mesh_of("two"), 2
     variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
     images = jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.float32)
-    text = compiled_text(jax.jit(towers.forward(table, mesh)), variables, images)
+    text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
     found = Counter()
     for shape, operation in COLLECTIVE.findall(text):
         dimensions = [int(n) for n in re.findall(r"\d+", shape.partition("[")[2].partition("]")[0])]
@@ -161,7 +162,7 @@ def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
 def test_no_device_ever_makes_a_whole_split_parameter():
     table, mesh = two_towers(1000), mesh_of("two")
     create, _ = abstract_state(table, paper_sgd(OptimizerConfig()), mesh, seed=0)
-    text = compiled_text(create)
+    text = compile_for(create).as_text()
     assert "f32[9216,2048]" in text
     assert "[9216,4096]" not in text
     assert "[4096,4096]" not in text
@@ -172,14 +173,16 @@ def test_blocks_of_images_cross_once():
     table, mesh = two_towers(10, crop=36, width=0.05), mesh_of("two")
     variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
     images = jax.ShapeDtypeStruct((40, 36, 36, 3), jnp.float32)
-    text = compiled_text(jax.jit(towers.forward(table, mesh)), variables, images)
+    text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
     assert Counter(operation for _, operation in COLLECTIVE.findall(text)) == {
         "all-gather": 3,
         "all-reduce": 1,
     }
-    one, two, four = (Trained(mesh_of(name), 10, 36, width=0.05, batch=40) for name in MESHES)
+    one, two = (
+        Trained(mesh_of(name), 10, 36, width=0.05, batch=40, steps=1)
+        for name in ("one device", "two")
+    )
     assert worst(two.gradient, one.gradient)[0] < 1e-5
-    assert worst(four.gradient, one.gradient)[0] < 1e-5
 
 
 def test_dropout_masks_are_the_same_on_every_mesh_and_differ_between_steps_and_layers():
