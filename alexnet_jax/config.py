@@ -108,7 +108,7 @@ class ModelConfig:
     middle_std: float = 0.01
     # widen each initial std by sqrt(2012 inputs / inputs), so that a smaller net starts as loud;
     # ours
-    scale_std: bool = False
+    scale_std: bool = True
     # multiplies the sum of squares, undivided; P3.3 (the 2012 code divides by n: 2e-5)
     lrn_alpha: float = 1e-4
     # share of fc6 and fc7 outputs silenced in training; at test outputs are scaled by the rest;
@@ -338,7 +338,7 @@ def option(field: str) -> str:
 _QUICKSTART = Config(
     preset="quickstart",
     data=DataConfig(source="embedded", image_size=72, crop=64, mean="image"),
-    model=ModelConfig(width=0.5, middle_std=0.03, scale_std=True),
+    model=ModelConfig(width=0.5, middle_std=0.03),
     schedule=ScheduleConfig(kind="fixed", epochs=24, at=(18, 22)),
 )
 

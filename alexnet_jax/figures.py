@@ -40,7 +40,7 @@ def draw_curves(metrics: Sequence[dict[str, Any]]) -> Figure:
         _draw_curve(axes, metrics, name)
         axes.set(xlabel="epochs", ylabel=label)
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])  # room for the highest marker
         _mark_drops(axes, metrics)
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)

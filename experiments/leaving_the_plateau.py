@@ -47,7 +47,7 @@ def recipe_config(data: Path, recipe: str, seed: int) -> Config:
         data=DataConfig(
             source="folder", path=str(data), image_size=72, crop=64, validation_fraction=0
         ),
-        model=dataclasses.replace(photos.model, middle_std=std),
+        model=dataclasses.replace(photos.model, middle_std=std, scale_std=False),
         optimizer=dataclasses.replace(photos.optimizer, bias_rate=bias_rate),
         schedule=ScheduleConfig(kind="fixed", epochs=EPOCHS, at=(), every=EPOCHS),
     )

@@ -98,6 +98,19 @@ def test_a_value_that_will_not_do(name, value, rule, remedy, workdir, capsys):
     assert remedy in said
 
 
+def test_a_path_that_nothing_reads(workdir, capsys):
+    said = refused(capsys, "--workdir", workdir, "--data.path", "photos")
+    assert "--data.path photos: the embedded data set is drawn" in said
+    assert "add --preset photos" in said
+
+
+def test_splits_in_capitals(tmp_path, workdir, capsys):
+    root = photos(tmp_path / "photos/Train", {"cats": 3, "dogs": 3}).parent
+    photos(root / "Val", {"cats": 3, "dogs": 3})
+    said = refused(capsys, "--workdir", workdir, *of_folder(root))
+    assert said.endswith("it holds Train, Val; splits are named in small letters: rename them.")
+
+
 def test_drops_that_do_not_rise(workdir, capsys):
     said = refused(capsys, "--workdir", workdir, "--schedule.at", 9, 5)
     assert said == "--schedule.at (9, 5): it is a rising list of epochs from 1 on; try 23 51 78."

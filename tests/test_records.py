@@ -166,7 +166,7 @@ def test_a_folder_of_classes_alone_is_split(tmp_path: Path):
     splits = open_splits(config(tmp_path), seed=0)
     assert (len(splits.train), len(splits.validation), splits.test) == (18, 2, None)
     assert sorted(values(splits.train) + values(splits.validation)) == list(range(20))
-    assert f"{tmp_path}: ignored 1 files that are no images by their names." in splits.notes
+    assert f"{tmp_path}: left aside what is no image by its name, 1 in all." in splits.notes
     with pytest.raises(ValueError, match="fraction 0: .* neither a validation nor a test split"):
         open_splits(config(tmp_path, validation_fraction=0), seed=0)
 

@@ -476,14 +476,25 @@ def test_unreadable_images_are_all_named_and_left_out_again_after_a_resumption(
     probe = Probe(patched, tmp_path / "run")
     assert probe.run(options(folder, schedule_epochs=1)) == 0
     said = capsys.readouterr().out
-    assert "12 images cannot be read and are left out: " in said
+    assert "12 images cannot be read and are left out:\n" in said
     assert "all of them: unreadable.txt in the --workdir" in said
     named = (probe.workdir / "unreadable.txt").read_text().splitlines()
     assert [Path(line.partition(": ")[0]) for line in named] == broken
     assert sorted(set(np.concatenate(probe.order))) == [*range(18)]
     assert probe.run(options(folder, schedule_epochs=2)) == 0
-    assert "12 images cannot be read and are left out: " in capsys.readouterr().out
+    assert "12 images cannot be read and are left out:\n" in capsys.readouterr().out
     assert sorted(set(np.concatenate(probe.order))) == [*range(18)]
     assert Probe(patched, tmp_path / "stop").run(options(folder, data_unreadable="stop")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--data.unreadable stop: 12 images cannot be read" in line
+
+
+def test_a_run_that_ends_on_a_plateau_says_so(patched, photos, tmp_path, capsys):
+    plateau = {"schedule_kind": "plateau", "schedule_patience": 1, "schedule_improvement": 0.9}
+    probe = Probe(patched, tmp_path / "run")
+    assert probe.run(options(photos, **plateau, schedule_drops=1, schedule_epochs=9)) == 0
+    # The first look sets the mark, the second drops the rate, the third ends the run.
+    assert "at a plateau after the last drop of the rate, after 3 epochs" in capsys.readouterr().out
+    rates = {line["step"]: line["rate"] for line in probe.metrics() if line["split"] == "train"}
+    assert [rates[step] for step in (8, 9, 12)] == pytest.approx([0.01, 0.001, 0.001])
+    assert max(rates) == 12

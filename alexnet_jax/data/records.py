@@ -66,7 +66,13 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
 
 
 def _check_address(config: DataConfig) -> None:
-    """Raise a ValueError where a source needs a folder or a name and has none."""
+    """Raise a ValueError where a source needs a folder or a name, or where none is read."""
+    given = config.path or config.name
+    if config.source == "embedded" and given:
+        raise ValueError(
+            f"--data.path {given}: the embedded data set is drawn and has no address; to train on "
+            "what lies there add --preset photos, or --data.source folder, arrayrecord or tfds."
+        )
     if config.source in ("folder", "arrayrecord") and not config.path:
         option, remedy = "--data.path", "name the folder"
     elif config.source == "tfds" and not config.name:
@@ -147,6 +153,11 @@ def _folder(config: DataConfig) -> Opened:
             "own: sort them so."
         )
     if not set(names) & set(NAMES):
+        if {name.lower() for name in names} <= set(NAMES):
+            raise ValueError(
+                f"{root}: it holds {', '.join(names)}; splits are named in small letters: rename "
+                "them."
+            )
         folder = Folder(root)
         return str(root), {"train": folder}, _ignored(folder)
     present = _present(names, str(root), "add it, or rename the folders if these are classes")
@@ -165,7 +176,7 @@ def _folder(config: DataConfig) -> Opened:
 def _ignored(folder: Folder) -> tuple[str, ...]:
     if not folder.ignored:
         return ()
-    return (f"{folder.root}: ignored {folder.ignored:,} files that are no images by their names.",)
+    return (f"{folder.root}: left aside what is no image by its name, {folder.ignored:,} in all.",)
 
 
 def _array_records(config: DataConfig) -> Opened:

@@ -72,7 +72,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
             trainer = Trainer(run, position, writer, checkpoints, began)
             trainer.train()
             summary = report.finish(
-                run, position.state, position.step, trainer.seconds(), checkpoints, writer
+                run, position.state, position.progress, trainer.seconds(), checkpoints, writer
             )
     print(report.closing_line(summary, workdir))
     return summary
@@ -141,12 +141,11 @@ class Trainer:
             at.state, metrics = run.train_step(at.state, batch)
             self._settle()  # the step before, while this one runs
             at.step, self._pending = at.step + 1, metrics
-            if at.step % log.every == 0:
+            if at.step % log.every == 0 or at.step == end:
                 self._settle()
                 self._write_line()
             if at.step % log.checkpoint_every == 0 and at.step < end:
                 self._save(None)
-        self._settle()
 
     def _settle(self) -> None:
         """Wait for the pending step's metrics and add them up."""
@@ -195,17 +194,16 @@ class Trainer:
         config = run.config.schedule
         epoch = at.progress.epoch + 1
         trained, at.epoch_sums = _mean(at.epoch_sums), {}
-        line = (
-            f"epoch {epoch:3d}  train loss {trained['loss']:.3f} error {trained['top1_error']:.1%}"
-        )
+        line = f"epoch {epoch:3d}  rate {self._learning_rate():g}"
+        line += f"  training: loss {trained['loss']:.3f}, error {trained['top1_error']:.1%}"
         error, due = None, epoch % config.every == 0
         if due or epoch == config.epochs:
             values = run.evaluate(at.state.variables, run.data.splits.validation)
             error = values["top1_error"]
             self._writer.evaluation("validation", at.step, epoch, **values)
-            line += f"  validation loss {values['loss']:.3f} error {error:.1%}"
-            line += f" top-5 {values['top5_error']:.1%}"
-        self._writer.say(f"{line}  rate {self._learning_rate():g}")
+            line += f"  validation: loss {values['loss']:.3f}, error {error:.1%}"
+            line += f", top-5 error {values['top5_error']:.1%}"
+        self._writer.say(line)
         # The look at the very end decides nothing, or a run of more epochs would decide otherwise.
         at.progress = schedule.advance(config, at.progress, error if due else None)
         at.state = at.state.replace(

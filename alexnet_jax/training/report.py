@@ -18,6 +18,7 @@ from alexnet_jax.data.views import Subset
 from alexnet_jax.model import towers
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.run import UNREADABLE, Run
+from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.writer import METRICS, Writer, read_metrics
 
@@ -56,20 +57,20 @@ def remove_summary(workdir: Path) -> None:
 def finish(
     run: Run,
     state: TrainState,
-    step: int,
+    progress: Progress,
     seconds: float,
     checkpoints: Checkpoints,
     writer: Writer,
 ) -> dict[str, Any]:
     """Score the final parameters, draw the figures, write and return the summary."""
-    splits, workdir = run.data.splits, checkpoints.workdir
+    splits, workdir, step = run.data.splits, checkpoints.workdir, int(state.step)
     scores = {"validation": run.evaluate(state.variables, splits.validation)}
     if splits.test is not None:
         scores["test"] = run.evaluate(state.variables, splits.test)
     writer.flush()
     written = {(line["split"], line["step"]) for line in read_metrics(workdir)}
     if "test" in scores and ("test", step) not in written:  # by a process that ended right after it
-        writer.evaluation("test", step, int(run.epochs(step)), **scores["test"])
+        writer.evaluation("test", step, progress.epoch, **scores["test"])
         writer.flush()
     if run.config.log.figures:
         _draw(run, state, workdir)
@@ -82,6 +83,8 @@ def finish(
         "best_step": best,
         "best_validation_top1_error": None if best is None else checkpoints.error(best),
         "steps": step,
+        "epochs": progress.epoch,
+        "ended_on_plateau": progress.ended,
         "seconds": round(seconds, 1),
         "images_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "source": run.config.data.source,
@@ -126,12 +129,15 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
     scores = summary[split]
     shown = FIGURES if summary["figures"] else METRICS
     if summary["source"] == "embedded":
-        following = "your own photographs: --preset photos --data.path DIR"
+        following = "your own photographs: --preset photos --data.path DIR in another --workdir"
+    elif summary["ended_on_plateau"]:
+        following = "another --seed, or a larger --schedule.patience, in another --workdir"
     else:
         following = "more epochs in the same --workdir: --schedule.epochs N"
+    epochs = summary["epochs"]
+    ended = "at a plateau after the last drop of the rate, " if summary["ended_on_plateau"] else ""
     return (
-        f"{split} top-1 error {scores['top1_error']:.1%}, top-5 {scores['top5_error']:.1%} on "
-        f"{scores['count']:,} images, after {summary['steps']:,} steps in "
-        f"{summary['seconds'] / 60:.1f} minutes. Look at {workdir / shown} and "
-        f"`tensorboard --logdir {workdir}`; next, try {following}."
+        f"{split} top-1 error {scores['top1_error']:.1%}, top-5 error {scores['top5_error']:.1%} "
+        f"on {scores['count']:,} images, {ended}after {epochs} epoch{'s' * (epochs != 1)} in "
+        f"{summary['seconds'] / 60:.1f} minutes. Look at {workdir / shown}; next, try {following}."
     )

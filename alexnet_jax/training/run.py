@@ -127,14 +127,14 @@ def _report(unreadable: Unreadable, config: Config, say: Callable[[str], None]) 
     reasons = [reason for bad in unreadable.values() for reason in bad.values()]
     if not reasons:
         return
-    rest = f"; all of them: {UNREADABLE} in the --workdir" if len(reasons) > SHOWN else ""
-    listed = "; ".join(reasons[:SHOWN]) + rest
+    rest = [f"all of them: {UNREADABLE} in the --workdir"] if len(reasons) > SHOWN else []
+    listed = [*reasons[:SHOWN], *rest]
     if config.data.unreadable == "stop":
         raise ValueError(
-            f"--data.unreadable stop: {len(reasons)} images cannot be read ({listed}); "
+            f"--data.unreadable stop: {len(reasons)} images cannot be read ({'; '.join(listed)}); "
             "mend or remove them, or use skip."
         )
-    say(f"{len(reasons)} images cannot be read and are left out: {listed}.")
+    say("\n  ".join([f"{len(reasons)} images cannot be read and are left out:", *listed]))
 
 
 def _readable(splits: records.Splits, unreadable: Unreadable) -> records.Splits:
@@ -184,7 +184,7 @@ def describe(run: Run) -> str:
         scaled.append(f"width x {run.config.model.width:g}")
     if run.table.crop != 224:
         scaled.append(f"{run.table.crop} px crops of {run.config.data.image_size} px images")
-    if run.config.model.scale_std:
+    if scaled and run.config.model.scale_std:
         scaled.append("initial weights for equally loud layers")
     text = (
         f"AlexNet, {parameters:,} parameters, {operations / 1e6:,.0f} M multiply-adds an image, "
