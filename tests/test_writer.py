@@ -176,8 +176,10 @@ def test_flush_reaches_the_disk(tmp_path, monkeypatch):
 
 def test_closing_twice_is_closing_once(tmp_path):
     writer = Writer(tmp_path, 0)
+    writer.train(1, 0.1, loss=1.0)
     writer.close()
     writer.close()
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1]
 
 
 class Terminal(io.StringIO):
