@@ -6,8 +6,8 @@ rate (P5). The authors' code starts conv3-5 at .03 and lets biases learn at twic
 is equal: the full-width two-tower network on photographs shrunk to 72 pixels, 64 pixel crops,
 rate .01 throughout.
 
-Expected: with .03 the training loss falls from the first epochs on; with .01 it stays near
-          ln(classes) for several epochs more. The bias rate alone changes less.
+Expected: with .03 the training loss falls below ln(classes) after four epochs and to 3.85 after 15;
+          with .01 it is still at ln(classes) then. The bias rate alone changes nothing.
 Cost:     about 2 minutes a run on 2 CPU cores (15 epochs of 3,030 images): 24 minutes for 3 seeds
 Run:      python experiments/leaving_the_plateau.py --data DIR --workdir runs/plateau
 
@@ -54,13 +54,13 @@ def recipe_config(data: Path, recipe: str, seed: int) -> Config:
 
 
 def training_loss(metrics: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """Return (epoch, mean loss over the last 20 steps) of a run."""
+    """Return (epoch, mean loss since the line before) of each line of training metrics."""
     return [(line["epoch"], line["loss"]) for line in metrics if line["split"] == "train"]
 
 
 def print_table(runs: dict[str, list[list[dict[str, Any]]]]) -> None:
     """Print mean and spread over seeds of the last training loss and of the final error."""
-    print(f"\n{'':28}  training loss, last 20 steps  validation top-1 error")
+    print(f"\n{'':28}  training loss at the end      validation top-1 error")
     for recipe, seeds in runs.items():
         losses = [training_loss(metrics)[-1][1] for metrics in seeds]
         errors = [line["top1_error"] for m in seeds for line in m if line["split"] == "validation"]
@@ -75,12 +75,15 @@ def draw(runs: dict[str, list[list[dict[str, Any]]]], classes: int, path: Path) 
     """Draw the training loss of every run, one colour a recipe."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="epochs", ylabel="training loss (nats)")
-    for colour, (recipe, seeds) in zip(
-        ("black", "tab:blue", "tab:orange", "red"), runs.items(), strict=True
-    ):
+    # Pairs of recipes lie on each other: one of each pair is dashed.
+    dashed = (0, (4, 4))
+    styles = [("black", "-"), ("tab:blue", dashed), ("tab:orange", dashed), ("red", "-")]
+    for (colour, line), (recipe, seeds) in zip(styles, runs.items(), strict=True):
         for number, metrics in enumerate(seeds):
             epochs, losses = zip(*training_loss(metrics), strict=True)
-            axes.plot(epochs, losses, color=colour, label=None if number else recipe)
+            axes.plot(
+                epochs, losses, color=colour, linestyle=line, label=None if number else recipe
+            )
     axes.axhline(math.log(classes), color="grey", linestyle=":", label=f"ln {classes}")
     axes.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
