@@ -235,9 +235,10 @@ class ScheduleConfig:
 class MeshConfig:
     """How devices are arranged: `data` shards of the batch times `towers` halves of the network."""
 
-    # devices that share one copy of the network: 1 or 2; auto: 2 where there are 2; P3.2
+    # devices that share one copy of the network: 1 or 2; auto: 2 where there are enough;
+    # P3.2
     towers: int | Literal["auto"] = "auto"
-    # shards of the batch; auto: what the devices allow; ours
+    # shards of the batch; auto: as many as there are devices for and as divide the batch; ours
     data: int | Literal["auto"] = "auto"
 
     def __post_init__(self):
@@ -261,7 +262,8 @@ class MeshConfig:
 class LogConfig:
     """What is written down, and how often."""
 
-    # steps between lines of training loss in metrics.jsonl and TensorBoard; ours
+    # steps between lines of training loss in metrics.jsonl and TensorBoard (one ends every epoch too);
+    # ours
     every: int = 20
     # steps between checkpoints within an epoch (one follows every epoch too); ours
     checkpoint_every: int = 1000
@@ -342,8 +344,9 @@ _QUICKSTART = Config(
     schedule=ScheduleConfig(kind="fixed", epochs=24, at=(18, 22)),
 )
 
-# The full network on one's own photographs. Its text gives .01 for every layer (P5), the 2012 code .03 in
-# conv3-5 and biases at twice the rate: that leaves the plateau at ln(classes) at once, where .01 crawls.
+# The full network on one's own photographs. The paper's text gives .01 for every layer (P5), the 2012
+# code .03 in conv3-5 and biases at twice the rate. The .03 leaves the plateau at ln(classes) within a
+# few epochs, where .01 stays; the bias rate makes no difference that shows (experiments/RESULTS.md).
 _PHOTOS = Config(
     preset="photos",
     data=DataConfig(source="folder"),  # --data.path says where

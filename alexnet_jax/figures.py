@@ -54,8 +54,13 @@ def _draw_curve(axes: Axes, metrics: Sequence[dict[str, Any]], name: str) -> Non
     axes.plot(epochs, values, color=TRAINING, alpha=0.2, linewidth=0.6, gid="train records")
     # A record at epoch 2.4 belongs to the third pass, one at 3.0 still does.
     passes = np.ceil(epochs)
+    weights = np.diff(epochs, prepend=0)  # a record counts for the stretch since the one before
     means = [
-        [np.mean(column[passes == one]) for one in np.unique(passes)] for column in (epochs, values)
+        [
+            np.average(column[passes == one], weights=weights[passes == one])
+            for one in np.unique(passes)
+        ]
+        for column in (epochs, values)
     ]
     style = {"marker": ".", "markersize": 4, "linewidth": 1.2}
     axes.plot(*means, color=TRAINING, **style, label="training, augmented", gid="train")

@@ -42,9 +42,12 @@ def test_curves_plot_the_metrics():
     error, loss = figures.draw_curves(METRICS).axes
     records = [[0.5, 0.9], [1.0, 0.7], [1.5, 0.5], [2.2, 0.4], [3.0, 0.2]]
     np.testing.assert_allclose(lines(error, "train records"), [records])
-    # Passes: (0.5, 1.0), (1.5), (2.2, 3.0); each point is the mean of its pass.
-    np.testing.assert_allclose(lines(error, "train"), [[[0.75, 0.8], [1.5, 0.5], [2.6, 0.3]]])
-    np.testing.assert_allclose(lines(loss, "train"), [[[0.75, 1.6], [1.5, 1.0], [2.6, 0.6]]])
+    # Passes: (0.5, 1.0), (1.5), (2.2, 3.0); each point is the mean of its pass, in which a record
+    # counts for the stretch since the one before: 0.7 and 0.8 epochs in the last pass.
+    last = [(0.7 * 2.2 + 0.8 * 3.0) / 1.5, (0.7 * 0.4 + 0.8 * 0.2) / 1.5]
+    np.testing.assert_allclose(lines(error, "train"), [[[0.75, 0.8], [1.5, 0.5], last]])
+    doubled = [[0.75, 1.6], [1.5, 1.0], [last[0], 2 * last[1]]]
+    np.testing.assert_allclose(lines(loss, "train"), [doubled])
     np.testing.assert_allclose(lines(error, "validation"), [[[1, 0.75], [2, 0.6]]])
     np.testing.assert_allclose(lines(loss, "validation"), [[[1, 1.1]]])  # null is left out
     np.testing.assert_allclose(lines(error, "test"), [[[3, 0.3]]])

@@ -67,11 +67,14 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
 
 def _check_address(config: DataConfig) -> None:
     """Raise a ValueError where a source needs a folder or a name, or where none is read."""
-    given = config.path or config.name
-    if config.source == "embedded" and given:
+    if config.source == "embedded" and config.path:
         raise ValueError(
-            f"--data.path {given}: the embedded data set is drawn and has no address; to train on "
-            "what lies there add --preset photos, or --data.source folder, arrayrecord or tfds."
+            f"--data.path {config.path}: the embedded data set is drawn and lies nowhere; to train "
+            "on what lies there add --preset photos, or --data.source folder, arrayrecord or tfds."
+        )
+    if config.source != "tfds" and config.name:
+        raise ValueError(
+            f"--data.name {config.name}: only TFDS data sets have names; add --data.source tfds."
         )
     if config.source in ("folder", "arrayrecord") and not config.path:
         option, remedy = "--data.path", "name the folder"

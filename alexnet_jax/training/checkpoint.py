@@ -26,7 +26,9 @@ class Saved:
 
     state: TrainState
     constants: Mapping[str, Any]  # float32 arrays: statistics of the training split
-    meta: dict[str, Any]  # config, schedule, meters, class names, unreadable records: plain JSON
+    # Plain JSON: config, schedule, sums of metrics, seconds, class names (for whoever reads the
+    # checkpoint alone), fingerprints of the data, unreadable records.
+    meta: dict[str, Any]
 
 
 class Checkpoints:

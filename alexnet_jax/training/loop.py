@@ -52,7 +52,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch
     )
-    # For a new run the data comes first, so that bad data leaves no folder behind.
+    # For a new run the data comes first: a source that will not do leaves no folder behind.
     splits = None if (workdir / FOLDER).exists() else open_splits(config)
     with Checkpoints(workdir) as checkpoints:
         latest = checkpoints.latest()
@@ -92,8 +92,8 @@ def _begin(
         return run, Position(run.create())
     meta = checkpoints.meta(latest)
     check_data(meta["data"], fingerprints(splits), workdir)
-    known = {"unreadable": meta["unreadable"], "constants": checkpoints.constants(latest)}
-    run = open_run(config, mesh, open_data(config, splits, print, known))
+    saved = {**meta, "constants": checkpoints.constants(latest)}
+    run = open_run(config, mesh, open_data(config, splits, print, saved))
     state = checkpoints.state(latest, run.target)
     progress = schedule.Progress(**meta["progress"])
     print(describe(run))
@@ -204,7 +204,8 @@ class Trainer:
             line += f"  validation: loss {values['loss']:.3f}, error {error:.1%}"
             line += f", top-5 error {values['top5_error']:.1%}"
         self._writer.say(line)
-        # The look at the very end decides nothing, or a run of more epochs would decide otherwise.
+        # A look out of turn, at the very end, is not the schedule's: a run that goes on to more
+        # epochs would otherwise drop its rate where a run of as many in one go does not.
         at.progress = schedule.advance(config, at.progress, error if due else None)
         at.state = at.state.replace(
             opt_state=set_rate(at.state.opt_state, self._learning_rate(), run.config.optimizer)

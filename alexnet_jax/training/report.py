@@ -38,6 +38,7 @@ def write_config(run: Run, workdir: Path) -> None:
     }
     (workdir / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
     reasons = [reason for bad in run.data.unreadable.values() for reason in bad.values()]
+    (workdir / UNREADABLE).unlink(missing_ok=True)
     if reasons:
         (workdir / UNREADABLE).write_text("\n".join(reasons) + "\n")
     np.savez(workdir / "statistics.npz", allow_pickle=False, **run.data.constants)

@@ -97,7 +97,7 @@ def open_data(
         config: of the run.
         splits: as `open_splits` opened them.
         say: prints a line.
-        saved: `{"unreadable", "constants"}` of the run's checkpoint, or None for a new run.
+        saved: `{"data", "unreadable", "constants"}` of the checkpoint, or None for a new run.
 
     Raises:
         ValueError: the source is not fit to train on, or a file is unreadable and the run
@@ -105,7 +105,7 @@ def open_data(
     """
     for note in splits.notes:
         say(note)
-    known = fingerprints(splits)
+    known = fingerprints(splits) if saved is None else saved["data"]
     if saved is not None:
         unreadable = saved["unreadable"]
         _report(unreadable, config, say)
@@ -127,14 +127,14 @@ def _report(unreadable: Unreadable, config: Config, say: Callable[[str], None]) 
     reasons = [reason for bad in unreadable.values() for reason in bad.values()]
     if not reasons:
         return
-    rest = [f"all of them: {UNREADABLE} in the --workdir"] if len(reasons) > SHOWN else []
-    listed = [*reasons[:SHOWN], *rest]
     if config.data.unreadable == "stop":
         raise ValueError(
-            f"--data.unreadable stop: {len(reasons)} images cannot be read ({'; '.join(listed)}); "
+            f"--data.unreadable stop: {len(reasons)} images cannot be read ({'; '.join(reasons)}); "
             "mend or remove them, or use skip."
         )
-    say("\n  ".join([f"{len(reasons)} images cannot be read and are left out:", *listed]))
+    rest = [f"all of them: {UNREADABLE} in the --workdir"] if len(reasons) > SHOWN else []
+    lines = [f"{len(reasons)} images cannot be read and are left out:", *reasons[:SHOWN], *rest]
+    say("\n  ".join(lines))
 
 
 def _readable(splits: records.Splits, unreadable: Unreadable) -> records.Splits:
@@ -180,11 +180,12 @@ def describe(run: Run) -> str:
     parameters = sum(row.parameters for row in rows)
     operations = sum(row.multiply_adds for row in rows)
     scaled = []
+    plain = dataclasses.replace(run.config.model, scale_std=False)
     if run.config.model.width != 1:
         scaled.append(f"width x {run.config.model.width:g}")
     if run.table.crop != 224:
         scaled.append(f"{run.table.crop} px crops of {run.config.data.image_size} px images")
-    if scaled and run.config.model.scale_std:
+    if run.table != plain.table(run.table.num_classes, run.table.crop):
         scaled.append("initial weights for equally loud layers")
     text = (
         f"AlexNet, {parameters:,} parameters, {operations / 1e6:,.0f} M multiply-adds an image, "
