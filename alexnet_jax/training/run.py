@@ -105,11 +105,10 @@ def open_data(
     """
     for note in splits.notes:
         say(note)
-    known = fingerprints(splits) if saved is None else saved["data"]
     if saved is not None:
         unreadable = saved["unreadable"]
         _report(unreadable, config, say)
-        return Data(_readable(splits, unreadable), known, unreadable, saved["constants"])
+        return Data(_readable(splits, unreadable), saved["data"], unreadable, saved["constants"])
     threads = config.data.threads
     measured, bad = statistics.survey(splits.train, threads)
     found = {"train": bad}
@@ -120,6 +119,7 @@ def open_data(
     _report(unreadable, config, say)
     if config.data.statistics == "imagenet":
         measured = statistics.imagenet(config.data.image_size)
+    known = fingerprints(splits)
     return Data(_readable(splits, unreadable), known, unreadable, vars(measured))
 
 
