@@ -181,15 +181,14 @@ def smallest_crop(table: Architecture) -> int:
             return crop
 
 
-def check_crop(table: Architecture) -> Architecture:
-    """Return `table`, or raise a ValueError that names the smallest crop that would do."""
+def check_crop(table: Architecture) -> None:
+    """Raise a ValueError that names the smallest crop that would do where the table's will not."""
     smallest = smallest_crop(table)
     if table.crop < smallest:
         raise ValueError(
             f"--data.crop {table.crop}: every layer must keep at least 1 x 1 pixel; "
             f"the smallest crop that would do is {smallest}."
         )
-    return table
 
 
 def two_towers(

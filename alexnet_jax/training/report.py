@@ -23,6 +23,7 @@ from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.writer import METRICS, Writer, read_metrics
 
 SUMMARY, CONFIG, FIGURES = "summary.json", "config.json", "figures"
+SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 EXAMPLES = 8  # images in the panel of predictions: 2 rows of 4, as in the paper's Figure 4
 
@@ -65,14 +66,16 @@ def finish(
 ) -> dict[str, Any]:
     """Score the final parameters, draw the figures, write and return the summary."""
     splits, workdir, step = run.data.splits, checkpoints.workdir, int(state.step)
-    scores = {"validation": run.evaluate(state.variables, splits.validation)}
-    if splits.test is not None:
-        scores["test"] = run.evaluate(state.variables, splits.test)
     writer.flush()
-    written = {(line["split"], line["step"]) for line in read_metrics(workdir)}
-    if "test" in scores and ("test", step) not in written:  # by a process that ended right after it
-        writer.evaluation("test", step, progress.epoch, **scores["test"])
-        writer.flush()
+    written = {(line["split"], line["step"]): line for line in read_metrics(workdir)}
+    scores: dict[str, dict[str, Any]] = {}
+    for split, source in (("validation", splits.validation), ("test", splits.test)):
+        if line := written.get((split, step)):  # by the last epoch, or a process that ended here
+            scores[split] = {name: line[name] for name in SCORES}
+        elif source is not None:
+            scores[split] = run.evaluate(state.variables, source)
+            writer.evaluation(split, step, progress.epoch, **scores[split])
+    writer.flush()
     if run.config.log.figures:
         _draw(run, state, workdir)
     speeds = [
