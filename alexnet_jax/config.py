@@ -6,11 +6,23 @@ The command line (`--data.crop 224`), `config.json` and the refusal to resume wi
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from alexnet_jax.model import architecture
 
-Preset = Literal["quickstart", "photos"]
+Preset = Literal[
+    "quickstart",
+    "photos",
+    "paper",
+    "source2012",
+    "merged",
+    "half",
+    "six_conv",
+    "torchvision",
+    "bvlc_alexnet",
+    "caffenet",
+]
 
 # The formatter would move long comments to where tyro does not see them for --help.
 
@@ -25,18 +37,46 @@ class DataConfig:
     path: str = ""
     # TFDS data set as `name` or `name/config:version`; ours
     name: str = ""
-    # pixels: shorter side resized to this, centre square kept; P2
+    # pixels: side of the square that every image is resized to; P2
     image_size: int = 256
+    # crop: shorter side resized, centre square kept (P2); warp: both sides resized, whatever the
+    # shape (Caffe's create_imagenet.sh; the 2012 code crops)
+    resize: Literal["crop", "warp"] = "crop"
+    # area: Pillow's bilinear, which averages over the pixels that shrink into one; point: OpenCV's
+    # and Caffe's bilinear between the four nearest pixels; ours, P2 names no filter
+    filter: Literal["area", "point"] = "area"
+    # order of the colours in the network's input; P2 and the 2012 code have rgb, Caffe has bgr
+    channels: Literal["rgb", "bgr"] = "rgb"
     # pixels: side of the square the network sees; P4.1
     crop: int = 224
+    # where a training crop may start along a side of s pixels: all s - crop + 1 places (33; 2012
+    # code, convdata_jpeg.py:239) or all but the last (32, which makes the 2,048 of P4.1)
+    offsets: Literal["all", "all-but-last"] = "all"
     # flip half of the training crops left to right; P4.1
     mirror: bool = True
-    # standard deviation of the PCA lighting draw, in standard deviations of colour; 0 = off; P4.1
+    # consecutive images of a batch that share one crop and one flip; 1 in P4.1, 32 in the 2012 code
+    # (convdata_jpeg.py:77)
+    share: int = 1
+    # standard deviation of the PCA lighting draw, in units of lighting_unit; 0 = off; P4.1
     lighting: float = 0.1
-    # subtract the mean image, aligned with the crop, or one mean colour; P2
-    mean: Literal["image", "colour"] = "image"
-    # of the training split, or Krizhevsky's for ImageNet; P2
-    statistics: Literal["computed", "imagenet"] = "computed"
+    # what a draw of 1 moves the colours by along a principal axis: its standard deviation (2012
+    # code) or its variance, the eigenvalue that P4.1 says and cannot mean (1,483 grey levels)
+    lighting_unit: Literal["deviation", "eigenvalue"] = "deviation"
+    # training images are divided by this while there is lighting; 1 in P4.1, 1 + lighting = 1.1 in
+    # the 2012 code (convdata_jpeg.py:179)
+    divisor: float = 1.0
+    # epochs with lighting, after which it is off; 0 = all; P4.1 has it throughout, the 2012 code's
+    # notes on net 145 until epoch 68
+    lighting_epochs: int = 0
+    # subtract the mean image where the crop was taken, flipped with it (P2), or always its centre,
+    # never flipped (2012 code, convdata_jpeg.py:95), or one mean colour (Caffe, torchvision)
+    mean: Literal["aligned", "centre", "colour"] = "aligned"
+    # of the training split, or published for ImageNet: Krizhevsky's (2012 code), Caffe's,
+    # torchvision's (with its scale); init: those that came with --init-from; P2
+    statistics: Literal["computed", "imagenet", "caffe", "torchvision", "init"] = "computed"
+    # order of the training images: reshuffled each epoch, or fixed, shuffled once (2012 code,
+    # convdata_jpeg.py:262)
+    order: Literal["reshuffled", "fixed"] = "reshuffled"
     # share of each class held out where the source has no validation split; 0 = none held out,
     # `test` is looked at instead; ours
     validation_fraction: float = 0.1
@@ -64,6 +104,15 @@ class DataConfig:
             self.crop,
             f"is between 1 and --data.image-size={self.image_size}",
             f"try {max(1, self.image_size * 7 // 8)}",
+        )
+        _require(self.share >= 1, "--data.share", self.share, "is at least 1 image", "try 1")
+        _require(self.divisor > 0, "--data.divisor", self.divisor, "is positive", "try 1")
+        _require(
+            self.lighting_epochs >= 0,
+            "--data.lighting-epochs",
+            self.lighting_epochs,
+            "is not negative",
+            "use 0 for all epochs",
         )
         _require(
             self.lighting >= 0,
@@ -102,29 +151,86 @@ class DataConfig:
 class ModelConfig:
     """The network: rows of the layer table in `model/architecture.py`."""
 
-    # maps and units relative to 2012 (96-256-384-384-256, 4096-4096); P3.5
+    # two_towers: the network of 2012 (P3.5); merged: the same widths without towers; half: one tower
+    # (2012 code, net 145-half); six_conv: a sixth convolution (2012 code, net 146); torchvision:
+    # 64-192-384-256-256 ("One weird trick", 2014)
+    variant: Literal["two_towers", "merged", "half", "six_conv", "torchvision"] = "two_towers"
+    # maps and units relative to the variant's (96-256-384-384-256, 4096-4096); P3.5
     width: float = 1.0
+    # units of a linear layer before the classes, half in each tower; 0 = none; the 2012 code has
+    # 2048 before 21,843 classes (layers-146-2011.cfg)
+    bottleneck: int = 0
+    # leave this convolution out, keeping what pools behind it; P7
+    without: Literal["none", "conv2", "conv3", "conv4", "conv5"] = "none"
+    # initial weight std of conv1, conv2 and fc8; P5
+    std: float = 0.01
     # initial weight std of conv3, conv4 and conv5; .01 in P5, .03 in the 2012 code
     middle_std: float = 0.01
+    # initial weight std of fc6 and fc7; .01 in P5, .005 in Caffe
+    fc_std: float = 0.01
+    # initial bias of conv2, conv4, conv5, fc6 and fc7 (0 elsewhere); 1 in P5, .1 in bvlc_alexnet
+    bias: float = 1.0
     # widen each initial std by sqrt(2012 inputs / inputs), so that a smaller net starts as loud;
     # ours
     scale_std: bool = True
-    # multiplies the sum of squares, undivided; P3.3 (the 2012 code divides by n: 2e-5)
+    # of every layer but the last; P3.1 (tanh: its Figure 1)
+    activation: Literal["relu", "tanh"] = "relu"
+    # zeros around conv1: behind the image, as far as the last window hangs over (3 at 224 pixels;
+    # 2012 code), none (Caffe, 227 pixels), or 2 on every side (torchvision)
+    padding: Literal["end", "none", "both"] = "end"
+    # norm_first: conv1 is normalised and pooled before its ReLU (2012 code); pool_first: conv1 and
+    # conv2 are pooled before they are normalised (CaffeNet); relu_first: ReLU, LRN, pooling (P3.5)
+    order: Literal["relu_first", "norm_first", "pool_first"] = "relu_first"
+    # response normalisation behind conv1 and conv2; P3.3
+    lrn: bool = True
+    # maps that are summed over, the map itself in the middle; P3.3
+    lrn_n: int = 5
+    # constant under the power: 2 in P3.3 and the 2012 code, 1 in Caffe
+    lrn_k: float = 2.0
+    # multiplies the sum of squares; P3.3
     lrn_alpha: float = 1e-4
-    # share of fc6 and fc7 outputs silenced in training; at test outputs are scaled by the rest;
-    # P4.2
+    # divide alpha by n: not in P3.3's formula; done by the 2012 code (layer.py:1183), Caffe, PyTorch
+    lrn_alpha_over_n: bool = False
+    # power; P3.3
+    lrn_beta: float = 0.75
+    # neighbours within the tower (P3.3 by way of the 2012 code) or among all maps (Caffe)
+    lrn_scope: Literal["tower", "all"] = "tower"
+    # normalise conv2 again, over 5 x 5 pixels of each map (2012 code, layers-145.cfg:107; not in P)
+    spatial_norm: bool = False
+    # pixels, at stride 2: 3 overlap, 2 do not; P3.4
+    pool: Literal[3, 2] = 3
+    # share of outputs silenced in training; P4.2
     dropout: float = 0.5
+    # which outputs: of fc6 and fc7 (P4.2) or of pool5 and fc6 (torchvision)
+    dropout_on: Literal["fc6-fc7", "pool5-fc6"] = "fc6-fc7"
+    # test: outputs times the share kept, at test (P4.2); training: divided by it, in training
+    # (torchvision)
+    dropout_scale: Literal["test", "training"] = "test"
 
     def __post_init__(self):
+        for name in ("std", "middle_std", "fc_std", "lrn_k"):
+            value = getattr(self, name)
+            _require(
+                value > 0, option(f"model.{name}"), value, "is positive", "see --help for 2012's"
+            )
+        for name in ("lrn_alpha", "lrn_beta"):
+            value = getattr(self, name)
+            _require(
+                value >= 0, option(f"model.{name}"), value, "is not negative", "see --help for P's"
+            )
         _require(
-            self.middle_std > 0, "--model.middle-std", self.middle_std, "is positive", "try 0.01"
+            self.lrn_n >= 1 and self.lrn_n % 2 == 1,
+            "--model.lrn-n",
+            self.lrn_n,
+            "is odd and positive, as the map itself is in the middle",
+            "try 5",
         )
         _require(
-            self.lrn_alpha >= 0,
-            "--model.lrn-alpha",
-            self.lrn_alpha,
-            "is not negative",
-            "use 0 to switch LRN off",
+            self.bottleneck >= 0 and self.bottleneck % 2 == 0,
+            "--model.bottleneck",
+            self.bottleneck,
+            "is an even number of units, half for each tower",
+            "use 0 for none",
         )
         _require(
             0 <= self.dropout < 1,
@@ -136,15 +242,7 @@ class ModelConfig:
 
     def table(self, num_classes: int, crop: int) -> architecture.Architecture:
         """Return the layer table for `num_classes` classes and square inputs of `crop` pixels."""
-        return architecture.two_towers(
-            num_classes=num_classes,
-            crop=crop,
-            width=self.width,
-            middle_std=self.middle_std,
-            scale_std=self.scale_std,
-            lrn_alpha=self.lrn_alpha,
-            dropout=self.dropout,
-        )
+        return architecture.build(self, num_classes, crop)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +255,9 @@ class OptimizerConfig:
     rate: float = 0.01
     # learning rate of biases, as a multiple of the weights'; 1 in P5, 2 in the 2012 code
     bias_rate: float = 1.0
+    # drops of the rate that the biases' rate follows; all in P5, 1 in the 2012 code
+    # (layer-params-120-4gpu-auto2.cfg)
+    bias_drops: int | Literal["all"] = "all"
     # share of the velocity kept each step; P5
     momentum: float = 0.9
     # per unit of learning rate, on weights; biases have none (2012 code); P5
@@ -167,6 +268,13 @@ class OptimizerConfig:
         _require(self.rate > 0, "--optimizer.rate", self.rate, "is positive", "try 0.01")
         _require(
             self.bias_rate >= 0, "--optimizer.bias-rate", self.bias_rate, "is not negative", "try 1"
+        )
+        _require(
+            self.bias_drops == "all" or self.bias_drops >= 0,
+            "--optimizer.bias-drops",
+            self.bias_drops,
+            "is at least 0 or all",
+            "use all",
         )
         _require(
             0 <= self.momentum < 1,
@@ -206,6 +314,11 @@ class ScheduleConfig:
     every: int = 1
     # fixed: epochs after which the rate drops; the 2012 code's notes on net 145
     at: tuple[int, ...] = (23, 51, 78)
+    # epochs after which conv1 alone learns at one drop less; 0 = never (P5); 68 in the 2012 code's
+    # notes on net 145
+    slow_conv1: int = 0
+    # epochs after which conv1 stays as it is; 0 = never (P5); 72 in the 2012 code's notes on net 145
+    freeze_conv1: int = 0
 
     def __post_init__(self):
         _require(self.epochs >= 1, "--schedule.epochs", self.epochs, "is at least 1", "try 90")
@@ -229,6 +342,15 @@ class ScheduleConfig:
             "is a rising list of epochs from 1 on",
             "try 23 51 78",
         )
+        for name in ("slow_conv1", "freeze_conv1"):
+            value = getattr(self, name)
+            _require(
+                value >= 0,
+                option(f"schedule.{name}"),
+                value,
+                "is not negative",
+                "use 0 for never",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,6 +404,15 @@ class LogConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class InitConfig:
+    """What is not taken over from the run named by --init-from."""
+
+    # layers that start from their initial values all the same, such as fc8 for other classes; the
+    # way of the 2012 code's pretrained nets (initw.py)
+    reset: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """One run."""
 
@@ -289,6 +420,11 @@ class Config:
     preset: Preset = "quickstart"
     # of initialisation, order of images, augmentation, dropout and the validation split; ours
     seed: int = 0
+    # folder of a run, trained or imported, whose weights this one starts from (P7: pretraining); its
+    # model and preprocessing are then the defaults
+    init_from: str = ""
+    # what is not taken over from --init-from
+    init: InitConfig = dataclasses.field(default_factory=InitConfig)
     # where images come from, and what is done to them before they reach the device
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     # the network: the layer table in model/architecture.py
@@ -329,6 +465,31 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def unflatten(flat: Mapping[str, Any]) -> Config:
+    """Return the configuration that `flatten` took apart; ValueError where a field is unknown."""
+
+    def build(cls: type, prefix: str) -> Any:
+        values = {}
+        for field in dataclasses.fields(cls):
+            name = prefix + field.name
+            if dataclasses.is_dataclass(field.type):
+                values[field.name] = build(field.type, f"{name}.")
+            elif name in flat:
+                value = flat[name]
+                values[field.name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
+
+    unknown = sorted(set(flat) - set(flatten(Config())))
+    _require(
+        not unknown,
+        "the configuration",
+        ", ".join(unknown),
+        "has no such field in this version of alexnet_jax",
+        "use the version that wrote it",
+    )
+    return build(Config, "")
+
+
 def option(field: str) -> str:
     """Return the command line's name of a field: data.image_size -> --data.image-size."""
     return "--" + field.replace("_", "-")
@@ -354,4 +515,165 @@ _PHOTOS = Config(
     optimizer=OptimizerConfig(bias_rate=2.0),
 )
 
-PRESETS: dict[str, Config] = {"quickstart": _QUICKSTART, "photos": _PHOTOS}
+# The text of the 2012 paper. Every field that `source2012` sets otherwise is written out here too.
+_PAPER = Config(
+    preset="paper",
+    data=DataConfig(
+        source="folder",
+        image_size=256,
+        resize="crop",
+        channels="rgb",
+        crop=224,
+        offsets="all-but-last",
+        mirror=True,
+        share=1,
+        lighting=0.1,
+        lighting_unit="deviation",  # "eigenvalue" cannot be meant: 1,483 grey levels
+        divisor=1.0,
+        lighting_epochs=0,
+        mean="aligned",
+        order="reshuffled",
+    ),
+    model=ModelConfig(
+        variant="two_towers",
+        std=0.01,
+        middle_std=0.01,
+        fc_std=0.01,
+        bias=1.0,
+        scale_std=False,
+        padding="end",
+        order="relu_first",
+        lrn_n=5,
+        lrn_k=2.0,
+        lrn_alpha=1e-4,
+        lrn_alpha_over_n=False,
+        lrn_beta=0.75,
+        lrn_scope="tower",
+        spatial_norm=False,
+        pool=3,
+        dropout=0.5,
+        dropout_on="fc6-fc7",
+        dropout_scale="test",
+    ),
+    optimizer=OptimizerConfig(
+        batch=128, rate=0.01, bias_rate=1.0, bias_drops="all", momentum=0.9, weight_decay=5e-4
+    ),
+    schedule=ScheduleConfig(
+        kind="plateau", epochs=90, drop=0.1, drops=3, slow_conv1=0, freeze_conv1=0
+    ),
+)
+
+# Net 145 of the released 2012 code on ILSVRC-2010, which produced the published 37.5 / 17.0 %
+# (layers-145.cfg, layer-params-145-2010.cfg:165-180).
+_SOURCE2012 = Config(
+    preset="source2012",
+    data=DataConfig(
+        source="folder",
+        image_size=256,
+        resize="crop",
+        channels="rgb",
+        crop=224,
+        offsets="all",
+        mirror=True,
+        share=32,
+        lighting=0.1,
+        lighting_unit="deviation",
+        divisor=1.1,
+        lighting_epochs=68,
+        mean="centre",
+        order="fixed",
+    ),
+    model=ModelConfig(
+        variant="two_towers",
+        std=0.01,
+        middle_std=0.03,
+        fc_std=0.01,
+        bias=1.0,
+        scale_std=False,
+        padding="end",
+        order="norm_first",
+        lrn_n=5,
+        lrn_k=2.0,
+        lrn_alpha=1e-4,
+        lrn_alpha_over_n=True,
+        lrn_beta=0.75,
+        lrn_scope="tower",
+        spatial_norm=True,
+        pool=3,
+        dropout=0.5,
+        dropout_on="fc6-fc7",
+        dropout_scale="test",
+    ),
+    optimizer=OptimizerConfig(
+        batch=128, rate=0.01, bias_rate=2.0, bias_drops=1, momentum=0.9, weight_decay=5e-4
+    ),
+    schedule=ScheduleConfig(
+        kind="fixed", epochs=93, drop=0.1, at=(23, 51, 78), slow_conv1=68, freeze_conv1=72
+    ),
+)
+
+
+def _variant(
+    preset: Preset, base: Config, data: Mapping[str, Any] | None = None, **model: Any
+) -> Config:
+    return dataclasses.replace(
+        base,
+        preset=preset,
+        data=dataclasses.replace(base.data, **(data or {})),
+        model=dataclasses.replace(base.model, **model),
+    )
+
+
+# Networks that go by the name of AlexNet, each with the images that its weights want.
+_MERGED = _variant("merged", _PAPER, variant="merged", lrn_scope="all")
+_HALF = _variant("half", _SOURCE2012, variant="half", lrn_scope="all")  # layers-145-half.cfg
+_SIX_CONV = _variant("six_conv", _SOURCE2012, variant="six_conv")  # layers-146-2012-2011.cfg
+_TORCHVISION = _variant(
+    "torchvision",
+    _PAPER,
+    {"lighting": 0.0, "mean": "colour", "statistics": "torchvision", "offsets": "all"},
+    variant="torchvision",
+    padding="both",
+    lrn=False,
+    dropout_on="pool5-fc6",
+    dropout_scale="training",
+)
+_CAFFE_IMAGES = {
+    "resize": "warp",
+    "filter": "point",
+    "channels": "bgr",
+    "crop": 227,
+    "offsets": "all",
+    "lighting": 0.0,
+}
+# CAFFE models/bvlc_alexnet/{train_val,solver}.prototxt.
+_BVLC_ALEXNET = dataclasses.replace(
+    _variant(
+        "bvlc_alexnet",
+        _PAPER,
+        _CAFFE_IMAGES,
+        fc_std=0.005,
+        bias=0.1,
+        padding="none",
+        lrn_k=1.0,
+        lrn_alpha_over_n=True,
+        lrn_scope="all",
+        dropout_scale="training",
+    ),
+    optimizer=OptimizerConfig(batch=256, bias_rate=2.0),
+    schedule=ScheduleConfig(kind="fixed", epochs=90, at=(20, 40, 60, 80)),
+)
+_CAFFENET = _variant(
+    "caffenet",
+    _BVLC_ALEXNET,
+    bias=1.0,
+    order="pool_first",
+)
+
+PRESETS: dict[str, Config] = {
+    config.preset: config
+    for config in (
+        *(_QUICKSTART, _PHOTOS, _PAPER, _SOURCE2012, _MERGED, _HALF, _SIX_CONV),
+        *(_TORCHVISION, _BVLC_ALEXNET, _CAFFENET),
+    )
+}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from jax import lax
 
+from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import layers
 from alexnet_jax.model.alexnet import AlexNet
-from alexnet_jax.model.architecture import two_towers
 
-TABLE = two_towers(11, crop=67, width=0.1)
+TABLE = ModelConfig(width=0.1, scale_std=False).table(11, 67)
 
 
 def normal(seed, *shape, scale=1.0):
@@ -27,7 +27,7 @@ def variables():
 
 
 def logits_of(table, kernels, variables, x, keep=None) -> jax.Array:
-    logits = AlexNet(table, kernels).apply(variables, x, keep)
+    logits, _ = AlexNet(table, kernels).apply(variables, x, keep)
     assert isinstance(logits, jax.Array)
     return logits
 
@@ -74,7 +74,7 @@ def plain_forward(params, x, keep):
 
 def masks(batch):
     rng = np.random.default_rng(7)
-    return {name: rng.random((batch, units)) < 0.5 for name, units in TABLE.dropped.items()}
+    return {name: rng.random((batch, *shape)) < 0.5 for name, shape in TABLE.dropped.items()}
 
 
 @pytest.mark.parametrize("kernels", [layers.CPU, layers.ACCELERATOR], ids=["cpu", "accelerator"])
@@ -112,7 +112,7 @@ def test_training_silences_and_does_not_rescale_and_test_halves(variables):
     # P4.2: a silenced output is 0, a kept one is itself; at test every output is halved.
     x = normal(1, 2, 67, 67, 3, scale=50)
     fc8 = variables["params"]["fc8"]
-    silent = {name: np.zeros((2, units), bool) for name, units in TABLE.dropped.items()}
+    silent = {name: np.zeros((2, *shape), bool) for name, shape in TABLE.dropped.items()}
     bias_only = logits_of(TABLE, layers.CPU, variables, x, {**masks(2), "fc7": silent["fc7"]})
     np.testing.assert_allclose(bias_only, np.tile(fc8["bias"], (2, 1)), rtol=1e-6)
     everything = {name: ~mask for name, mask in silent.items()}
@@ -125,7 +125,7 @@ def test_training_silences_and_does_not_rescale_and_test_halves(variables):
 
 def test_initial_parameters_are_those_of_the_paper():
     # P5: weights N(0, .01); biases 1 in conv2, conv4, conv5, fc6, fc7 and 0 elsewhere.
-    table = two_towers(1000, crop=67)
+    table = ModelConfig(scale_std=False).table(1000, 67)
     params = jax.jit(AlexNet(table, layers.CPU).init)(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))[
         "params"
     ]
@@ -142,7 +142,10 @@ def test_initial_parameters_are_those_of_the_paper():
 
 
 def test_the_2012_codes_std_goes_to_the_middle_layers():
-    stds = {layer.name: layer.std for layer in two_towers(10, middle_std=0.03).layers}
+    stds = {
+        layer.name: layer.std
+        for layer in ModelConfig(middle_std=0.03, scale_std=False).table(10, 224).layers
+    }
     assert stds == dict.fromkeys(("conv1", "conv2", "fc6", "fc7", "fc8"), 0.01) | dict.fromkeys(
         ("conv3", "conv4", "conv5"), 0.03
     )

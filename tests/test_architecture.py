@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from alexnet_jax.model.architecture import Conv, pooled_side, smallest_crop, trace, two_towers
+from alexnet_jax.config import ModelConfig
+from alexnet_jax.model.architecture import Conv, Pooling, smallest_crop, trace
 
 # Both towers: parameters, multiply-adds of one image; then shape and receptive field.
 COUNTS = {
@@ -40,7 +41,7 @@ ONE_TOWER = {
 
 @pytest.fixture(scope="module")
 def rows():
-    return {row.name: row for row in trace(two_towers(1000))}
+    return {row.name: row for row in trace(ModelConfig(scale_std=False).table(1000, 224))}
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -73,13 +74,16 @@ def test_towers_meet_at_conv3_fc6_fc7_fc8_and_nowhere_else(rows):
     ("crop", "padding"), [(224, (0, 3)), (227, (0, 0)), (225, (0, 2)), (226, (0, 1)), (64, (0, 3))]
 )
 def test_conv1_pads_after_the_image_what_its_last_window_needs(crop, padding):
-    conv1 = two_towers(10, crop=crop).layers[0]
+    conv1 = ModelConfig(scale_std=False).table(10, crop).layers[0]
     assert isinstance(conv1, Conv)
     assert conv1.padding(crop) == padding
 
 
 def test_a_crop_of_227_gives_the_same_shapes_as_224():
-    sides = [[row.side for row in trace(two_towers(10, crop=crop))] for crop in (224, 227)]
+    sides = [
+        [row.side for row in trace(ModelConfig(scale_std=False).table(10, crop))]
+        for crop in (224, 227)
+    ]
     assert sides[0] == sides[1]
 
 
@@ -87,22 +91,25 @@ def test_a_crop_of_227_gives_the_same_shapes_as_224():
     ("side", "pooled"), [(55, 27), (27, 13), (13, 6), (14, 7), (4, 2), (2, 1), (1, 0)]
 )
 def test_pooling_rounds_up(side, pooled):
-    assert pooled_side(side) == pooled
+    assert Pooling().output_side(side) == pooled
 
 
 def test_the_smallest_crop_is_36_and_keeps_one_pixel_everywhere():
-    table = two_towers(10)
+    table = ModelConfig(scale_std=False).table(10, 224)
     assert smallest_crop(table) == 36
     assert [row.side for row in trace(dataclasses.replace(table, crop=36))][-4:] == [1, 1, 1, 1]
 
 
 def test_a_smaller_crop_is_refused_with_the_smallest_that_would_do():
     with pytest.raises(ValueError, match=r"--data.crop 35: .*smallest crop that would do is 36"):
-        two_towers(10, crop=35)
+        ModelConfig(scale_std=False).table(10, 35)
 
 
 def test_a_narrower_network_keeps_the_table_and_splits_in_two():
-    narrow, full = two_towers(101, width=0.3), two_towers(101)
+    narrow, full = (
+        ModelConfig(width=0.3, scale_std=False).table(101, 224),
+        ModelConfig(scale_std=False).table(101, 224),
+    )
     assert [layer.name for layer in narrow.layers] == [layer.name for layer in full.layers]
     assert [layer.then for layer in narrow.layers] == [layer.then for layer in full.layers]
     assert [layer.features for layer in narrow.layers] == [28, 76, 116, 116, 76, 1228, 1228, 101]
@@ -110,7 +117,7 @@ def test_a_narrower_network_keeps_the_table_and_splits_in_two():
 
 def test_scaled_initialisation_keeps_the_variance_of_each_sum():
     # fc6 sees 9,216 inputs in 2012 and 128 here: std * sqrt(inputs) must not change.
-    quick = two_towers(20, crop=64, width=0.5, scale_std=True)
+    quick = ModelConfig(width=0.5).table(20, 64)
     fc6 = next(layer for layer in quick.layers if layer.name == "fc6")
     assert fc6.std**2 * 128 == pytest.approx(0.01**2 * 9216)
-    assert two_towers(1000, scale_std=True) == two_towers(1000)
+    assert ModelConfig().table(1000, 224) == ModelConfig(scale_std=False).table(1000, 224)

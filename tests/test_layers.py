@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.model import layers
-from alexnet_jax.model.architecture import ResponseNorm
+from alexnet_jax.model.architecture import SPATIAL_NORM, Pooling, ResponseNorm
 
 RAMP = jnp.arange(0.0, 800.0, 100.0)
 # Conventions side by side, computed by their owners: the paper's text, the 2012 code (which divides
@@ -97,6 +97,35 @@ def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiat
     assert relative(ours, theirs) < 2e-6
 
 
+def plain_spatial_norm(x):
+    """Apply the 2012 code's cnorm2 in float64: scale 1e-3 over 5 x 5 pixels, clipped at the edge."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    for row in range(x.shape[1]):
+        for column in range(x.shape[2]):
+            window = x[:, max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+            s = 1 + 0.001 / 25 * np.sum(window**2, axis=(1, 2))
+            y[:, row, column] = x[:, row, column] / s**0.75
+    return y
+
+
+def test_spatial_norm_and_its_gradient_match_the_formula():
+    x, g = 100 * normal(0, 2, 7, 6, 3), normal(1, 2, 7, 6, 3)
+    y, backward = jax.vjp(lambda x: layers.normalize(x, SPATIAL_NORM), x)
+    assert relative(y, plain_spatial_norm(x)) < 1e-6
+    direction = np.asarray(normal(2, *x.shape), np.float64)
+    moved = [plain_spatial_norm(np.asarray(x, np.float64) + h * direction) for h in (1e-3, -1e-3)]
+    slope = np.sum((moved[0] - moved[1]) / 2e-3 * np.asarray(g, np.float64))
+    assert np.sum(np.asarray(backward(g)[0]) * direction) == pytest.approx(slope, rel=1e-4)
+
+
+def test_spatial_norm_of_a_constant_map():
+    y = layers.normalize(jnp.full((1, 7, 7, 2), 100.0), SPATIAL_NORM)
+    # 25 pixels in the middle, 9 in a corner: 100 / (1 + 4e-5 * 25e4) ** .75.
+    assert y[0, 3, 3, 0] == pytest.approx(100 / 11**0.75, rel=1e-6)
+    assert y[0, 0, 0, 0] == pytest.approx(100 / 4.6**0.75, rel=1e-6)
+
+
 # (side, kernel, stride, padding, in, out): the geometries of the table, at sides that divide and do
 # not.
 GEOMETRIES = [
@@ -133,14 +162,20 @@ def test_a_convolution_by_hand():
         assert convolve(x, kernel, 2, (0, 0)).item() == 4321
 
 
+OVERLAPPING, APART = Pooling(), Pooling(window=2, rounds="down")  # P3.4, and its control
+
+
 # Integer values: neighbours tie all the time, as flat regions and zeros after ReLU do.
 @pytest.mark.parametrize("values", ["ties", "continuous"])
 @pytest.mark.parametrize("size", [(55, 55), (13, 13), (14, 14), (14, 13), (4, 3), (3, 3), (2, 2)])
-def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size):
+@pytest.mark.parametrize(
+    "pooling", [OVERLAPPING, Pooling(rounds="down"), APART], ids=["up", "down", "apart"]
+)
+def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size, pooling):
     x = normal(0, 2, *size, 3)
     x = jnp.round(x) if values == "ties" else x
-    ours, backward = jax.vjp(layers.CPU.pool, x)
-    plain, plain_backward = jax.vjp(layers.ACCELERATOR.pool, x)
+    ours, backward = jax.vjp(lambda x: layers.CPU.pool(x, pooling), x)
+    plain, plain_backward = jax.vjp(lambda x: layers.ACCELERATOR.pool(x, pooling), x)
     np.testing.assert_array_equal(ours, plain)
     g = normal(1, *ours.shape)
     np.testing.assert_allclose(backward(g)[0], plain_backward(g)[0], rtol=0, atol=1e-6)
@@ -148,7 +183,7 @@ def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size):
 
 @pytest.mark.parametrize("kernels", [layers.CPU, layers.ACCELERATOR], ids=["cpu", "accelerator"])
 def test_a_tie_gives_its_gradient_to_the_first_pixel(kernels):
-    y, backward = jax.vjp(kernels.pool, jnp.ones((1, 3, 3, 1)))
+    y, backward = jax.vjp(lambda x: kernels.pool(x, OVERLAPPING), jnp.ones((1, 3, 3, 1)))
     first = np.zeros((1, 3, 3, 1), np.float32)
     first[0, 0, 0, 0] = 1
     np.testing.assert_array_equal(backward(jnp.ones_like(y))[0], first)
@@ -158,7 +193,7 @@ def test_a_tie_gives_its_gradient_to_the_first_pixel(kernels):
 def test_the_last_window_may_hang_over_the_edge(kernels):
     # Rows 0-2 and 2-4 of four: the second window sees rows 2 and 3 alone, negative as they are.
     x = -jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(kernels.pool(x)[0, :, :, 0], [[-1, -3], [-9, -11]])
+    np.testing.assert_array_equal(kernels.pool(x, OVERLAPPING)[0, :, :, 0], [[-1, -3], [-9, -11]])
 
 
 def test_the_platform_decides_in_one_place():

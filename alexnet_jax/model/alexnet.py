@@ -1,21 +1,30 @@
 """The network as a Flax module: a walk over the layer table, for both towers or for one of them."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Dense, Layer, weighted_rows
+from alexnet_jax.model.architecture import (
+    SPATIAL_NORM,
+    TOWERS,
+    Architecture,
+    Conv,
+    Dense,
+    Layer,
+    Operation,
+    outputs,
+    weighted_rows,
+)
 from alexnet_jax.model.layers import Kernels
 
 # What lies on this device: one array that both towers see, or one for each tower computed here.
 Parts = list[Array]
-
-
-def _unchanged(x: Array) -> Array:
-    return x
+Taken = dict[str, Array]  # outputs that were asked for, by name, of what is held here
 
 
 def _shift(x: Array, bias: Array) -> Array:
@@ -37,39 +46,51 @@ class Weights(nn.Module):
         return kernel, bias
 
 
+@dataclasses.dataclass(frozen=True)
+class Crossings:
+    """How a device that holds one tower talks to the one that holds the other."""
+
+    meet: Callable[[Array], Array]  # joins what both hold: [..., C / 2] here and there -> [..., C]
+    total: Callable[[Array], Array]  # sums partial results
+    # The n maps before and after those held here, among all maps; zeros where there are none.
+    beside: Callable[[Array, int], tuple[Array, Array]]
+    tower: Callable[[], Array]  # which tower is held here, 0 or 1
+
+
 class AlexNet(nn.Module):
-    """AlexNet, or as many of its towers as `held` says.
+    """AlexNet, or one of its towers.
 
     The parameters are `{"conv1": {"kernel", "bias"}, ...}` with grouped kernels
     `(k, k, in / groups, out)`; tower 0 owns the first half of the outputs. One device holds both
     towers. Each of two devices holds one, with half of every array (fc8: half of the rows), and is
-    given two functions to talk to the other.
+    told how to talk to the other.
 
     Attributes:
         table: the layers.
         kernels: how this platform convolves, normalises and pools.
-        held: towers computed here, 1 or 2.
-        meet: joins what the devices hold: [..., C / 2] here and there -> [..., C].
-        total: sums partial results over the devices.
+        other: the way to the other tower; None where both are held here.
+        taps: outputs to return beside the logits: a layer ("conv5": before its ReLU) or what
+            follows it ("relu5", "norm1", "pool5"), as `architecture.outputs` names it.
     """
 
     table: Architecture
     kernels: Kernels
-    held: int = TOWERS
-    meet: Callable[[Array], Array] = _unchanged
-    total: Callable[[Array], Array] = _unchanged
+    other: Crossings | None = None
+    taps: tuple[str, ...] = ()
 
     @nn.compact
-    def __call__(self, images: Array, keep: Mapping[str, Array] | None = None) -> Array:
-        """Return the logits.
+    def __call__(
+        self, images: Array, keep: Mapping[str, Array] | None = None
+    ) -> tuple[Array, Taken]:
+        """Return the logits, and what `taps` asks for.
 
         Args:
             images: float [B, crop, crop, 3], as `preprocess.py` leaves them.
-            keep: for each layer with dropout which outputs stay, bool [B, units held here]. None at
-                test: every output stays, multiplied by the share that training keeps (P4.2).
+            keep: for each layer with dropout which outputs stay, bool [B, ..., outputs held here].
+                None at test: every output stays (P4.2).
 
         Returns:
-            Logits, float [B, classes].
+            Logits, float [B, classes], and the outputs in `taps`, of what is held here.
         """
         weights = {
             layer.name: Weights(
@@ -77,19 +98,28 @@ class AlexNet(nn.Module):
             )()
             for layer, row in zip(self.table.layers, weighted_rows(self.table), strict=True)
         }
-        x = [images]
+        x, taken = [images], {}
         for number, stage in enumerate(self._stages()):
             if number and stage[0].sees == "both":
-                x = [self.meet(jnp.concatenate(x, axis=-1))]
-            run = functools.partial(self._run, stage, weights, keep)
-            x = self._in_blocks(run, x) if isinstance(stage[0], Conv) else run(x)
+                x = [self._join(x)]
+            run = functools.partial(self._run, stage, weights)
+            run = self._in_blocks(run) if isinstance(stage[0], Conv) else run
+            x, found = run(x, keep)
+            taken |= found
         (logits,) = x
-        return logits
+        return logits, taken
+
+    @property
+    def _held(self) -> int:
+        """Towers computed here."""
+        return TOWERS if self.other is None else 1
 
     def _held_shape(self, layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if isinstance(layer, Dense) and layer.sees == "own":
+            return shape  # the halves of an odd number of classes do not fit two equal shards
         if layer.sees == "rows":
-            return shape[0] * self.held // TOWERS, shape[1]
-        return *shape[:-1], shape[-1] * self.held // TOWERS
+            return shape[0] * self._held // TOWERS, shape[1]
+        return *shape[:-1], shape[-1] * self._held // TOWERS
 
     def _stages(self) -> list[list[Layer]]:
         """Cut the table where towers meet: between two cuts no tower needs the other."""
@@ -100,27 +130,35 @@ class AlexNet(nn.Module):
             stages[-1].append(layer)
         return stages
 
-    def _in_blocks(self, run: Callable[[Parts], Parts], x: Parts) -> Parts:
+    def _in_blocks(self, run: Callable[..., tuple[Parts, Taken]]):
         """Convolve a few images at a time, as many as the platform's caches like."""
-        batch = x[0].shape[0]
-        size = self.kernels.microbatch or batch
 
-        def block(start: int) -> Parts:
-            return run([part[start : start + size] for part in x])
+        def run_in_blocks(x: Parts, keep) -> tuple[Parts, Taken]:
+            batch = x[0].shape[0]
+            size = self.kernels.microbatch or batch
+            blocks = [
+                run(*jax.tree.map(lambda a, start=start: a[start : start + size], (x, keep)))
+                for start in range(0, batch, size)
+            ]
+            return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *blocks)
 
-        blocks = [block(start) for start in range(0, batch, size)]
-        return [jnp.concatenate(parts) for parts in zip(*blocks, strict=True)]
+        return run_in_blocks
 
-    def _run(self, stage: Sequence[Layer], weights, keep, x: Parts) -> Parts:
+    def _run(self, stage: Sequence[Layer], weights, x: Parts, keep) -> tuple[Parts, Taken]:
+        taken: Taken = {}
+
+        def take(name: str, x: Parts) -> None:
+            if name in self.taps:
+                taken[name] = jnp.concatenate(x, axis=-1)
+
         for layer in stage:
-            kernel, bias = weights[layer.name]
-            if isinstance(layer, Conv):
-                x = self._convolve(layer, kernel, bias, x)
-            else:
-                x = self._multiply(layer, kernel, bias, x)
-            for operation in layer.then:
+            layer_of = self._convolve if isinstance(layer, Conv) else self._multiply
+            x = layer_of(layer, *weights[layer.name], x)
+            take(layer.name, x)
+            for operation, output in outputs(layer):
                 x = self._operate(operation, layer, keep, x)
-        return x
+                take(output, x)
+        return x, taken
 
     def _convolve(self, layer: Conv, kernel: Array, bias: Array, x: Parts) -> Parts:
         padding = layer.padding(x[0].shape[1])
@@ -135,27 +173,63 @@ class AlexNet(nn.Module):
         return list(map(convolve, x, self._towers(kernel), self._towers(bias)))
 
     def _multiply(self, layer: Dense, kernel: Array, bias: Array, x: Parts) -> Parts:
+        if layer.sees == "own":
+            return self._multiply_own(kernel, bias, x)
         # Towers are joined before flattening: the inputs of fc6 run (row, column, map of both).
         whole = jnp.concatenate(x, axis=-1)
         y = whole.reshape(whole.shape[0], -1) @ kernel
         if layer.sees == "rows":
-            return [_shift(self.total(y), bias)]
+            return [_shift(self.other.total(y) if self.other else y, bias)]
         return self._towers(_shift(y, bias))
 
-    def _towers(self, x: Array) -> Parts:
-        return jnp.split(x, self.held, axis=-1)
+    def _multiply_own(self, kernel: Array, bias: Array, x: Parts) -> Parts:
+        """Multiply each tower's units with its own outputs, of which tower 0 has the first half."""
+        half = kernel.shape[1] // TOWERS
+        if self.other is None:
+            y = jnp.concatenate([x[0] @ kernel[:, :half], x[1] @ kernel[:, half:]], axis=-1)
+        else:
+            mine = (jnp.arange(kernel.shape[1]) >= half) == self.other.tower()
+            y = self.other.total(jnp.where(mine, x[0] @ kernel, 0))
+        return [_shift(y, bias)]
 
-    def _operate(self, operation: str, layer: Layer, keep, x: Parts) -> Parts:
+    def _towers(self, x: Array) -> Parts:
+        """Split what is held here by tower, unless no layer would know the difference."""
+        return jnp.split(x, self._held if self.table.has_towers else 1, axis=-1)
+
+    def _join(self, x: Parts) -> Array:
+        whole = jnp.concatenate(x, axis=-1)
+        return self.other.meet(whole) if self.other else whole
+
+    def _operate(self, operation: Operation, layer: Layer, keep, x: Parts) -> Parts:
         match operation:
             case "relu":
                 return [nn.relu(tower) for tower in x]
+            case "tanh":
+                return [jnp.tanh(tower) for tower in x]
+            case "lrn" if self.table.lrn_scope == "all":
+                return self._towers(self._normalize_across(x))
             case "lrn":
                 return [self.kernels.normalize(tower, self.table.lrn) for tower in x]
+            case "spatial_norm":
+                return [self.kernels.normalize(tower, SPATIAL_NORM) for tower in x]
             case "pool":
-                return [self.kernels.pool(tower) for tower in x]
-            case "dropout" if keep is None:
-                return [tower * (1 - self.table.dropout) for tower in x]
+                return [self.kernels.pool(tower, self.table.pooling) for tower in x]
             case "dropout":
-                masks = self._towers(keep[layer.name])
-                return [jnp.where(mask, tower, 0) for tower, mask in zip(x, masks, strict=True)]
-        raise AssertionError(operation)
+                return self._drop(layer, keep, x)
+
+    def _normalize_across(self, x: Parts) -> Array:
+        """Normalise among the maps of both towers: the outermost see two of the other's."""
+        lrn, maps = self.table.lrn, jnp.concatenate(x, axis=-1)
+        if self.other is None:
+            return self.kernels.normalize(maps, lrn)
+        before, after = self.other.beside(maps, lrn.n // 2)
+        whole = self.kernels.normalize(jnp.concatenate([before, maps, after], axis=-1), lrn)
+        return whole[..., before.shape[-1] :][..., : maps.shape[-1]]
+
+    def _drop(self, layer: Layer, keep, x: Parts) -> Parts:
+        share, at_test = 1 - self.table.dropout, self.table.dropout_scale == "test"
+        if keep is None:
+            return [tower * share if at_test else tower for tower in x]
+        scaled = x if at_test else [tower / share for tower in x]
+        masks = self._towers(keep[layer.name])
+        return [jnp.where(mask, tower, 0) for tower, mask in zip(scaled, masks, strict=True)]

@@ -7,13 +7,25 @@ every array lies (`towers.py`).
 """
 
 import dataclasses
+import functools
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from alexnet_jax.config import ModelConfig  # which imports this module
 
 TOWERS = 2
 
-Operation = Literal["relu", "lrn", "pool", "dropout"]
-POOL_WINDOW, POOL_STRIDE = 3, 2  # overlapping: P3.4
+Operation = Literal["relu", "tanh", "lrn", "spatial_norm", "pool", "dropout"]
+# What the output of an operation is called, before the number of its layer; as in the 2012 code.
+OUTPUTS: dict[Operation, str] = {
+    "relu": "relu",
+    "tanh": "tanh",
+    "lrn": "norm",
+    "spatial_norm": "cnorm",
+    "pool": "pool",
+    "dropout": "drop",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,17 +40,17 @@ class Conv:
     then: tuple[Operation, ...]
     std: float
     bias: float
+    pad: int | Literal["end"]  # zeros on every side, or behind, where the last window hangs over
 
     def padding(self, side: int) -> tuple[int, int]:
         """Return the zeros before and after an axis of `side` pixels.
 
-        Strided: none before, and after it what the last, overhanging window needs, because the 2012
+        "end": none before, and after it what the last, overhanging window needs, because the 2012
         code rounds the number of windows up (layer.py:1004): 3 at 224 pixels, 0 at 227.
-        Stride 1: kernel // 2 on both sides (layers-145.cfg).
         """
-        if self.stride == 1:
-            return self.kernel // 2, self.kernel // 2
-        return 0, -(side - self.kernel) % self.stride
+        if self.pad == "end":
+            return 0, -(side - self.kernel) % self.stride
+        return self.pad, self.pad
 
     def output_side(self, side: int) -> int:
         """Return the side of the output maps for an input of `side` pixels."""
@@ -51,12 +63,13 @@ class Dense:
 
     `sees="both"`: each unit sees the outputs of both towers. `sees="rows"`: each tower multiplies
     the half of the inputs that it holds, and the partial outputs are summed; nothing is gathered,
-    and the number of outputs need not be even.
+    and the number of outputs need not be even. `sees="own"`: the first half of the outputs, rounded
+    down, sees tower 0 alone, the rest tower 1.
     """
 
     name: str
     features: int
-    sees: Literal["both", "rows"]
+    sees: Literal["own", "both", "rows"]
     then: tuple[Operation, ...]
     std: float
     bias: float
@@ -67,12 +80,31 @@ Layer = Conv | Dense
 
 @dataclasses.dataclass(frozen=True)
 class ResponseNorm:
-    """Constants of response normalisation (P3.3): a / (k + alpha * sum of n squares) ** beta."""
+    """Response normalisation (P3.3): a / (k + alpha * sum of squares in the window) ** beta."""
 
     n: int = 5
     k: float = 2.0
     alpha: float = 1e-4
     beta: float = 0.75
+    over: Literal["maps", "pixels"] = "maps"  # n maps at one pixel, or n x n pixels of one map
+
+
+# "cnorm2" (layers-145.cfg:107-117, layer-params-145.cfg:157-163): in the 2012 code, not in P.
+SPATIAL_NORM = ResponseNorm(n=5, k=1.0, alpha=1e-3 / 25, over="pixels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooling:
+    """Max pooling; overlapping where the window is wider than the stride (P3.4)."""
+
+    window: int = 3
+    stride: int = 2
+    rounds: Literal["up", "down"] = "up"  # the number of windows
+
+    def output_side(self, side: int) -> int:
+        """Return the side after pooling; rounded up in the 2012 code (layer.py:1164)."""
+        spare = side - self.window
+        return 1 + (-(-spare // self.stride) if self.rounds == "up" else spare // self.stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +114,10 @@ class Architecture:
     layers: tuple[Layer, ...]
     crop: int
     lrn: ResponseNorm = ResponseNorm()
-    dropout: float = 0.5
+    lrn_scope: Literal["tower", "all"] = "tower"  # whose maps are neighbours
+    pooling: Pooling = Pooling()
+    dropout: float = 0.5  # share of outputs silenced in training
+    dropout_scale: Literal["test", "training"] = "test"  # where the share kept is made up for
 
     @property
     def num_classes(self) -> int:
@@ -90,20 +125,43 @@ class Architecture:
         return self.layers[-1].features
 
     @property
-    def dropped(self) -> dict[str, int]:
-        """Units of each layer whose outputs dropout silences, over both towers."""
-        return {row.name: row.features for row in self.layers if "dropout" in row.then}
+    def has_towers(self) -> bool:
+        """Whether any layer tells one tower from the other."""
+        within = self.lrn_scope == "tower" and any("lrn" in row.then for row in self.layers)
+        return within or any(row.sees == "own" for row in self.layers)
+
+    @functools.cached_property
+    def dropped(self) -> dict[str, tuple[int, ...]]:
+        """Shape, over both towers, of each layer's outputs that dropout silences."""
+        rows = {row.name: row for row in trace(self)}
+        return {
+            layer.name: rows[output].shape if isinstance(layer, Conv) else (layer.features,)
+            for layer in self.layers
+            for operation, output in outputs(layer)
+            if operation == "dropout"
+        }
+
+
+def outputs(layer: Layer) -> list[tuple[Operation, str]]:
+    """Return what follows a layer, each with the name of its output: relu1, norm1, pool1."""
+    number = layer.name.removeprefix("conv").removeprefix("fc")
+    named: list[tuple[Operation, str]] = []
+    for operation in layer.then:
+        name = OUTPUTS[operation] + number
+        again = sum(operation == earlier for earlier, _ in named)
+        named.append((operation, name + "b" * again))
+    return named
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one layer, or the pooling behind it, amounts to; counts are for both towers."""
+    """What a layer, or what follows it, amounts to; counts are for both towers."""
 
     name: str
     side: int  # pixels; 1 for fully connected layers
     channels: int
     receptive_field: int  # pixels of the input, before the edge clips it
-    kernel_shape: tuple[int, ...]  # (kh, kw, in, out) or (in, out); () for pooling
+    kernel_shape: tuple[int, ...]  # (kh, kw, in, out) or (in, out); () without weights
     multiply_adds: int  # of one image, forward
     crossing: int  # values an image that each tower sends the other to compute this row
 
@@ -123,13 +181,8 @@ class Row:
         return self.side**2 * self.channels if self.kernel_shape else 0
 
 
-def pooled_side(side: int) -> int:
-    """Return the side after 3 x 3 / 2 pooling, rounded up as in the 2012 code (layer.py:1164)."""
-    return 1 + -((POOL_WINDOW - side) // POOL_STRIDE)
-
-
 def trace(table: Architecture) -> tuple[Row, ...]:
-    """Return a `Row` for each layer and each pooling, in order.
+    """Return a `Row` for each layer, normalisation, pooling and dropout, in order.
 
     Raises:
         ValueError: some layer would be left without a single pixel.
@@ -139,33 +192,38 @@ def trace(table: Architecture) -> tuple[Row, ...]:
 
     def append(name, kernel_shape=(), multiply_adds=0, crossing=0):
         rows.append(Row(name, side, channels, field, kernel_shape, multiply_adds, crossing))
+        if side < 1:
+            raise ValueError(f"a crop of {table.crop} pixels leaves nothing of {name}")
 
     for layer in table.layers:
-        inputs = side**2 * channels
+        entering = side**2 * channels
         # The image lies on both devices; every other input lies half on each.
-        crossing = 0 if not rows or layer.sees == "own" else inputs // TOWERS
+        crossing = 0 if not rows or layer.sees == "own" else entering // TOWERS
+        seen = channels // (TOWERS if layer.sees == "own" else 1)
         if isinstance(layer, Conv):
-            seen = channels // (TOWERS if layer.sees == "own" else 1)
             side = layer.output_side(side)
             field, jump = field + (layer.kernel - 1) * jump, jump * layer.stride
             channels = layer.features
             kernel_shape = (layer.kernel, layer.kernel, seen, channels)
             append(layer.name, kernel_shape, side**2 * math.prod(kernel_shape), crossing)
         else:
-            crossing = layer.features if layer.sees == "rows" else crossing
+            inputs = side**2 * seen
+            crossing = crossing if layer.sees == "both" else layer.features
             field, side, channels = field + (side - 1) * jump, 1, layer.features
             append(layer.name, (inputs, channels), inputs * channels, crossing)
-        if "pool" in layer.then:
-            side = pooled_side(side)
-            field, jump = field + (POOL_WINDOW - 1) * jump, jump * POOL_STRIDE
-            append(f"pool{layer.name.removeprefix('conv')}")
-        if side < 1:
-            raise ValueError(f"a crop of {table.crop} pixels leaves nothing of {rows[-1].name}")
+        for operation, output in outputs(layer):
+            if operation == "pool":
+                side = table.pooling.output_side(side)
+                field += (table.pooling.window - 1) * jump
+                jump *= table.pooling.stride
+            across = operation == "lrn" and table.lrn_scope == "all"
+            if operation not in ("relu", "tanh"):
+                append(output, crossing=side**2 * (table.lrn.n // 2) if across else 0)
     return tuple(rows)
 
 
 def weighted_rows(table: Architecture) -> list[Row]:
-    """Return the rows of `table.layers`, without those of pooling."""
+    """Return the rows of `table.layers`, without what follows them."""
     return [row for row in trace(table) if row.kernel_shape]
 
 
@@ -191,61 +249,127 @@ def check_crop(table: Architecture) -> None:
         )
 
 
-def two_towers(
-    num_classes: int,
-    crop: int = 224,
-    width: float = 1.0,
-    middle_std: float = 0.01,
-    scale_std: bool = False,
-    lrn_alpha: float = 1e-4,
-    dropout: float = 0.5,
-) -> Architecture:
-    """Return the network of 2012 (P3.5; layers-145.cfg): its towers meet at conv3, fc6, fc7, fc8.
+# Maps of the convolutions at width 1.
+WIDTHS = {
+    "two_towers": (96, 256, 384, 384, 256),  # layers-145.cfg
+    "merged": (96, 256, 384, 384, 256),
+    "half": (48, 128, 192, 192, 256),  # layers-145-half.cfg
+    "six_conv": (96, 256, 384, 384, 256, 256),  # layers-146-2012-2011.cfg
+    "torchvision": (64, 192, 384, 256, 256),  # torchvision/models/alexnet.py
+}
+
+
+def build(model: "ModelConfig", num_classes: int, crop: int) -> Architecture:
+    """Return the table that `model` describes; by default the network of 2012 (P3.5).
+
+    Its towers meet at conv3, fc6, fc7 and fc8 (layers-145.cfg).
 
     Args:
+        model: which rows, and what follows them.
         num_classes: outputs of fc8, any number.
         crop: side of the input in pixels.
-        width: maps and units relative to 2012; each layer keeps an even number, at least 2.
-        middle_std: initial weight std of conv3-5: .01 in P5, .03 in the 2012 code.
-        scale_std: multiply each initial std by sqrt(inputs in 2012 / inputs), which keeps the
-            variance of every layer's outputs where it was at full width and 224 pixels.
-        lrn_alpha: response normalisation's alpha, not divided by n.
-        dropout: share of the outputs of fc6 and fc7 silenced in training.
 
     Raises:
-        ValueError: `width` is not positive, or `crop` is too small for some layer.
+        ValueError: the width is not positive, or `crop` is too small for some layer.
     """
-    if not width > 0:
-        raise ValueError(f"--model.width {width}: it is positive; try 1 for the network of 2012.")
-
-    def features(of_2012: int) -> int:
-        return TOWERS * max(1, round(of_2012 * width / TOWERS))
-
-    conv, fc = ("relu",), ("relu", "dropout")
-    first = ("relu", "lrn", "pool")
+    if not model.width > 0:
+        raise ValueError(f"--model.width {model.width}: it is positive; try 1, the width of 2012.")
+    layers = _without(model.without, [*_convolutions(model), *_fully_connected(model, num_classes)])
     table = Architecture(
-        layers=(
-            Conv("conv1", features(96), 11, 4, "both", first, std=0.01, bias=0),
-            Conv("conv2", features(256), 5, 1, "own", first, std=0.01, bias=1),
-            Conv("conv3", features(384), 3, 1, "both", conv, std=middle_std, bias=0),
-            Conv("conv4", features(384), 3, 1, "own", conv, std=middle_std, bias=1),
-            Conv("conv5", features(256), 3, 1, "own", ("relu", "pool"), std=middle_std, bias=1),
-            Dense("fc6", features(4096), "both", fc, std=0.01, bias=1),
-            Dense("fc7", features(4096), "both", fc, std=0.01, bias=1),
-            Dense("fc8", num_classes, "rows", (), std=0.01, bias=0),
-        ),
+        layers=tuple(layers),
         crop=crop,
-        lrn=ResponseNorm(alpha=lrn_alpha),
-        dropout=dropout,
+        lrn=ResponseNorm(
+            n=model.lrn_n,
+            k=model.lrn_k,
+            alpha=model.lrn_alpha / (model.lrn_n if model.lrn_alpha_over_n else 1),
+            beta=model.lrn_beta,
+        ),
+        lrn_scope=model.lrn_scope,
+        # Two pixels a window leave maps of the same sizes only where they are rounded down, and the
+        # paper compares "output of equivalent dimensions" (P3.4). PyTorch always rounds down.
+        pooling=Pooling(
+            window=model.pool,
+            rounds="down" if model.pool == 2 or model.variant == "torchvision" else "up",
+        ),
+        dropout=model.dropout,
+        dropout_scale=model.dropout_scale,
     )
     check_crop(table)
-    return _scaled(table) if scale_std else table
+    return _scaled(table, model) if model.scale_std else table
 
 
-def _scaled(table: Architecture) -> Architecture:
+def _features(model: "ModelConfig", at_width_1: int) -> int:
+    """Return an even number of maps or units, at least one a tower."""
+    return TOWERS * max(1, round(at_width_1 * model.width / TOWERS))
+
+
+def _convolutions(model: "ModelConfig") -> list[Layer]:
+    act = model.activation
+    own = "own" if model.variant in ("two_towers", "six_conv") else "both"
+    norm: tuple[Operation, ...] = ("lrn",) if model.lrn else ()
+    spatial: tuple[Operation, ...] = ("spatial_norm",) if model.spatial_norm else ()
+    first, second = (act, *norm, "pool"), (act, *norm, *spatial, "pool")
+    if model.order == "norm_first":
+        first = (*norm, "pool", act)
+    elif model.order == "pool_first":
+        first, second = (act, "pool", *norm), (act, "pool", *norm, *spatial)
+    silenced: tuple[Operation, ...] = ("dropout",) if model.dropout_on == "pool5-fc6" else ()
+    last = (act, "pool", *(silenced if model.dropout else ()))
+    pad = {"end": "end", "none": 0, "both": 2}[model.padding]
+    widths = [_features(model, width) for width in WIDTHS[model.variant]]
+    low, middle = model.std, model.middle_std
+    layers: list[Layer] = [
+        Conv("conv1", widths[0], 11, 4, "both", first, low, 0, pad),
+        Conv("conv2", widths[1], 5, 1, own, second, low, model.bias, 2),
+        Conv("conv3", widths[2], 3, 1, "both", (act,), middle, 0, 1),
+        Conv("conv4", widths[3], 3, 1, own, (act,), middle, model.bias, 1),
+        Conv("conv5", widths[4], 3, 1, own, last, middle, model.bias, 1),
+    ]
+    if len(widths) == 6:
+        layers.append(Conv("conv6", widths[5], 3, 1, "both", (act,), middle, model.bias, 1))
+    return layers
+
+
+def _fully_connected(model: "ModelConfig", num_classes: int) -> list[Layer]:
+    act: Operation = model.activation
+    silenced: tuple[Operation, ...] = (act, "dropout") if model.dropout else (act,)
+    last = silenced if model.dropout_on == "fc6-fc7" else (act,)
+    units = _features(model, 4096)
+    layers: list[Layer] = [
+        Dense("fc6", units, "both", silenced, model.fc_std, model.bias),
+        Dense("fc7", units, "both", last, model.fc_std, model.bias),
+    ]
+    if model.bottleneck:
+        layers.append(Dense("bottleneck", model.bottleneck, "both", (), model.std, 0))
+    sees = "own" if model.bottleneck else "rows"
+    return [*layers, Dense("fc8", num_classes, sees, (), model.std, 0)]
+
+
+def _without(name: str, layers: list[Layer]) -> list[Layer]:
+    """Leave a layer out, with nothing else changed that need not change.
+
+    What pools behind it stays, so that the maps behind keep their sizes; where towers met in it,
+    they meet in the next.
+    """
+    number = next((i for i, layer in enumerate(layers) if layer.name == name), None)
+    if number is None:
+        return layers
+    before, layer, after = layers[number - 1 : number + 2]
+    kept = tuple(operation for operation in layer.then if operation in ("pool", "dropout"))
+    before = dataclasses.replace(before, then=before.then + kept)
+    after = dataclasses.replace(after, sees="both" if layer.sees == "both" else after.sees)
+    return [*layers[: number - 1], before, after, *layers[number + 2 :]]
+
+
+def _scaled(table: Architecture, model: "ModelConfig") -> Architecture:
+    """Multiply each initial std by sqrt(inputs at width 1 and 224 pixels / inputs).
+
+    That keeps the variance of every layer's outputs where it was there.
+    """
+    full = dataclasses.replace(model, width=1.0, scale_std=False)
     inputs, inputs_2012 = (
         {row.name: math.prod(row.kernel_shape[:-1]) for row in weighted_rows(t)}
-        for t in (table, two_towers(table.num_classes))
+        for t in (table, build(full, table.num_classes, 224))
     )
     return dataclasses.replace(
         table,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from alexnet_jax.model.architecture import POOL_STRIDE, POOL_WINDOW, ResponseNorm, pooled_side
+from alexnet_jax.model.architecture import Pooling, ResponseNorm
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Padding = tuple[int, int]
@@ -127,11 +127,18 @@ def _by_patches_backward(stride, padding, saved, g):
 convolve_by_patches.defvjp(_by_patches_forward, _by_patches_backward)
 
 
-def _window_sum(x: Array, n: int) -> Array:
-    """Sum over the n channels around each channel, fewer at the edges."""
-    channels = x.shape[-1]
-    x = jnp.pad(x, ((0, 0),) * (x.ndim - 1) + ((n // 2, n // 2),))
-    return sum((x[..., i : i + channels] for i in range(1, n)), start=x[..., :channels])
+def _window_sum(x: Array, norm: ResponseNorm) -> Array:
+    """Sum over the n maps, or n x n pixels, around each number; fewer at the edges."""
+    axes = (x.ndim - 1,) if norm.over == "maps" else (1, 2)
+    for axis in axes:
+        fill = [(0, 0)] * x.ndim
+        fill[axis] = (norm.n // 2, norm.n // 2)
+        size, padded = x.shape[axis], jnp.pad(x, fill)
+        x = sum(
+            (lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(1, norm.n)),
+            start=lax.slice_in_dim(padded, 0, size, axis=axis),
+        )
+    return x
 
 
 def _inverse_power(s: Array, beta: float) -> Array:
@@ -144,9 +151,9 @@ def _inverse_power(s: Array, beta: float) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def normalize(x: Array, norm: ResponseNorm) -> Array:
-    """Local response normalisation over the channels of `x`, which are one tower's (P3.3).
+    """Response normalisation (P3.3) of `x` [..., maps], or [B, H, W, maps] for windows of pixels.
 
-    y_i = x_i / s_i ** beta, s_i = k + alpha * sum over |j - i| <= n // 2 of x_j ** 2. With
+    y_i = x_i / s_i ** beta, s_i = k + alpha * sum over the window around i of x_j ** 2. With
     u = g y / s the gradient is g / s ** beta - 2 alpha beta x * (window sum of u): one pass
     over the window instead of the several that differentiating it term by term gives.
     """
@@ -154,7 +161,7 @@ def normalize(x: Array, norm: ResponseNorm) -> Array:
 
 
 def _normalize_forward(x, norm):
-    s = norm.k + norm.alpha * _window_sum(x * x, norm.n)
+    s = norm.k + norm.alpha * _window_sum(x * x, norm)
     # Without the barrier XLA computes y again for every window of the pooling that reads it.
     y = lax.optimization_barrier(x * _inverse_power(s, norm.beta))
     return y, (x, s)
@@ -163,71 +170,73 @@ def _normalize_forward(x, norm):
 def _normalize_backward(norm, saved, g):
     x, s = saved
     scaled = g * _inverse_power(s, norm.beta)
-    spread = _window_sum(scaled * x / s, norm.n)
+    spread = _window_sum(scaled * x / s, norm)
     return (scaled - 2 * norm.alpha * norm.beta * x * spread,)
 
 
 normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
-def _overhang(side: int) -> int:
+def _overhang(side: int, pooling: Pooling) -> int:
     """Return how far the last pooling window reaches past an axis of `side` pixels."""
-    return (pooled_side(side) - 1) * POOL_STRIDE + POOL_WINDOW - side
+    last = (pooling.output_side(side) - 1) * pooling.stride
+    return max(0, last + pooling.window - side)
 
 
-def pool(x: Array) -> Array:
-    """Overlapping 3 x 3 / 2 max pooling, rounded up; a tie's gradient goes to the first (P3.4)."""
+def pool(x: Array, pooling: Pooling) -> Array:
+    """Max pooling over [B, H, W, C]; a tie's gradient goes to the first (P3.4)."""
+    height, width = x.shape[1:3]
     return lax.reduce_window(
         x,
         -jnp.inf,
         lax.max,
-        (1, POOL_WINDOW, POOL_WINDOW, 1),
-        (1, POOL_STRIDE, POOL_STRIDE, 1),
-        ((0, 0), (0, _overhang(x.shape[1])), (0, _overhang(x.shape[2])), (0, 0)),
+        (1, pooling.window, pooling.window, 1),
+        (1, pooling.stride, pooling.stride, 1),
+        ((0, 0), (0, _overhang(height, pooling)), (0, _overhang(width, pooling)), (0, 0)),
     )
 
 
-def _window_slices(x: Array) -> list[Array]:
+def _window_slices(x: Array, pooling: Pooling) -> list[Array]:
     """Return for each place in the window, row by row, what lies there: arrays [B, H', W', C]."""
-    height, width = x.shape[1:3]
-    out = pooled_side(height), pooled_side(width)
-    over = tuple((0, max(0, _overhang(side))) for side in (height, width))
+    sides = x.shape[1:3]
+    over = tuple((0, _overhang(side, pooling)) for side in sides)
     if any(o for _, o in over):
         x = jnp.pad(x, ((0, 0), *over, (0, 0)), constant_values=-jnp.inf)
-    reach = [(n - 1) * POOL_STRIDE + 1 for n in out]
+    stride = pooling.stride
+    reach = [(pooling.output_side(side) - 1) * stride + 1 for side in sides]
     return [
-        x[:, i : i + reach[0] : POOL_STRIDE, j : j + reach[1] : POOL_STRIDE]
-        for i in range(POOL_WINDOW)
-        for j in range(POOL_WINDOW)
+        x[:, i : i + reach[0] : stride, j : j + reach[1] : stride]
+        for i in range(pooling.window)
+        for j in range(pooling.window)
     ]
 
 
-@jax.custom_vjp
-def pool_by_slices(x: Array) -> Array:
-    """Compute `pool` as a maximum over nine strided slices, with the same rule for ties.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def pool_by_slices(x: Array, pooling: Pooling) -> Array:
+    """Compute `pool` as a maximum over strided slices, with the same rule for ties.
 
     XLA runs reduce_window, and select_and_scatter behind it, without vector instructions on a CPU.
     Pixels tie in flat regions and after ReLU: differentiating `maximum` would split the gradient.
     """
-    return functools.reduce(jnp.maximum, _window_slices(x))
+    return functools.reduce(jnp.maximum, _window_slices(x, pooling))
 
 
-def _pool_forward(x):
-    y = pool_by_slices(x)
+def _pool_forward(x, pooling):
+    y = pool_by_slices(x, pooling)
     return y, (x, y)
 
 
-def _pool_backward(saved, g):
+def _pool_backward(pooling, saved, g):
     x, y = saved
     shares, taken = [], jnp.zeros(y.shape, bool)
-    for place in _window_slices(x):
+    for place in _window_slices(x, pooling):
         winner = (place == y) & ~taken
         shares.append(jnp.where(winner, g, 0))
         taken |= winner
-    return (_unslice(shares, x.shape),)
+    return (_unslice(shares, x.shape, pooling),)
 
 
-def _unslice(shares: list[Array], shape: tuple[int, ...]) -> Array:
+def _unslice(shares: list[Array], shape: tuple[int, ...], pooling: Pooling) -> Array:
     """Add up what each place in the window gives back: the transpose of `_window_slices`.
 
     Rows 2r + p of the result, p = 0 or 1, collect places i = p, p + 2, ... of windows r - i // 2,
@@ -235,11 +244,12 @@ def _unslice(shares: list[Array], shape: tuple[int, ...]) -> Array:
     interleave.
     """
     batch, height, width, channels = shape
-    rows, columns = (-(-side // POOL_STRIDE) for side in (height, width))
+    stride, window = pooling.stride, pooling.window
+    rows, columns = (-(-side // stride) for side in (height, width))
 
     def shifted(i: int, j: int) -> Array:
-        share = shares[i * POOL_WINDOW + j]
-        down, right = i // POOL_STRIDE, j // POOL_STRIDE
+        share = shares[i * window + j]
+        down, right = i // stride, j // stride
         # A negative fill crops: windows that hang over the edge give nothing back there.
         fill = (
             (0, 0, 0),
@@ -250,13 +260,13 @@ def _unslice(shares: list[Array], shape: tuple[int, ...]) -> Array:
         return lax.pad(share, jnp.zeros((), share.dtype), fill)
 
     phases = [
-        sum(shifted(i, j) for i in range(p, POOL_WINDOW, 2) for j in range(q, POOL_WINDOW, 2))
-        for p in range(POOL_STRIDE)
-        for q in range(POOL_STRIDE)
+        sum(shifted(i, j) for i in range(p, window, stride) for j in range(q, window, stride))
+        for p in range(stride)
+        for q in range(stride)
     ]
-    whole = jnp.stack(phases, axis=-2).reshape(batch, rows, columns, 2, 2, channels)
-    whole = whole.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * rows, 2 * columns, channels)
-    return whole[:, :height, :width]
+    whole = jnp.stack(phases, axis=-2).reshape(batch, rows, columns, stride, stride, channels)
+    whole = whole.transpose(0, 1, 3, 2, 4, 5)
+    return whole.reshape(batch, stride * rows, stride * columns, channels)[:, :height, :width]
 
 
 pool_by_slices.defvjp(_pool_forward, _pool_backward)
@@ -268,7 +278,7 @@ class Kernels:
 
     convolve: Callable[[Array, Array, int, Padding], Array]
     normalize: Callable[[Array, ResponseNorm], Array]
-    pool: Callable[[Array], Array]
+    pool: Callable[[Array, Pooling], Array]
     microbatch: int | None
 
 

@@ -18,8 +18,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.model import layers
-from alexnet_jax.model.alexnet import AlexNet
-from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Layer
+from alexnet_jax.model.alexnet import AlexNet, Crossings
+from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Dense, Layer, outputs
 
 DATA, TOWER = "data", "tower"
 
@@ -71,10 +71,13 @@ def describe_mesh(mesh: Mesh) -> str:
 
 
 def parameter_specs(table: Architecture, mesh: Mesh) -> dict[str, dict[str, P]]:
-    """Return the PartitionSpec of each kernel and bias: outputs by tower, fc8's inputs by tower."""
+    """Return the PartitionSpec of each kernel and bias: outputs by tower, fc8's inputs by tower.
+
+    A layer whose classes see one tower each, perhaps an odd number, is on both devices.
+    """
 
     def specs(layer: Layer) -> dict[str, P]:
-        if mesh.shape[TOWER] == 1:
+        if mesh.shape[TOWER] == 1 or (isinstance(layer, Dense) and layer.sees == "own"):
             return {"kernel": P(), "bias": P()}
         if layer.sees == "rows":
             return {"kernel": P(TOWER), "bias": P()}
@@ -87,14 +90,14 @@ def parameter_specs(table: Architecture, mesh: Mesh) -> dict[str, dict[str, P]]:
 def state_shardings(tree: Any, table: Architecture, mesh: Mesh) -> Any:
     """Return a NamedSharding for each leaf of a train state.
 
-    A leaf whose path ends in a layer's kernel or bias (a parameter, its velocity) lies as that
-    parameter does; everything else is on every device.
+    An array whose path ends in a layer's kernel or bias (a parameter, its velocity) lies as that
+    parameter does; everything else, such as its learning rate, is on every device.
     """
     specs = parameter_specs(table, mesh)
 
-    def sharding(path, _) -> NamedSharding:
+    def sharding(path, leaf) -> NamedSharding:
         keys = ["", *(str(getattr(key, "key", "")) for key in path)]
-        spec = specs[keys[-2]][keys[-1]] if keys[-2] in specs else P()
+        spec = specs[keys[-2]][keys[-1]] if keys[-2] in specs and leaf.ndim else P()
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
@@ -126,33 +129,65 @@ def _total(x: Array) -> Array:
     return lax.psum(x, TOWER)
 
 
-def forward(table: Architecture, mesh: Mesh) -> Callable[..., Array]:
+def _beside(x: Array, n: int) -> tuple[Array, Array]:
+    here = lax.axis_index(TOWER)
+    first, last = x[..., :n], x[..., x.shape[-1] - n :]
+    # Tower 0's last maps border on tower 1's first: one exchange carries both.
+    there = lax.ppermute(jnp.where(here == 0, last, first), TOWER, [(0, 1), (1, 0)])
+    return jnp.where(here == 1, there, 0), jnp.where(here == 0, there, 0)
+
+
+CROSSINGS = Crossings(_meet, _total, _beside, lambda: lax.axis_index(TOWER))
+
+
+def output_specs(table: Architecture, mesh: Mesh) -> dict[str, P]:
+    """Return the PartitionSpec of every output that can be asked for: its maps by tower."""
+
+    def spec(layer: Layer) -> P:
+        if mesh.shape[TOWER] == 1 or layer is table.layers[-1]:
+            return P(DATA)
+        between = (None,) * (2 if isinstance(layer, Conv) else 0)
+        return P(DATA, *between, TOWER)
+
+    names = {
+        layer.name: [layer.name, *(name for _, name in outputs(layer))] for layer in table.layers
+    }
+    return {name: spec(layer) for layer in table.layers for name in names[layer.name]}
+
+
+def forward(table: Architecture, mesh: Mesh, taps: tuple[str, ...] = ()) -> Callable[..., Any]:
     """Return `apply(variables, images, keep=None) -> logits` on the mesh; differentiate outside it.
 
     `variables` are global arrays, `images` float [B, crop, crop, 3], `keep` the dropout masks, bool
-    [B, units] over both towers, drawn by the caller so that they are the same on every mesh.
-    Between two devices cross the outputs of pool2, pool5 and fc6 (all-gathers) and the partial
-    logits (all-reduce).
+    [B, ...outputs] over both towers, drawn by the caller so that they are the same on every mesh.
+    Between two devices cross what enters layers that see both towers (all-gathers; in the network
+    of 2012 the outputs of pool2, pool5 and fc6), the partial logits (all-reduce) and, where
+    response normalisation runs over all maps, those at the border (an exchange).
+
+    With `taps` the result is `(logits, outputs)`, a dict of global arrays by name: a layer
+    ("conv5", before its ReLU) or what follows it ("relu5", "pool5").
     """
     split = mesh.shape[TOWER] == TOWERS
     kernels = layers.for_platform(mesh.devices.flat[0].platform)
-    if split:
-        net = AlexNet(table, kernels, held=1, meet=_meet, total=_total)
-    else:
-        net = AlexNet(table, kernels)
+    net = AlexNet(table, kernels, CROSSINGS if split else None, taps)
 
     def body(variables: Any, images: Array, keep: Mapping[str, Array] | None) -> Any:
         # The custom VJPs in layers.py want every operand to vary over the same axes.
         variables = jax.tree.map(lambda x: lax.pcast(x, DATA, to="varying"), variables)
         if split:
             images = lax.pcast(images, TOWER, to="varying")
-        return net.apply(variables, images, keep)
+        logits, taken = net.apply(variables, images, keep)
+        return (logits, taken) if taps else logits
 
-    specs = {"params": parameter_specs(table, mesh)}
-    mask = P(DATA, TOWER) if split else P(DATA)
+    logits = P(DATA)
+    every = output_specs(table, mesh)
+    outs = (logits, {name: every[name] for name in taps}) if taps else logits
+    masks = {name: every[name] for name in table.dropped}
+    params = {"params": parameter_specs(table, mesh)}
 
-    def apply(variables: Any, images: Array, keep: Mapping[str, Array] | None = None) -> Array:
-        sharded = jax.shard_map(body, mesh=mesh, in_specs=(specs, P(DATA), mask), out_specs=P(DATA))
+    def apply(variables: Any, images: Array, keep: Mapping[str, Array] | None = None) -> Any:
+        ins = (params, P(DATA), P() if keep is None else masks)
+        sharded = jax.shard_map(body, mesh=mesh, in_specs=ins, out_specs=outs)
         return sharded(variables, images, keep)
 
     return apply
