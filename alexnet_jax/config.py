@@ -208,16 +208,12 @@ class ModelConfig:
     dropout_scale: Literal["test", "training"] = "test"
 
     def __post_init__(self):
-        for name in ("std", "middle_std", "fc_std", "lrn_k"):
+        for name, usual in {"std": 0.01, "middle_std": 0.01, "fc_std": 0.01, "lrn_k": 2}.items():
             value = getattr(self, name)
-            _require(
-                value > 0, option(f"model.{name}"), value, "is positive", "see --help for 2012's"
-            )
-        for name in ("lrn_alpha", "lrn_beta"):
+            _require(value > 0, option(f"model.{name}"), value, "is positive", f"try {usual}")
+        for name, usual in {"lrn_alpha": 1e-4, "lrn_beta": 0.75}.items():
             value = getattr(self, name)
-            _require(
-                value >= 0, option(f"model.{name}"), value, "is not negative", "see --help for P's"
-            )
+            _require(value >= 0, option(f"model.{name}"), value, "is not negative", f"try {usual}")
         _require(
             self.lrn_n >= 1 and self.lrn_n % 2 == 1,
             "--model.lrn-n",
@@ -314,8 +310,8 @@ class ScheduleConfig:
     every: int = 1
     # fixed: epochs after which the rate drops; the 2012 code's notes on net 145
     at: tuple[int, ...] = (23, 51, 78)
-    # epochs after which conv1 alone learns at one drop less; 0 = never (P5); 68 in the 2012 code's
-    # notes on net 145
+    # epochs after which conv1's kernel is one drop ahead of the others; 0 = never (P5); 68 in the
+    # 2012 code's notes on net 145
     slow_conv1: int = 0
     # epochs after which conv1 stays as it is; 0 = never (P5); 72 in the 2012 code's notes on net 145
     freeze_conv1: int = 0
@@ -645,6 +641,7 @@ _CAFFE_IMAGES = {
     "crop": 227,
     "offsets": "all",
     "lighting": 0.0,
+    "order": "fixed",  # create_imagenet.sh shuffles once
 }
 # CAFFE models/bvlc_alexnet/{train_val,solver}.prototxt.
 _BVLC_ALEXNET = dataclasses.replace(

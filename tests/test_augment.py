@@ -1,12 +1,21 @@
-"""Crops cover every offset, half are mirrored, lighting its moments, resizing equals Pillow's."""
+"""Crops cover every offset, half are mirrored, lighting its moments, resizing its filter's sums."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax.data.augment import centre_view, random_view, resize_centre, ten_views
+from alexnet_jax.config import DataConfig
+from alexnet_jax.data.augment import View, centre_view, random_view, resize_centre, ten_views
 
 RNG = np.random.default_rng(0)
+
+
+def draw(image: np.ndarray, number: int, **changes: Any) -> list[View]:
+    """Draw the first views of a run that sees nothing but this image."""
+    config = DataConfig(image_size=image.shape[0], crop=changes.pop("crop", 224), **changes)
+    return [random_view(image, config, 0, position) for position in range(number)]
 
 
 def coordinates(side: int) -> np.ndarray:
@@ -17,8 +26,7 @@ def coordinates(side: int) -> np.ndarray:
 
 def test_views_are_what_they_say_they_are():
     image = coordinates(256)
-    for number in range(50):
-        view = random_view(image, np.random.default_rng(number), 224, True, 0.1)
+    for view in draw(image, 50):
         top, left = view["offset"]
         expected = image[top : top + 224, left : left + 224]
         np.testing.assert_array_equal(
@@ -29,27 +37,25 @@ def test_views_are_what_they_say_they_are():
         assert view["lighting"].dtype == np.float32
 
 
-def test_crops_are_uniform_over_33_by_33_offsets_and_half_are_mirrored():
-    image = np.zeros((256, 256, 3), np.uint8)
-    rng = np.random.default_rng(0)
-    views = [random_view(image, rng, 224, True, 0.1) for _ in range(33 * 33 * 20)]
-    counts = np.zeros((33, 33), int)
-    np.add.at(counts, tuple(np.stack([view["offset"] for view in views]).T), 1)
-    assert counts.min() >= 1  # every corner, 0 and 32 included; an IndexError past them
-    chi_square = ((counts - 20) ** 2 / 20).sum()  # 1,088 degrees of freedom: 1,088 +- 47
-    assert abs(chi_square - 1088) < 5 * 47
-    mirrored = np.array([view["mirror"] for view in views])
-    assert abs(mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(views))
-    assert abs(np.corrcoef(mirrored, [view["offset"][1] for view in views])[0, 1]) < 0.035
+@pytest.mark.parametrize(("offsets", "variants"), [("all", 2178), ("all-but-last", 2048)])
+def test_crops_and_mirrors_come_in_the_variants_published_all_as_likely(offsets, variants):
+    # 33 x 33 x 2 in the 2012 code, 32 x 32 x 2 in P4.1.
+    side = int(np.sqrt(variants / 2))
+    views = draw(np.zeros((256, 256, 3), np.uint8), 20 * variants, offsets=offsets, lighting=0)
+    counts = np.zeros((2, side, side), int)
+    places = [(int(view["mirror"]), *view["offset"]) for view in views]
+    np.add.at(counts, tuple(np.array(places).T), 1)  # an IndexError past the last offset
+    assert np.count_nonzero(counts) == len(set(places)) == variants  # e**-20 for one to be missed
+    freedom = variants - 1
+    assert abs(((counts - 20) ** 2 / 20).sum() - freedom) < 5 * np.sqrt(2 * freedom)
+    assert abs(counts[1].sum() / len(views) - 0.5) < 5 * 0.5 / np.sqrt(len(views))
 
 
 @pytest.mark.parametrize("deviation", [0.1, 0.5])
 def test_lighting_has_the_moments_asked_for(deviation: float):
     image = np.zeros((2, 2, 3), np.uint8)
-    rng = np.random.default_rng(0)
-    draws = np.stack(
-        [random_view(image, rng, 2, True, deviation)["lighting"] for _ in range(20000)]
-    )
+    views = draw(image, 20000, crop=2, lighting=deviation)
+    draws = np.stack([view["lighting"] for view in views])
     np.testing.assert_allclose(draws.mean(0), 0, atol=5 * deviation / np.sqrt(20000))
     np.testing.assert_allclose(draws.std(0), deviation, rtol=5 / np.sqrt(2 * 20000))
     np.testing.assert_allclose(np.corrcoef(draws.T), np.eye(3), atol=0.04)
@@ -60,18 +66,58 @@ def test_lighting_has_the_moments_asked_for(deviation: float):
 def test_switching_one_draw_off_leaves_the_others():
     image = coordinates(64)
     both, neither = (
-        [random_view(image, np.random.default_rng(n), 48, mirror, lighting) for n in range(40)]
+        draw(image, 40, crop=48, mirror=mirror, lighting=lighting)
         for mirror, lighting in ((True, 0.1), (False, 0.0))
     )
     assert [tuple(view["offset"]) for view in both] == [tuple(view["offset"]) for view in neither]
     assert {view["mirror"] for view in both} == {True, False}
     assert {view["mirror"] for view in neither} == {False}
     assert not np.stack([view["lighting"] for view in neither]).any()
-    assert np.stack([view["lighting"] for view in both]).all()
+    lighting = np.stack([view["lighting"] for view in both])
+    assert lighting.all()
+    unmirrored = draw(image, 40, crop=48, mirror=False)
+    np.testing.assert_array_equal(np.stack([view["lighting"] for view in unmirrored]), lighting)
 
 
-def test_a_crop_of_the_whole_square_has_one_offset():
-    view = random_view(coordinates(9), np.random.default_rng(0), 9, False, 0)
+def test_images_are_divided_while_they_are_lit_and_only_then():
+    image = coordinates(64)
+    config = DataConfig(image_size=64, crop=48, divisor=1.1)
+    lit, unlit = (random_view(image, config, 0, 3, lit) for lit in (True, False))
+    assert lit["divisor"] == 1.1
+    assert lit["lighting"].all()
+    assert unlit["divisor"] == 1
+    assert not unlit["lighting"].any()
+    assert lit["offset"].tolist() == unlit["offset"].tolist()
+    assert {view["divisor"] for view in draw(image, 3, crop=48, divisor=1.1, lighting=0)} == {1}
+    assert {view["divisor"] for view in (centre_view(image, 48), *ten_views(image, 48))} == {1}
+
+
+def test_32_images_share_a_crop_and_a_mirror_but_no_lighting():
+    views = draw(coordinates(256), 32 * 40, share=32)
+    places = np.array([(*view["offset"], view["mirror"]) for view in views]).reshape(40, 32, 3)
+    assert (places == places[:, :1]).all()
+    assert len(np.unique(places[:, 0], axis=0)) > 35  # of 2,178
+    assert len(np.unique([view["lighting"] for view in views], axis=0)) == 32 * 40
+    alone = draw(coordinates(256), 32)
+    assert len({tuple(view["offset"]) for view in alone}) > 25
+
+
+def test_lighting_has_nothing_to_do_with_the_crop():
+    # Were both the first draws of one stream, some corners would always be lit more strongly.
+    views = draw(coordinates(256), 10_000)
+    columns = np.array([view["offset"][1] for view in views])
+    strength = np.abs([view["lighting"][0] for view in views])
+    eighths = np.searchsorted(np.quantile(strength, np.arange(1, 8) / 8), strength)
+    counts = np.zeros((33, 8))
+    np.add.at(counts, (columns, eighths), 1)
+    expected = counts.sum(1, keepdims=True) * counts.sum(0) / len(views)
+    freedom = 32 * 7
+    assert ((counts - expected) ** 2 / expected).sum() < freedom + 5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("offsets", ["all", "all-but-last"])
+def test_a_crop_of_the_whole_square_has_one_offset(offsets):
+    (view,) = draw(coordinates(9), 1, crop=9, mirror=False, offsets=offsets)
     assert view["offset"].tolist() == [0, 0]
     np.testing.assert_array_equal(view["image"], coordinates(9))
 
@@ -105,21 +151,66 @@ def test_resizing_the_right_size_changes_nothing():
     np.testing.assert_array_equal(resize_centre(wide, 72), wide[:, 14:86])
 
 
-@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (512, 515), (90, 120), (1000, 256)])
-def test_resizing_then_cutting_shows_the_same(shape: tuple[int, int]):
-    # The paper's order of the two, by Pillow, on a picture with gradients and an edge.
+def picture(shape: tuple[int, int]) -> np.ndarray:
+    """Return gradients and an edge."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     image = np.stack([rows * 255 / shape[0], columns * 255 / shape[1], 0 * rows], -1)
     image[shape[0] // 2 :, : shape[1] // 2, 2] = 200
-    image = image.astype(np.uint8)
+    return image.astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (401, 300), (512, 515), (90, 120), (1000, 256)])
+def test_cropping_is_resizing_the_whole_then_cutting(shape: tuple[int, int]):
+    # P2's order of the two, by Pillow, rounding a size once and an offset down.
     scale = 256 / min(shape)
-    size = (max(256, round(shape[1] * scale)), max(256, round(shape[0] * scale)))
-    whole = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    top, left = (size[1] - 256) // 2, (size[0] - 256) // 2
-    expected = whole[top : top + 256, left : left + 256].astype(int)
-    difference = np.abs(resize_centre(image, 256) - expected)
-    assert difference[..., :2].max() <= 3  # half a pixel of a gradient
-    assert difference[..., 2].mean() < 0.8  # the edge, at most half a pixel beside
+    height, width = round(shape[0] * scale), round(shape[1] * scale)
+    for image in (picture(shape), RNG.integers(0, 256, (*shape, 3), np.uint8)):
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        top, left = (height - 256) // 2, (width - 256) // 2
+        whole = np.asarray(resized)[top : top + 256, left : left + 256].astype(int)
+        assert np.abs(resize_centre(image, 256) - whole).max() <= 1
+
+
+def between_four(image: np.ndarray, size: int) -> np.ndarray:
+    """Return bilinear interpolation by its formula, pixel by pixel, unrounded."""
+    height, width = image.shape[:2]
+    square = np.zeros((size, size, 3))
+    for row in range(size):
+        for column in range(size):
+            y, x = (row + 0.5) * height / size - 0.5, (column + 0.5) * width / size - 0.5
+            for i in (int(np.floor(y)), int(np.floor(y)) + 1):
+                for j in (int(np.floor(x)), int(np.floor(x)) + 1):
+                    pixel = image[min(max(i, 0), height - 1), min(max(j, 0), width - 1)]
+                    square[row, column] += (1 - abs(y - i)) * (1 - abs(x - j)) * pixel
+    return square
+
+
+@pytest.mark.parametrize("shape", [(81, 106), (20, 33), (40, 40), (1, 70), (200, 41)])
+def test_point_is_the_bilinear_of_opencv(shape: tuple[int, int]):
+    for image in (picture(shape), RNG.integers(0, 256, (*shape, 3), np.uint8)):
+        difference = resize_centre(image, 40, "warp", "point") - between_four(image, 40)
+        assert np.abs(difference).max() <= 0.501  # rounded, borders included
+
+
+@pytest.mark.parametrize(("phase", "seen"), [(0, 0), (1, 100), (2, 100), (3, 0)])
+def test_point_sees_the_middle_two_of_four_pixels_and_area_all(phase: int, seen: int):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, phase::4] = 200
+    assert (resize_centre(stripes, 16, filter="point") == seen).all()
+    assert np.abs(resize_centre(stripes, 16)[:, 2:-2].astype(int) - 50).max() <= 1
+
+
+@pytest.mark.parametrize("filter", ["area", "point"])
+@pytest.mark.parametrize(("shape", "turned"), [((50, 90), False), ((90, 50), True)])
+def test_warping_shows_all_of_the_image_and_cropping_its_middle(shape, turned, filter):
+    longer = np.linspace(0, 255, 90)
+    image = np.broadcast_to((longer[:, None] if turned else longer)[..., None], (*shape, 3))
+    image = image.astype(np.uint8)
+    for resize, low, high in (("warp", 0, 255), ("crop", 20 / 89 * 255, 69 / 89 * 255)):
+        square = resize_centre(image, 40, resize, filter).astype(int)
+        assert square.shape == (40, 40, 3)
+        assert abs(square.min() - low) <= 4
+        assert abs(square.max() - high) <= 4
 
 
 def test_shrinking_averages_where_skipping_pixels_would_not():

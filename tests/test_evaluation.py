@@ -5,18 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.config import DataConfig
+from alexnet_jax.config import DataConfig, ModelConfig
 from alexnet_jax.data.decode import UnreadableImage
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import two_towers
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.step import make_eval_step, top_k_error
 
 NUMBER, CLASSES, SIZE, CROP = 37, 7, 40, 36
 CONFIG = DataConfig(image_size=SIZE, crop=CROP, threads=1)
-TABLE = two_towers(CLASSES, crop=CROP, width=0.05, middle_std=0.03, scale_std=True)
-CONSTANTS = Preprocess(jnp.full((3,), 120.0), jnp.eye(3))
+TABLE = ModelConfig(width=0.05, middle_std=0.03).table(CLASSES, CROP)
+CONSTANTS = Preprocess(jnp.full((3,), 120.0), jnp.eye(3), jnp.ones(3))
 
 
 class Noise:

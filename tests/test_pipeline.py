@@ -1,5 +1,6 @@
 """The data is a function of the step: whatever the threads, the start and the share of the rows."""
 
+import dataclasses
 import itertools
 import logging
 import threading
@@ -74,6 +75,7 @@ def test_a_batch_has_the_fields_agreed():
         "image": ("uint8", (8, 12, 12, 3)),
         "label": ("int32", (8,)),
         "lighting": ("float32", (8, 3)),
+        "divisor": ("float32", (8,)),
         "offset": ("int32", (8, 2)),
         "mirror": ("bool", (8,)),
         "index": ("int64", (8,)),
@@ -97,6 +99,54 @@ def test_every_record_comes_once_an_epoch_in_another_order():
         assert sorted(epoch) == list(range(20))
     assert len({tuple(epoch) for epoch in indices}) == 6
     assert not (indices == np.arange(20)).all(axis=1).any()
+
+
+def test_a_fixed_order_is_shuffled_once():
+    config = dataclasses.replace(CONFIG, order="fixed")
+    for seed in (0, 1):
+        batches = train(Numbered(20), 15, seed=seed, config=config)
+        epochs = column(batches, "index").reshape(6, 20)
+        assert (epochs == epochs[0]).all()
+        assert sorted(epochs[0]) == list(range(20))
+        assert np.count_nonzero(epochs[0] == np.arange(20)) < 10
+        first = column(train(Numbered(20), 15, seed=seed), "index")[:20]
+        np.testing.assert_array_equal(epochs[0], first)  # reshuffled later, or not
+    views = np.unique(column(batches, "lighting"), axis=0)
+    assert len(views) == 120  # the views are new in every epoch all the same
+
+
+@pytest.mark.parametrize("share", [4, 3])
+def test_neighbours_in_the_run_share_a_crop_whatever_the_rows_read(share: int):
+    # Blocks of 3 run across the ends of batches of 8.
+    config = dataclasses.replace(CONFIG, share=share, order="fixed")
+    batches = train(Numbered(20), 30, config=config)
+    places = np.column_stack([column(batches, "offset"), column(batches, "mirror")])
+    blocks = places.reshape(240 // share, share, 3)
+    assert (blocks == blocks[:, :1]).all()
+    assert len(np.unique(blocks[:, 0], axis=0)) > 20  # of 5 x 5 x 2
+    assert len(np.unique(column(batches, "lighting"), axis=0)) == 240
+    halves = [train(Numbered(20), 30, config=config, rows=slice(at, at + 4)) for at in (0, 4)]
+    for whole, *parts in zip(batches, *halves, strict=True):
+        for name, array in whole.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
+
+
+def test_lighting_and_division_end_with_an_epoch():
+    config = dataclasses.replace(CONFIG, divisor=1.1, lighting_epochs=2)
+    batches = train(Numbered(20), 15, config=config)
+    throughout = train(Numbered(20), 15, config=dataclasses.replace(config, lighting_epochs=0))
+    lit = np.arange(120) < 40  # the first 2 epochs of 20 images: 5 batches of 8
+    np.testing.assert_array_equal(column(batches, "lighting").all(axis=1), lit)
+    np.testing.assert_array_equal(column(batches, "lighting").any(axis=1), lit)
+    np.testing.assert_array_equal(column(batches, "divisor"), np.where(lit, np.float32(1.1), 1))
+    np.testing.assert_array_equal(
+        column(batches, "lighting")[lit], column(throughout, "lighting")[lit]
+    )
+    assert (column(throughout, "divisor") == np.float32(1.1)).all()
+    for name in ("index", "image", "offset", "mirror"):  # nothing else changes with it
+        np.testing.assert_array_equal(column(batches, name), column(throughout, name))
+    odd = column(train(Numbered(11), 4, config=config), "divisor")
+    assert odd.tolist().count(1) == 32 - 22  # 22 is amid batch 2
 
 
 def test_views_of_a_record_differ_from_epoch_to_epoch():
@@ -195,7 +245,8 @@ def test_nothing_left_to_read_ends_the_run():
 @pytest.mark.parametrize(("number", "batch"), [(20, 8), (16, 8), (5, 8), (1, 1), (20, 20)])
 def test_evaluation_sees_every_record_once(number: int, batch: int):
     source = Numbered(number)
-    batches = list(evaluation_batches(source, CONFIG, batch))
+    config = dataclasses.replace(CONFIG, divisor=1.1, share=2)  # of training alone
+    batches = list(evaluation_batches(source, config, batch))
     assert len(batches) == -(-number // batch)
     mask = column(batches, "mask")
     assert mask.tolist() == [True] * number + [False] * (len(batches) * batch - number)
@@ -208,6 +259,7 @@ def test_evaluation_sees_every_record_once(number: int, batch: int):
     assert (column(batches, "offset")[mask] == 2).all()
     assert not column(batches, "mirror").any()
     assert not column(batches, "lighting").any()
+    assert (column(batches, "divisor") == 1).all()
     assert {name: array.dtype.name for name, array in batches[0].items()} == {
         **{name: array.dtype.name for name, array in train(source, 1)[0].items()},
         "mask": "bool",

@@ -495,7 +495,7 @@ class Counted:
 
 def test_what_is_cached_is_read_once_and_cannot_be_changed():
     counted = Counted()
-    cached = Cached(Resized(counted, 4), 4)
+    cached = Cached(Resized(counted, DataConfig(image_size=4, crop=4)), 4)
     for _ in range(3):
         assert (cached[2]["image"] == 20).all()
         with pytest.raises(UnreadableImage):
@@ -632,7 +632,7 @@ def test_the_fingerprint_of_tfds_data_knows_no_place(tmp_path: Path):
 def test_the_fingerprint_of_the_embedded_set_is_its_seed_and_split(monkeypatch):
     before = [Embedded(split).fingerprint() for split in ("train", "validation", "test")]
     assert len(set(before)) == 3
-    assert Resized(Embedded("train"), 24).fingerprint() == before[0]
+    assert Resized(Embedded("train"), DataConfig(image_size=24, crop=24)).fingerprint() == before[0]
     monkeypatch.setattr(embedded, "SEED", 2013)
     assert Embedded("train").fingerprint() not in before
 

@@ -58,6 +58,7 @@ def test_statistics_equal_plain_numpy():
     assert unreadable == {}
     check(computed, source.images)
     assert computed.mean_image.shape == (12, 12, 3)
+    assert computed.scale.tolist() == [1, 1, 1]
     assert {array.dtype for array in vars(computed).values()} == {np.dtype(np.float32)}
 
 
@@ -98,7 +99,7 @@ def test_one_flat_colour_has_no_spread():
 
 
 def test_imagenets_constants_are_those_published():
-    published = statistics.imagenet(256)
+    published = statistics.published("imagenet", 256)
     np.testing.assert_allclose(published.mean_colour, [127.30, 119.72, 104.91], atol=0.01)
     np.testing.assert_allclose(published.lighting_std, [19.7208, 37.0939, 121.7801], atol=1e-4)
     np.testing.assert_allclose(
@@ -108,11 +109,34 @@ def test_imagenets_constants_are_those_published():
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
     assert published.mean_image.shape == (256, 256, 3)
     assert (published.mean_image == published.mean_colour).all()
+    assert published.scale.tolist() == [1, 1, 1]
+
+
+def test_caffes_mean_is_that_of_its_file(real_data: Path):
+    file = np.load(real_data / "meta" / "caffe_ilsvrc_2012_mean_bgr_3x256x256.npy")
+    published = statistics.published("caffe", 8)
+    assert published.mean_colour.dtype == np.float32
+    mean = file.astype(np.float64).mean((1, 2))[::-1]  # BGR to RGB
+    np.testing.assert_allclose(published.mean_colour, mean, rtol=1e-7)
+
+
+def test_caffes_and_torchvisions_constants_are_those_published():
+    caffe, torchvision = (statistics.published(name, 8) for name in ("caffe", "torchvision"))
+    np.testing.assert_allclose(caffe.mean_colour, [122.68, 116.67, 104.01], atol=0.005)
+    assert caffe.scale.tolist() == [1, 1, 1]
+    np.testing.assert_allclose(torchvision.mean_colour / 255, [0.485, 0.456, 0.406], rtol=1e-6)
+    np.testing.assert_allclose(1 / torchvision.scale / 255, [0.229, 0.224, 0.225], rtol=1e-6)
+    for other in (caffe, torchvision):
+        assert (other.mean_image == other.mean_colour).all()
+        assert (
+            other.lighting_std.tolist() == statistics.published("imagenet", 8).lighting_std.tolist()
+        )
+        assert {array.dtype for array in vars(other).values()} == {np.dtype(np.float32)}
 
 
 def test_imagenets_constants_equal_krizhevskys_file(real_data: Path):
     with np.load(real_data / "meta" / "krizhevsky_cuda_convnet2_input_meta.npz") as meta:
-        published = statistics.imagenet(8)
+        published = statistics.published("imagenet", 8)
         mean = meta["data_mean_rgb_3x256x256"].astype(np.float64).mean((1, 2))
         np.testing.assert_array_equal(published.mean_colour, mean.astype(np.float32))
         np.testing.assert_array_equal(

@@ -1,9 +1,11 @@
 """From an image to the square that the network sees. The colours change on the device (P4.1)."""
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from PIL import Image
+
+from alexnet_jax.config import DataConfig
 
 
 class View(TypedDict):
@@ -12,44 +14,89 @@ class View(TypedDict):
     image: np.ndarray  # uint8 [crop, crop, 3], mirrored already
     offset: np.ndarray  # int32 [2], row and column of its corner, before mirroring
     mirror: bool
-    lighting: np.ndarray  # float32 [3], in standard deviations along the axes of colour
+    lighting: np.ndarray  # float32 [3], in units of `lighting_unit` along the axes of colour
+    divisor: float  # of the image once it is less the mean and lit
 
 
-def resize_centre(image: np.ndarray, size: int) -> np.ndarray:
-    """Return the centre square of an image, resized: uint8 [H, W, 3] -> [size, size, 3] (P2).
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-    Antialiased bilinear; smaller images are enlarged. Cutting before resizing instead of after it
-    shows the same to half a pixel, and 1 x 20,000 is never blown up to 256 x 5,120,000 first.
+
+def resize_centre(
+    image: np.ndarray,
+    size: int,
+    resize: Literal["crop", "warp"] = "crop",
+    filter: Literal["area", "point"] = "area",
+) -> np.ndarray:
+    """Return a square of [size, size, 3] from uint8 [H, W, 3].
+
+    crop: the shorter side resized and the centre kept (P2), without the resized image ever being
+    whole: 1 x 20,000 would be 256 x 5,120,000. warp: both sides resized (CAFFE
+    examples/imagenet/create_imagenet.sh). area: Pillow's antialiased bilinear; point: OpenCV's and
+    Caffe's bilinear between the four nearest pixels, centres on halves, edges repeated.
     """
     height, width = image.shape[:2]
+    if resize == "crop" and min(height, width) == size:
+        top, left = (height - size) // 2, (width - size) // 2
+        return image[top : top + size, left : left + size]
+    box = (0, 0, width, height) if resize == "warp" else _centre(height, width, size)
+    if filter == "area":
+        picture = Image.fromarray(image)
+        return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
+    left, top, right, bottom = box
+    rows = _between(image, 0, top, bottom, size)
+    return np.rint(_between(rows, 1, left, right, size)).astype(np.uint8)
+
+
+def _centre(height: int, width: int, size: int) -> Box:
+    """Return which part of an image is its centre square once its shorter side is `size` long."""
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image[top : top + side, left : left + side]
-    if side == size:
-        return square
-    resized = Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+
+    def extent(length: int) -> tuple[float, float]:
+        resized = round(length * size / side)
+        start = (resized - size) // 2
+        # Integers until the last: past the edge by a rounding error, Pillow refuses the box.
+        return start * length / resized, (start + size) * length / resized
+
+    (top, bottom), (left, right) = extent(height), extent(width)
+    return left, top, right, bottom
+
+
+def _between(image: np.ndarray, axis: int, start: float, stop: float, size: int) -> np.ndarray:
+    """Sample `size` places along an axis between the two nearest pixels, float32."""
+    # Not Pillow's transform(): it cuts fractions off, which darkens by half a grey level.
+    places = start + (np.arange(size) + 0.5) * (stop - start) / size - 0.5
+    below = np.floor(places).astype(int)
+    share = np.expand_dims((places - below).astype(np.float32), (1, 2) if axis == 0 else (0, 2))
+    near, far = (image.take(below + step, axis, mode="clip").astype(np.float32) for step in (0, 1))
+    return near + share * (far - near)
 
 
 def random_view(
-    image: np.ndarray, rng: np.random.Generator, crop: int, mirror: bool, lighting: float
+    image: np.ndarray, config: DataConfig, seed: int, position: int, lit: bool = True
 ) -> View:
-    """Draw a training view of a square image; `lighting` is the standard deviation of its draws.
+    """Draw the training view of a square image that comes at `position` in a run.
 
-    Every corner from 0 to side - crop is as likely, the last one included: 33 x 33 at 256 and 224
-    (convdata_jpeg.py:239; P4.1 says 32 x 32).
+    Crop and mirror are drawn from (seed, position // config.share) alone, lighting from (seed,
+    position), and each whether or not another is switched off. Without `lit` there is no lighting,
+    and with no lighting no division (convdata_jpeg.py:155-179).
     """
-    # The same draws in the same order always: switching one off leaves the others as they were.
-    offset = rng.integers(0, image.shape[0] - crop, size=2, endpoint=True, dtype=np.int32)
-    mirrored = bool(rng.random() < 0.5) and mirror
-    draw = (lighting * rng.standard_normal(3)).astype(np.float32)
-    return _view(image, offset, crop, mirrored, draw)
+    rng = np.random.default_rng((seed, position // config.share))
+    last = image.shape[0] - config.crop
+    if config.offsets == "all-but-last":
+        last = max(0, last - 1)
+    offset = rng.integers(0, last, size=2, endpoint=True, dtype=np.int32)
+    mirror = bool(rng.random() < 0.5) and config.mirror
+    if not (lit and config.lighting):
+        return _view(image, offset, config.crop, mirror)
+    # A stream of its own: the crop of block n has nothing to do with the lighting of image n.
+    draw = config.lighting * np.random.default_rng((seed, position, 1)).standard_normal(3)
+    lighting = draw.astype(np.float32)
+    return _view(image, offset, config.crop, mirror, lighting, config.divisor)
 
 
 def centre_view(image: np.ndarray, crop: int) -> View:
     """Return the centre of a square image, neither mirrored nor lit, as evaluation sees it."""
-    offset = np.full(2, (image.shape[0] - crop) // 2, np.int32)
-    return _view(image, offset, crop, False, np.zeros(3, np.float32))
+    return _view(image, np.full(2, (image.shape[0] - crop) // 2, np.int32), crop, False)
 
 
 def ten_views(image: np.ndarray, crop: int) -> list[View]:
@@ -57,14 +104,19 @@ def ten_views(image: np.ndarray, crop: int) -> list[View]:
     last = image.shape[0] - crop
     offsets = [(0, 0), (0, last), (last // 2, last // 2), (last, 0), (last, last)]
     return [
-        _view(image, np.array(offset, np.int32), crop, mirror, np.zeros(3, np.float32))
+        _view(image, np.array(offset, np.int32), crop, mirror)
         for mirror in (False, True)
         for offset in offsets
     ]
 
 
 def _view(
-    image: np.ndarray, offset: np.ndarray, crop: int, mirror: bool, lighting: np.ndarray
+    image: np.ndarray,
+    offset: np.ndarray,
+    crop: int,
+    mirror: bool,
+    lighting: np.ndarray | None = None,
+    divisor: float = 1.0,
 ) -> View:
     top, left = offset
     square = image[top : top + crop, left : left + crop]
@@ -72,5 +124,6 @@ def _view(
         "image": square[:, ::-1] if mirror else square,
         "offset": offset,
         "mirror": mirror,
-        "lighting": lighting,
+        "lighting": np.zeros(3, np.float32) if lighting is None else lighting,
+        "divisor": divisor,
     }

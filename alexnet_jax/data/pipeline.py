@@ -18,11 +18,12 @@ LOGGER = logging.getLogger(__name__)
 _WARNED: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictionary()
 
 
-# B images on their way to the device, which finishes them (float, mean, lighting); `mask` only in
-# evaluation:
-#   image     uint8 [B, crop, crop, 3], mirrored already
+# B images on their way to the device, which finishes them (float, mean, lighting, scale); `mask`
+# only in evaluation:
+#   image     uint8 [B, crop, crop, 3], RGB, mirrored already
 #   label     int32 [B]
-#   lighting  float32 [B, 3], in standard deviations along the axes of colour
+#   lighting  float32 [B, 3], in units of `lighting_unit` along the axes of colour
+#   divisor   float32 [B], of the image once it is less the mean and lit
 #   offset    int32 [B, 2], row and column of the crop in its square, before mirroring
 #   mirror    bool [B]
 #   index     int64 [B], which record of the source; -1 for padding
@@ -41,22 +42,24 @@ def training_batches(
 ) -> Batches:
     """Yield batches `start`, `start` + 1, ... without end, and of the `batch` rows only `rows`.
 
-    Every record comes once an epoch, in an order drawn from (seed, epoch), and batches run across
-    the ends of epochs. A view is drawn from (seed, position in the run) alone. A record that has
-    become unreadable is replaced by the next one that is not, and warned of once.
+    Every record comes once an epoch, in an order drawn from (seed, epoch), or from the seed where
+    the order is fixed, and batches run across the ends of epochs. A view is drawn from (seed,
+    position in the run) alone; consecutive positions may share a crop. A record that has become
+    unreadable is replaced by the next one that is not, and warned of once.
     """
-    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    shuffled = grain.MapDataset.range(len(source)).seed(seed).shuffle()
+    order = shuffled.repeat(reseed_each_epoch=config.order == "reshuffled")
     order[0]  # Grain sets up its counters at the first read, which threads must not share
     blocks = rows if isinstance(rows, tuple) else (rows,)
     mine = np.concatenate([np.arange(batch)[block] for block in blocks])
     read = _Reader(source)
+    lit = config.lighting_epochs * len(source) or sys.maxsize  # positions with lighting
 
     def make(step: int) -> Batch:
         examples = []
         for position in (step * batch + mine).tolist():
             index, record = read.this_or_next(order[position])
-            rng = np.random.default_rng((seed, position))
-            view = random_view(record["image"], rng, config.crop, config.mirror, config.lighting)
+            view = random_view(record["image"], config, seed, position, position < lit)
             examples.append((view, record["label"], index))
         return _stack(examples)
 
@@ -123,6 +126,7 @@ def _stack(examples: list[tuple[View, int, int]]) -> Batch:
         "label": np.array(labels, np.int32),
         "lighting": np.stack([view["lighting"] for view in views]),
         "offset": np.stack([view["offset"] for view in views]),
+        "divisor": np.array([view["divisor"] for view in views], np.float32),
         "mirror": np.array([view["mirror"] for view in views]),
         "index": np.array(indices, np.int64),
     }

@@ -131,7 +131,7 @@ def _squares(sources: dict[str, Source], config: DataConfig) -> dict[str, Source
         if isinstance(source, Embedded) and source[0]["image"].shape[0] == size:
             squares[split] = source  # of the right size already, and it keeps its images itself
             continue
-        squares[split] = Resized(source, size)
+        squares[split] = Resized(source, config)
         needed = len(source) * size * size * 3
         if needed <= free:
             squares[split] = Cached(squares[split], size)

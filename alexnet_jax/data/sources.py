@@ -94,17 +94,9 @@ class Folder:
         self._labels = np.array(labels, np.int64)
 
     def _scan(self, folder: Path) -> list[Path]:
-        """List the images below a class folder; a folder that links lead to again counts once."""
-        files, seen = [], set()
-        for here, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
-            real = os.path.realpath(here)
-            shown = [] if real in seen else [name for name in names if not name.startswith(".")]
-            below[:] = [] if real in seen else sorted(n for n in below if not n.startswith("."))
-            seen.add(real)
-            images = [name for name in shown if Path(name).suffix.lower() not in NO_IMAGES]
-            self.ignored += len(shown) - len(images)
-            files += [Path(here, name) for name in images]
-        return sorted(files)
+        files, ignored = _images_below(folder)
+        self.ignored += ignored
+        return files
 
     def __len__(self) -> int:
         return len(self._files)
@@ -128,6 +120,28 @@ class Folder:
         """Digest the class names and the paths below the root, in order."""
         start = len((self.root / "_").as_posix()) - 1  # "." is no part of the paths below it
         return digest(self.class_names, [path.as_posix()[start:] for path in self._files])
+
+
+def image_files(path: Path) -> list[Path]:
+    """Return the image files in a folder, at any depth, sorted; or the file itself."""
+    return _images_below(path)[0] if path.is_dir() else [path]
+
+
+def _images_below(folder: Path) -> tuple[list[Path], int]:
+    """List the images below a folder, and count what is none by its name.
+
+    A folder that links lead to again counts once; what is hidden is passed over.
+    """
+    files, ignored, seen = [], 0, set()
+    for here, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(here)
+        shown = [] if real in seen else [name for name in names if not name.startswith(".")]
+        below[:] = [] if real in seen else sorted(n for n in below if not n.startswith("."))
+        seen.add(real)
+        images = [name for name in shown if Path(name).suffix.lower() not in NO_IMAGES]
+        ignored += len(shown) - len(images)
+        files += [Path(here, name) for name in images]
+    return sorted(files), ignored
 
 
 def subfolders(root: Path) -> list[str]:

@@ -12,15 +12,27 @@ from alexnet_jax.data.sources import Source
 
 CHUNK = 64  # images a task
 
-# Of the ILSVRC-2012 training images, RGB: cuda-convnet2 (3238bf0) make-data/input_meta, data_mean
-# averaged over all positions, color_stdevs and color_eigvec.
-MEAN_COLOUR = (127.30490273237228, 119.7154206931591, 104.91260719671845)
+# Of the ILSVRC-2012 training images, RGB: cuda-convnet2 (3238bf0) make-data/input_meta,
+# color_stdevs and color_eigvec.
 COLOUR_STD = (19.720833049149668, 37.09388853298572, 121.78006099293066)
 COLOUR_AXES = (
     (0.4179551316634632, -0.7125794528735844, -0.5635104535486105),
     (-0.8169806183780459, -0.02354167129954881, -0.5761843966188692),
     (0.3973111842256688, 0.7011963441539094, -0.5920029643797313),
 )
+
+# Mean colour, and what an image less the mean is divided by, RGB.
+PUBLISHED = {
+    # data_mean of the same file, averaged over all positions
+    "imagenet": ((127.30490273237228, 119.7154206931591, 104.91260719671845), (1.0, 1.0, 1.0)),
+    # python/caffe/imagenet/ilsvrc_2012_mean.npy of Caffe, which is BGR, averaged likewise
+    "caffe": ((122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0)),
+    # Normalize() of torchvision's weights, there for images from 0 to 1
+    "torchvision": (
+        (255 * 0.485, 255 * 0.456, 255 * 0.406),
+        (255 * 0.229, 255 * 0.224, 255 * 0.225),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Statistics:
     mean_colour: np.ndarray  # float32 [3]
     lighting_std: np.ndarray  # float32 [3], standard deviations along the principal axes, rising
     lighting_axes: np.ndarray  # float32 [3, 3], column i is the unit vector of axis i
+    scale: np.ndarray  # float32 [3], what an image less the mean is multiplied by
 
 
 @dataclasses.dataclass
@@ -73,17 +86,20 @@ def find_unreadable(source: Source, threads: int, progress: bool = True) -> dict
     return found
 
 
-def imagenet(size: int) -> Statistics:
-    """Return Krizhevsky's published constants for ImageNet, with a mean image of [size, size, 3].
+def published(name: str, size: int) -> Statistics:
+    """Return the constants for ImageNet of that name in PUBLISHED.
 
-    His mean image is no constant; what stands in for it here is its mean colour everywhere.
+    No mean image is among them; what stands in for it, [size, size, 3], is the mean colour.
+    Axes and deviations of colour are Krizhevsky's throughout: nobody else has published any.
     """
-    colour = np.array(MEAN_COLOUR, np.float32)
+    mean, deviation = PUBLISHED[name]
+    colour = np.array(mean, np.float32)
     return Statistics(
         np.broadcast_to(colour, (size, size, 3)).copy(),
         colour,
         np.array(COLOUR_STD, np.float32),
         np.array(COLOUR_AXES, np.float32),
+        (1 / np.array(deviation)).astype(np.float32),
     )
 
 
@@ -141,4 +157,5 @@ def _statistics(sums: _Sums) -> Statistics:
         mean.astype(np.float32),
         np.sqrt(variances.clip(0)).astype(np.float32),
         axes.astype(np.float32),
+        np.ones(3, np.float32),
     )

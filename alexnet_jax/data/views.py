@@ -1,9 +1,10 @@
 """Sources over sources: some of the records, all at one size, all in memory."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from alexnet_jax.config import DataConfig
 from alexnet_jax.data.augment import resize_centre
 from alexnet_jax.data.sources import Record, Source, digest
 
@@ -39,19 +40,21 @@ def without(source: Source, unreadable: Collection[int]) -> Source:
 
 
 class Resized:
-    """A source whose images are all cut and resized to [size, size, 3]."""
+    """A source whose images are all squares of `config.image_size`, resized as `config` says."""
 
-    def __init__(self, source: Source, size: int):
+    def __init__(self, source: Source, config: DataConfig):
         self._source = source
-        self._size = size
+        self._config = config
         self.class_names = source.class_names
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> Record:
-        record = self._source[index]
-        return {"image": resize_centre(record["image"], self._size), "label": record["label"]}
+        record, config = self._source[index], self._config
+        size, resize, filter = config.image_size, config.resize, config.filter
+        image = resize_centre(record["image"], size, resize, filter)
+        return {"image": image, "label": record["label"]}
 
     def describe(self, index: int) -> str:
         """Say which record this is, as the source does."""
@@ -96,3 +99,27 @@ class Cached:
     def fingerprint(self) -> str:
         """Return the source's."""
         return self._source.fingerprint()
+
+
+class Relabelled:
+    """A source whose classes bear other numbers: `labels[i]` for its class i."""
+
+    def __init__(self, source: Source, labels: Sequence[int], class_names: Sequence[str]):
+        self._source = source
+        self._labels = labels
+        self.class_names = tuple(class_names)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._source[index]
+        return {"image": record["image"], "label": self._labels[record["label"]]}
+
+    def describe(self, index: int) -> str:
+        """Say which record this is, as the source does."""
+        return self._source.describe(index)
+
+    def fingerprint(self) -> str:
+        """Digest the source's fingerprint and the numbers."""
+        return digest(self._source.fingerprint(), list(self._labels), self.class_names)

@@ -1,43 +1,54 @@
 """uint8 crops become the network's inputs, on the device; the constants travel with the weights."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 
-class Preprocess(NamedTuple):
-    """What is known about the images a network was trained on."""
+class Preprocess(flax.struct.PyTreeNode):
+    """What is known about the images a network was trained on; colours in the order RGB."""
 
-    mean: (
-        Array  # float32 [S, S, 3], subtracted where the crop was taken, or [3], one colour; 0..255
-    )
-    lighting: (
-        Array  # float32 [3, 3]: column i is principal axis i of the colours times its std; 0..255
-    )
+    mean: Array  # float32 [S, S, 3], an image, or [3], one colour; 0..255
+    lighting: Array  # float32 [3, 3]: column i is what a draw of 1 along axis i adds; 0..255
+    scale: Array  # float32 [3], what an image less the mean is multiplied by
+    # Of a mean image: where the crop was taken, flipped with it, or the centre, never flipped.
+    where: Literal["aligned", "centre"] = flax.struct.field(pytree_node=False, default="aligned")
+    channels: Literal["rgb", "bgr"] = flax.struct.field(pytree_node=False, default="rgb")
 
 
 def finish(batch: Mapping[str, Array], constants: Preprocess) -> Array:
-    """Return float32 images [B, h, w, 3], 0..255 less the mean (P2), with lighting (P4.1).
+    """Return the network's inputs: (0..255 - mean + lighting) / divisor x scale, [B, h, w, 3].
+
+    Float32, without the division and lighting where the batch says nothing of them.
 
     Args:
         batch: `image` uint8 [B, h, w, 3]; `offset` int32 [B, 2], row and column of the crop;
-            `mirror` bool [B], whether the crop was flipped after it was taken; optionally
-            `lighting` float32 [B, 3], how many standard deviations to move along each axis.
-        constants: of the training split.
+            `mirror` bool [B], whether the crop was flipped after it was taken; in training also
+            `lighting` float32 [B, 3], how far to move along each axis of colour (P4.1), and
+            `divisor` float32 [B] (convdata_jpeg.py:179).
+        constants: of the training split; their `channels` is the order of the colours returned.
     """
     images = batch["image"].astype(jnp.float32)
-    images -= _mean_of_crops(batch, constants.mean, images.shape[1])
+    images -= _mean_of_crops(batch, constants, images.shape[1])
     if "lighting" in batch:
         images += (batch["lighting"] @ constants.lighting.T)[:, None, None, :]
-    return images
+    if "divisor" in batch:
+        images /= batch["divisor"][:, None, None, None]
+    images *= constants.scale[None, None, None, :]
+    return images[..., ::-1] if constants.channels == "bgr" else images
 
 
-def _mean_of_crops(batch: Mapping[str, Array], mean: Array, crop: int) -> Array:
+def _mean_of_crops(batch: Mapping[str, Array], constants: Preprocess, crop: int) -> Array:
+    mean = constants.mean
     if mean.ndim == 1:
         return mean[None, None, None, :]
+    if constants.where == "centre":
+        start = (mean.shape[0] - crop) // 2
+        return mean[None, start : start + crop, start : start + crop]
 
     def one(offset: Array, mirror: Array) -> Array:
         cut = lax.dynamic_slice(mean, (offset[0], offset[1], 0), (crop, crop, 3))
