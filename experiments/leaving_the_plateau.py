@@ -92,7 +92,7 @@ def draw(runs: dict[str, list[list[dict[str, Any]]]], classes: int, path: Path) 
 
 def main(data: Path, workdir: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> None:
     """Run every recipe with every seed, print the table, draw the picture."""
-    emulate_devices(Config())
+    emulate_devices(Config().mesh)
     from alexnet_jax.training.loop import train_and_evaluate
 
     runs: dict[str, list[list[dict[str, Any]]]] = {recipe: [] for recipe in RECIPES}

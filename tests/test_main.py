@@ -62,9 +62,9 @@ BAD = [
     ("--data.cache-gib", "-1.0", "not negative", "use 0 to keep nothing"),
     ("--data.threads", "-1", "not negative", "use 0 to read in the main thread"),
     ("--data.prefetch", "0", "at least 1 batch", "try 4"),
-    ("--model.width", "0.0", "positive", "try 1 for the network of 2012"),
+    ("--model.width", "0.0", "positive", "try 1, the width of 2012"),
     ("--model.middle-std", "0.0", "positive", "try 0.01"),
-    ("--model.lrn-alpha", "-0.1", "not negative", "use 0 to switch LRN off"),
+    ("--model.lrn-alpha", "-0.1", "not negative", "try 0.0001"),
     ("--model.dropout", "1.0", "at least 0 and below 1", "try 0.5"),
     ("--optimizer.batch", "0", "at least 1 image", "try 128"),
     ("--optimizer.rate", "0.0", "positive", "try 0.01"),
@@ -84,7 +84,18 @@ BAD = [
     ("--optimizer.rate", "inf", "finite number", "see --help"),
     ("--model.width", "inf", "finite number", "see --help"),
     ("--optimizer.batch", "4001", "there are 4000 training images", "try 2048"),
-    ("--preset", "paper", "one of quickstart, photos", "use one of them"),
+    ("--preset", "papers", "one of quickstart, photos, paper, source2012", "use one of them"),
+    ("--data.share", "0", "at least 1 image", "try 1"),
+    ("--data.divisor", "0.0", "positive", "try 1"),
+    ("--data.lighting-epochs", "-1", "not negative", "use 0 for all epochs"),
+    ("--model.std", "0.0", "positive", "try 0.01"),
+    ("--model.lrn-n", "4", "odd and positive", "try 5"),
+    ("--model.lrn-k", "0.0", "positive", "try 2"),
+    ("--model.bottleneck", "3", "an even number of units", "use 0 for none"),
+    ("--optimizer.bias-drops", "-1", "at least 0 or all", "use all"),
+    ("--schedule.slow-conv1", "-1", "not negative", "use 0 for never"),
+    ("--schedule.freeze-conv1", "-1", "not negative", "use 0 for never"),
+    ("--init-from", "nowhere", "No such file or directory (config.json)", "the folder of a run"),
 ]
 
 
@@ -282,7 +293,7 @@ def arguments_of(config):
 def test_a_preset_is_a_starting_point_for_every_field(preset):
     assert parse(["--workdir", "a", "--preset", preset]).config == PRESETS[preset]
     assert parse([f"--preset={preset}", "--workdir=a"]).config == PRESETS[preset]
-    changed = parse(["--workdir", "a", "--preset", preset, "--data.crop", "40"])
+    changed = parse(["--workdir", "a", "--preset", preset, "--data.crop", "63"])
     assert changed.workdir == Path("a")
     before, after = flatten(PRESETS[preset]), flatten(changed.config)
     assert {name for name in before if before[name] != after[name]} == {"data.crop"}
@@ -347,7 +358,7 @@ def test_help_shows_every_field_with_its_default_and_its_source(capsys, monkeypa
     for name, default, comment in seen:
         assert re.search(r"\bours\b|\bP\d(\.\d)?\b|2012 code", comment), name
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
-        shown = "''" if shown == "" else shown
+        shown = "''" if default == "" else shown
         entry = text[text.index(name) :]
         described = re.sub(r"\s", "", f"{comment} (default: {shown})")
         assert described in entry[: len(described) + 100], name
@@ -389,7 +400,7 @@ arguments, first = json.loads(sys.argv[1])
 import jax
 if first:
     jax.devices()  # as in a notebook that has computed something before
-main.emulate_devices(main.parse(["--workdir", "a", *arguments]).config)
+main.emulate_devices(main.parse(["--workdir", "a", *arguments]).config.mesh)
 print(jax.device_count())
 """
 

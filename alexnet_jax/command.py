@@ -1,0 +1,135 @@
+"""What the commands share: one sentence for each mistake, exit codes, devices posed by a CPU."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from alexnet_jax.config import MeshConfig, option
+
+T = TypeVar("T")
+
+
+def parse(
+    kind: type[T],
+    args: Sequence[str],
+    program: str,
+    default: T | None = None,
+    booleans: Any = tyro.conf.FlagConversionOff,
+) -> T:
+    """Return the command, a dataclass, for these arguments.
+
+    Args:
+        kind: the dataclass; a field is an option, as tyro makes one.
+        args: without the program.
+        program: what --help calls it.
+        default: stands for what the arguments leave out.
+        booleans: how a bool is written: `--mirror False`, or tyro's marker for other ways.
+
+    Raises:
+        ValueError: an option is unknown, missing or wrong; one sentence.
+    """
+    _check_names(args, ["--help", *_options(kind)])
+    said = io.StringIO()
+    known: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=program, args=list(args), config=(booleans,), **known)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise ValueError(_sentence(said.getvalue())) from None
+
+
+def given(args: Sequence[str], name: str) -> str | None:
+    """Return the last value of an option that decides the defaults of others: it is read first."""
+    value = None
+    for this, following in zip(args, [*args[1:], ""], strict=True) if args else ():
+        key, equals, after = this.partition("=")
+        if key == name:
+            value = after if equals else following
+    return value
+
+
+def run(command: Callable[[], object], interrupted: str) -> int:
+    """Run a command; return its exit code, having said on stderr why it is not 0.
+
+    Args:
+        command: bad input is its ValueError or OSError (2), a run gone wrong its
+            FloatingPointError (1).
+        interrupted: what to say after Ctrl-C (130).
+    """
+    # Orbax logs with its traceback what it then raises, a Ctrl-C while it saves among them.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    try:
+        command()
+    except (ValueError, OSError) as error:
+        print(f"alexnet_jax: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"alexnet_jax: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"alexnet_jax: {interrupted}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def emulate_devices(mesh: MeshConfig) -> None:
+    """Have the CPU pose as as many devices as the mesh wants; two where it may choose."""
+    import jax
+
+    if jax.config.values["jax_num_cpu_devices"] > 0:
+        return  # whoever started this process has chosen (JAX_NUM_CPU_DEVICES)
+    towers = 2 if mesh.towers == "auto" else mesh.towers
+    data = 1 if mesh.data == "auto" else mesh.data
+    # Refused once a backend is up, as in a notebook: then its devices are those there are.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", towers * data)
+
+
+def _options(kind: Any, prefix: str = "") -> list[str]:
+    """Return the options of a dataclass, under the names that tyro gives them."""
+    names = []
+    for field in dataclasses.fields(kind):
+        bare = getattr(field.type, "__origin__", field.type)
+        notes = getattr(field.type, "__metadata__", ())
+        named = [note.name for note in notes if getattr(note, "name", None) is not None]
+        name = named[0] if named else field.name
+        if dataclasses.is_dataclass(bare):
+            names += _options(bare, f"{prefix}{name}." if name else prefix)
+        else:
+            names.append(option(prefix + name))
+    return names
+
+
+def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
+    """Raise a ValueError that names the nearest option where one is misspelt."""
+    for argument in args:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and name.replace("_", "-") not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"{name}: there is no such option; the nearest is {near} (see --help for all)."
+            )
+
+
+def _sentence(box: str) -> str:
+    """Return in one line what tyro says in a box: its first paragraph, between title and rule.
+
+    A refusal by `config.py` is a sentence already, and names its option.
+    """
+    plain = re.sub(r"\x1b\[[\d;]*m", "", box)
+    lines = "\n".join(line.strip("│| ") for line in plain.splitlines()[1:])
+    paragraphs = re.split(r"^[─-]{3,}$", lines, flags=re.MULTILINE)
+    text = " ".join(next(filter(str.strip, paragraphs), plain).split())
+    if refused := re.fullmatch(r"Error parsing [a-z]\S*: (--.*)", text):
+        return refused[1]
+    return f"{text.removeprefix('Error parsing ').rstrip('.')}; see --help."

@@ -1,0 +1,113 @@
+"""Print what a network is, and whether it is the paper's: `python -m alexnet_jax.describe`."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from alexnet_jax import command
+from alexnet_jax.config import (
+    PRESETS,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Preset,
+    ScheduleConfig,
+    unflatten,
+)
+from alexnet_jax.data.embedded import CLASS_NAMES
+from alexnet_jax.description.facts import describe
+from alexnet_jax.description.text import render
+
+PROGRAM = "python -m alexnet_jax.describe"
+CONFIG = "config.json"
+CLASSES = 1000  # of ILSVRC
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Print the layer table of a network, what crosses between devices, and whom it follows."""
+
+    # preset whose network is described; the options below change it
+    named: Annotated[Preset, tyro.conf.arg(name="model")]
+    # classes; by default those of the run or of the embedded images, else 1,000
+    classes: int
+    # folder of a run, whose network is described instead of a preset's
+    workdir: Path | None
+    # for programs: everything that the text says, numbers as numbers
+    json: bool
+    # the network
+    model: tyro.conf.FlagConversionOff[ModelConfig]
+    # the images
+    data: tyro.conf.FlagConversionOff[DataConfig]
+    # the update rule
+    optimizer: tyro.conf.FlagConversionOff[OptimizerConfig]
+    # the learning rate over time
+    schedule: tyro.conf.FlagConversionOff[ScheduleConfig]
+
+
+def parse(args: Sequence[str]) -> Command:
+    """Return the command for these arguments; raise a ValueError where they are wrong."""
+    workdir, named = command.given(args, "--workdir"), command.given(args, "--model")
+    if workdir is not None and named is not None:
+        raise ValueError(f"--workdir {workdir} --model {named}: a run has its model; give one.")
+    if named is not None and named not in PRESETS:
+        raise ValueError(f"--model {named}: it is one of {', '.join(PRESETS)}; use one of them.")
+    config, classes = _of_preset(named or "paper") if workdir is None else _of_run(Path(workdir))
+    default = Command(
+        named=config.preset,
+        classes=classes,
+        workdir=None,
+        json=False,
+        model=config.model,
+        data=config.data,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+    )
+    return command.parse(Command, args, PROGRAM, default, tyro.conf.FlagCreatePairsOff)
+
+
+def _of_preset(named: str) -> tuple[Config, int]:
+    config = PRESETS[named]
+    return config, len(CLASS_NAMES) if config.data.source == "embedded" else CLASSES
+
+
+def _of_run(workdir: Path) -> tuple[Config, int]:
+    try:
+        about: dict[str, Any] = json.loads((workdir / CONFIG).read_text())
+        return unflatten(about["config"]), len(about["class_names"])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--workdir {workdir}: it has no readable {CONFIG} ({error}); name the folder of a run."
+        ) from error
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+
+    def show() -> None:
+        asked = parse(sys.argv[1:] if args is None else args)
+        config = dataclasses.replace(
+            PRESETS[asked.named],
+            model=asked.model,
+            data=asked.data,
+            optimizer=asked.optimizer,
+            schedule=asked.schedule,
+        )
+        facts = describe(config, asked.classes)
+        try:
+            print(json.dumps(facts, indent=2) if asked.json else render(facts), flush=True)
+        except BrokenPipeError:  # whoever reads it has seen enough (| head)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return command.run(show, "interrupted; nothing was written.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
