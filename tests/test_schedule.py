@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from alexnet_jax.config import ScheduleConfig
-from alexnet_jax.training.schedule import Progress, advance, finished, rate
+from alexnet_jax.config import PRESETS, OptimizerConfig, ScheduleConfig
+from alexnet_jax.training.schedule import Progress, advance, finished, rate, rates
 
 PLATEAU = ScheduleConfig(
     kind="plateau", epochs=1000, drops=2, patience=3, improvement=0.125, drop=0.1
@@ -118,3 +118,77 @@ def test_the_fixed_schedule_ends_at_its_last_epoch_and_more_epochs_go_on():
 def test_more_epochs_do_not_wake_a_run_that_ended_at_a_plateau():
     last = follow([0.5] * 10)[-1]
     assert finished(dataclasses.replace(PLATEAU, epochs=10**6), last)
+
+
+def rates_at(epoch, config=PRESETS["source2012"], layers=("conv1", "conv2", "fc8"), **changes):
+    """Return the rates for the epoch after `epoch` epochs without improvement."""
+    plan, progress = dataclasses.replace(config.schedule, **changes), Progress()
+    while progress.epoch < epoch:
+        progress = advance(plan, progress, 0.5)
+    return rates(plan, config.optimizer, progress, layers)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "conv1", "conv1_bias", "kernel", "bias"),
+    [
+        (0, 1e-2, 2e-2, 1e-2, 2e-2),
+        (22, 1e-2, 2e-2, 1e-2, 2e-2),
+        (23, 1e-3, 2e-3, 1e-3, 2e-3),
+        (50, 1e-3, 2e-3, 1e-3, 2e-3),
+        (51, 1e-4, 2e-3, 1e-4, 2e-3),
+        (67, 1e-4, 2e-3, 1e-4, 2e-3),
+        (68, 1e-5, 2e-3, 1e-4, 2e-3),
+        (71, 1e-5, 2e-3, 1e-4, 2e-3),
+        (72, 0, 0, 1e-4, 2e-3),
+        (77, 0, 0, 1e-4, 2e-3),
+        (78, 0, 0, 1e-5, 2e-3),
+        (92, 0, 0, 1e-5, 2e-3),
+    ],
+)
+def test_the_rates_of_2012(epoch, conv1, conv1_bias, kernel, bias):
+    others = {"kernel": pytest.approx(kernel), "bias": pytest.approx(bias)}
+    assert rates_at(epoch) == {
+        "conv1": {"kernel": pytest.approx(conv1), "bias": pytest.approx(conv1_bias)},
+        "conv2": others,
+        "fc8": others,
+    }
+
+
+def test_the_2012_run_ends_after_its_last_epoch():
+    plan = PRESETS["source2012"].schedule
+    assert [finished(plan, Progress(epoch=epoch)) for epoch in (92, 93)] == [False, True]
+
+
+def test_the_paper_has_one_rate_for_everything():
+    # Five looks without improvement between drops, three drops.
+    for epoch, one in [(0, 1e-2), (5, 1e-2), (6, 1e-3), (11, 1e-4), (16, 1e-5), (30, 1e-5)]:
+        expected = pytest.approx(one)
+        for layer in rates_at(epoch, PRESETS["paper"]).values():
+            assert layer == {"kernel": expected, "bias": expected}
+
+
+def test_a_slow_conv1_that_is_never_frozen_stays_one_drop_ahead():
+    late = rates_at(78, freeze_conv1=0)
+    assert late["conv2"]["kernel"] == pytest.approx(1e-5)
+    assert late["conv1"] == {"kernel": pytest.approx(1e-6), "bias": pytest.approx(2e-3)}
+    assert rates_at(72, slow_conv1=0)["conv1"] == {"kernel": 0, "bias": 0}
+    assert rates_at(71, slow_conv1=0)["conv1"]["kernel"] == pytest.approx(1e-4)
+
+
+def test_conv1_slows_and_freezes_on_the_plateau_schedule_too():
+    config = PRESETS["paper"]
+    changes = {"slow_conv1": 2, "freeze_conv1": 4}
+    conv1 = [rates_at(epoch, config, **changes)["conv1"] for epoch in (1, 2, 4)]
+    assert [one["kernel"] for one in conv1] == pytest.approx([1e-2, 1e-3, 0])
+    assert [one["bias"] for one in conv1] == pytest.approx([1e-2, 1e-2, 0])
+
+
+@pytest.mark.parametrize(
+    ("bias_drops", "expected"),
+    [(0, [6e-2] * 4), (2, [6e-2, 6e-3, 6e-4, 6e-4]), ("all", [6e-2, 6e-3, 6e-4, 6e-5])],
+)
+def test_biases_follow_as_many_drops_as_they_are_told(bias_drops, expected):
+    optimizer = OptimizerConfig(rate=0.02, bias_rate=3.0, bias_drops=bias_drops)
+    found = [rates(FIXED, optimizer, Progress(drops=n), ["fc8"])["fc8"] for n in range(4)]
+    assert [one["bias"] for one in found] == pytest.approx(expected)
+    assert [one["kernel"] for one in found] == pytest.approx([2e-2, 2e-3, 2e-4, 2e-5])

@@ -6,12 +6,10 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from alexnet_jax.config import OptimizerConfig
+from alexnet_jax.config import ModelConfig, OptimizerConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import two_towers
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
@@ -44,7 +42,7 @@ def make_batch(crop, classes, batch=BATCH):
 def make_constants(size):
     rng = np.random.default_rng(1)
     mean = rng.uniform(100, 130, (size, size, 3)).astype(np.float32)
-    return Preprocess(jnp.asarray(mean), jnp.diag(jnp.array([20.0, 37.0, 122.0])))
+    return Preprocess(jnp.asarray(mean), jnp.diag(jnp.array([20.0, 37.0, 122.0])), jnp.ones(3))
 
 
 def compile_for(function, *arguments):
@@ -55,7 +53,7 @@ class Trained:
     """A network on one mesh: its start, the first gradient, and five steps of training."""
 
     def __init__(self, mesh, classes, crop, width=1.0, batch=BATCH, steps=5, weight_decay=5e-4):
-        self.table = two_towers(classes, crop=crop, width=width, middle_std=0.03)
+        self.table = ModelConfig(width=width, middle_std=0.03, scale_std=False).table(classes, crop)
         # Where the last digits of two meshes move a pixel past its neighbour in a pooling window,
         # or past a ReLU's 0, its whole gradient goes elsewhere: no mesh is wrong then, only other.
         # A low rate and small images keep that rare over five steps; in one step of full size it
@@ -72,7 +70,7 @@ class Trained:
         for number in range(steps):
             self.state, metrics = compiled(self.state, batch)
             self.losses.append(metrics["loss"].item() / metrics["count"].item())
-            self.velocity = jax.device_get(optax.tree.get(self.state.opt_state, "trace"))
+            self.velocity = jax.device_get(self.state.opt_state.velocity)
             if number == 0:
                 self.gradient = self.velocity  # times -rate, and with the decay
         self.end = jax.device_get(self.state.variables["params"])
@@ -122,7 +120,7 @@ def assert_halves(state, table):
     """Every device holds half of each split parameter and velocity, and all of fc8's bias."""
     trees = {
         "parameters": state.variables["params"],
-        "velocity": optax.tree.get(state.opt_state, "trace"),
+        "velocity": state.opt_state.velocity,
     }
     for kind, tree in trees.items():
         for layer in table.layers:
@@ -141,7 +139,7 @@ def test_one_device_holds_everything_and_talks_to_nobody(trained):
 
 
 def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
-    table, mesh, batch = two_towers(1000), mesh_of("two"), 2
+    table, mesh, batch = ModelConfig(scale_std=False).table(1000, 224), mesh_of("two"), 2
     variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
     images = jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.float32)
     text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
@@ -160,7 +158,7 @@ def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
 
 
 def test_no_device_ever_makes_a_whole_split_parameter():
-    table, mesh = two_towers(1000), mesh_of("two")
+    table, mesh = ModelConfig(scale_std=False).table(1000, 224), mesh_of("two")
     create, _ = abstract_state(table, paper_sgd(OptimizerConfig()), mesh, seed=0)
     text = compile_for(create).as_text()
     assert "f32[9216,2048]" in text
@@ -170,7 +168,7 @@ def test_no_device_ever_makes_a_whole_split_parameter():
 
 def test_blocks_of_images_cross_once():
     # 40 images are convolved as 32 + 8 on one tower; a gather for each block would make 5 of 3.
-    table, mesh = two_towers(10, crop=36, width=0.05), mesh_of("two")
+    table, mesh = ModelConfig(width=0.05, scale_std=False).table(10, 36), mesh_of("two")
     variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
     images = jax.ShapeDtypeStruct((40, 36, 36, 3), jnp.float32)
     text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
@@ -186,7 +184,7 @@ def test_blocks_of_images_cross_once():
 
 
 def test_dropout_masks_are_the_same_on_every_mesh_and_differ_between_steps_and_layers():
-    table = two_towers(10, crop=36, width=0.05)
+    table = ModelConfig(width=0.05, scale_std=False).table(10, 36)
     drawn = []
     for name in MESHES:
         mesh = mesh_of(name)

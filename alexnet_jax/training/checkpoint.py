@@ -34,10 +34,11 @@ class Saved:
 class Checkpoints:
     """The checkpoints of a run folder: the latest, and the one with the lowest validation error.
 
-    Saving is asynchronous; a checkpoint exists under its name only once it is whole.
+    Saving is asynchronous; a checkpoint exists under its name only once it is whole. `read_only`
+    leaves the folder as it is, so that a run can be looked at while it goes on.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, read_only: bool = False):
         # `max_to_keep` with `best_fn` would delete the latest checkpoint in favour of better ones.
         policy = managers.AnyPreservationPolicy(
             [
@@ -55,11 +56,13 @@ class Checkpoints:
             preservation_policy=policy,
             best_fn=_error,
             best_mode="min",
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         self.workdir = workdir
         folder = (workdir / FOLDER).absolute()
-        _make_writable(folder, workdir)
+        if not read_only:
+            _make_writable(folder, workdir)
         self._manager = ocp.CheckpointManager(folder, options=options)
 
     def __enter__(self) -> Self:
@@ -149,6 +152,15 @@ def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
             f"{workdir} holds a run with other settings: {'; '.join(differences)}; a resumed run "
             "keeps its data, seed, batch, model and update rule: give the old values, or another "
             "--workdir."
+        )
+
+
+def check_not_imported(meta: Mapping[str, Any], workdir: Path) -> None:
+    """Raise a ValueError where a folder holds somebody's weights, and no run that could go on."""
+    if "imported" in meta:
+        raise ValueError(
+            f"{workdir} holds the weights of {meta['imported']} and no run; start one from them: "
+            f"--init-from {workdir} and another --workdir."
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.pipeline import evaluation_batches
@@ -18,6 +19,7 @@ def evaluate(
     config: DataConfig,
     batch: int,
     mesh: Mesh,
+    progress: bool = False,
 ) -> dict[str, float]:
     """Return `loss` (nats), `top1_error`, `top5_error` (fractions) and `count` over a split.
 
@@ -25,7 +27,10 @@ def evaluate(
     that has become unreadable is not counted.
     """
     totals: dict[str, float] = {}
-    for numpy_batch in evaluation_batches(source, config, batch):
+    batches = evaluation_batches(source, config, batch)
+    # disable=None: no bar where stderr is no terminal.
+    bar = tqdm(batches, "evaluating", -(-len(source) // batch), disable=None if progress else True)
+    for numpy_batch in bar:
         sums, _ = eval_step(variables, towers.put_batch(numpy_batch, mesh))
         totals = {name: totals.get(name, 0) + value.item() for name, value in sums.items()}
     count = totals.pop("count")

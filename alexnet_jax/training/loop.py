@@ -18,9 +18,16 @@ from alexnet_jax.config import Config, flatten
 from alexnet_jax.data.pipeline import Batch, training_batches
 from alexnet_jax.data.records import Splits
 from alexnet_jax.model import towers
-from alexnet_jax.training import report, schedule
-from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, Saved, check_data, check_same
-from alexnet_jax.training.optimizer import set_rate
+from alexnet_jax.training import report, schedule, trained
+from alexnet_jax.training.checkpoint import (
+    FOLDER,
+    Checkpoints,
+    Saved,
+    check_data,
+    check_not_imported,
+    check_same,
+)
+from alexnet_jax.training.optimizer import set_rates
 from alexnet_jax.training.run import Run, describe, fingerprints, open_data, open_run, open_splits
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.writer import Writer
@@ -58,6 +65,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
         latest = checkpoints.latest()
         if latest is not None:
             meta = checkpoints.meta(latest)
+            check_not_imported(meta, workdir)
             check_same(meta["config"], config, workdir)
             over = schedule.finished(config.schedule, schedule.Progress(**meta["progress"]))
             if over and (summary := report.read_summary(workdir)):
@@ -87,9 +95,11 @@ def _begin(
     latest: int | None,
 ) -> tuple[Run, Position]:
     if latest is None:
-        run = open_run(config, mesh, open_data(config, splits, print))
+        origin = trained.load(Path(config.init_from), mesh) if config.init_from else None
+        inherited = origin.statistics if origin else None
+        run = open_run(config, mesh, open_data(config, splits, print, inherited=inherited))
         print(describe(run))
-        return run, Position(run.create())
+        return run, Position(_initial(run, origin))
     meta = checkpoints.meta(latest)
     check_data(meta["data"], fingerprints(splits), workdir)
     saved = {**meta, "constants": checkpoints.constants(latest)}
@@ -100,6 +110,15 @@ def _begin(
     print(f"Resumed after step {latest:,}, epoch {progress.epoch}, from {workdir}.")
     rest = {name: meta[name] for name in ("line_sums", "epoch_sums", "seconds")}
     return run, Position(state, latest, progress, **rest)
+
+
+def _initial(run: Run, origin: trained.Trained | None) -> TrainState:
+    state = run.create()
+    if origin is None:
+        return state
+    params, sentence = trained.take_over(origin, state.variables["params"], run.config.init.reset)
+    print(sentence)
+    return state.replace(variables={"params": params})
 
 
 class Trainer:
@@ -207,9 +226,9 @@ class Trainer:
         # A look out of turn, at the very end, is not the schedule's: a run that goes on to more
         # epochs would otherwise drop its rate where a run of as many in one go does not.
         at.progress = schedule.advance(config, at.progress, error if due else None)
-        at.state = at.state.replace(
-            opt_state=set_rate(at.state.opt_state, self._learning_rate(), run.config.optimizer)
-        )
+        layers = [layer.name for layer in run.table.layers]
+        rates = schedule.rates(config, run.config.optimizer, at.progress, layers)
+        at.state = at.state.replace(opt_state=set_rates(at.state.opt_state, rates))
         self._save(error)
         self._line_time, self._line_count = time.monotonic(), 0.0
 

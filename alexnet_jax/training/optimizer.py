@@ -1,22 +1,21 @@
 """The paper's update rule as an optax transformation (P5; weights.cu:146-198)."""
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 from alexnet_jax.config import OptimizerConfig
 
 
-def _kinds(params: Any) -> Any:
-    """Label each parameter with the last part of its path: kernel or bias."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key, params)
+class PaperSgdState(NamedTuple):
+    """Two trees like the parameters, saved with every checkpoint."""
 
-
-def _kernels(params: Any) -> Any:
-    return jax.tree.map(lambda kind: kind == "kernel", _kinds(params))
+    rates: Any  # float32 []: the learning rate of each parameter
+    velocity: Any
 
 
 def paper_sgd(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -24,28 +23,32 @@ def paper_sgd(config: OptimizerConfig) -> optax.GradientTransformation:
 
     The rate stands inside the velocity: after it drops, the velocity gathered at the old rate dies
     away over the next steps. `optax.sgd(momentum=)`, like PyTorch's, has it outside, which differs
-    at every drop. The rates live in the state, so that they are saved with it; `set_rate` changes
-    them.
+    at every drop. Every parameter has its own rate, at first the configuration's; `set_rates`
+    changes them. A parameter at rate 0 is frozen: neither it nor its velocity moves
+    (weights.cu:148).
     """
 
-    @optax.inject_hyperparams
-    def rule(rate, bias_rate):
-        by_kind: dict[Hashable, optax.GradientTransformation] = {
-            "kernel": optax.scale_by_learning_rate(rate),
-            "bias": optax.scale_by_learning_rate(bias_rate),
-        }
-        return optax.chain(
-            optax.add_decayed_weights(config.weight_decay, mask=_kernels),
-            optax.partition(by_kind, _kinds),
-            optax.trace(decay=config.momentum),
+    def init(params: Any) -> PaperSgdState:
+        initial = {"kernel": config.rate, "bias": config.rate * config.bias_rate}
+        rates = jax.tree.map_with_path(
+            lambda path, _: jnp.full((), initial[path[-1].key], jnp.float32), params
         )
+        return PaperSgdState(rates, jax.tree.map(jnp.zeros_like, params))
 
-    return rule(rate=config.rate, bias_rate=config.rate * config.bias_rate)
+    def moved(path: tuple[Any, ...], w: Array, g: Array, v: Array, rate: Array) -> Array:
+        decay = config.weight_decay if path[-1].key == "kernel" else 0.0
+        return jnp.where(rate > 0, config.momentum * v - decay * rate * w - rate * g, v)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, PaperSgdState]:
+        rates, old = state
+        velocity = jax.tree.map_with_path(moved, params, updates, old, rates)
+        updates = jax.tree.map(lambda v, rate: jnp.where(rate > 0, v, 0), velocity, rates)
+        return updates, PaperSgdState(rates, velocity)
+
+    return optax.GradientTransformation(init, update)
 
 
-def set_rate(opt_state: Any, rate: float, config: OptimizerConfig) -> Any:
-    """Return `opt_state` with the learning rates of kernels (`rate`) and of biases replaced."""
-    rates = {"rate": rate, "bias_rate": rate * config.bias_rate}
+def set_rates(opt_state: Any, rates: Mapping[str, Mapping[str, float]]) -> Any:
+    """Return `opt_state` with the learning rates `{layer: {"kernel", "bias"}}`, all of them."""
     # Arrays like the old ones, placed like them: a plain number would compile the step again.
-    placed = {name: jnp.full_like(optax.tree.get(opt_state, name), r) for name, r in rates.items()}
-    return optax.tree.set(opt_state, **placed)
+    return opt_state._replace(rates=jax.tree.map(jnp.full_like, opt_state.rates, rates))

@@ -3,15 +3,16 @@
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from alexnet_jax import figures
-from alexnet_jax.config import flatten
+from alexnet_jax.config import Config, flatten
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.views import Subset
@@ -29,20 +30,31 @@ EXAMPLES = 8  # images in the panel of predictions: 2 rows of 4, as in the paper
 
 
 def write_config(run: Run, workdir: Path) -> None:
-    """Write config.json: every value, the classes, versions and devices."""
-    about = {
-        "config": flatten(run.config),
-        "class_names": run.data.splits.class_names,
-        "devices": towers.describe_mesh(run.mesh),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-    }
-    (workdir / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
+    """Write config.json, statistics.npz and, where there are any, the unreadable files."""
+    write_about(run.config, run.data.splits.class_names, run.mesh, run.data.constants, workdir)
     reasons = [reason for bad in run.data.unreadable.values() for reason in bad.values()]
     (workdir / UNREADABLE).unlink(missing_ok=True)
     if reasons:
         (workdir / UNREADABLE).write_text("\n".join(reasons) + "\n")
-    np.savez(workdir / "statistics.npz", allow_pickle=False, **run.data.constants)
+
+
+def write_about(
+    config: Config,
+    class_names: Sequence[str],
+    mesh: Mesh,
+    constants: Mapping[str, np.ndarray],
+    workdir: Path,
+) -> None:
+    """Write config.json: every value, the classes, versions and devices; and statistics.npz."""
+    about = {
+        "config": flatten(config),
+        "class_names": class_names,
+        "devices": towers.describe_mesh(mesh),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+    }
+    (workdir / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
+    np.savez(workdir / "statistics.npz", allow_pickle=False, **constants)
 
 
 def read_summary(workdir: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax.config import Config
+from alexnet_jax.config import Config, DataConfig
 from alexnet_jax.data import records, statistics
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.views import without
@@ -90,6 +90,7 @@ def open_data(
     splits: records.Splits,
     say: Callable[[str], None],
     saved: Mapping[str, Any] | None = None,
+    inherited: Mapping[str, np.ndarray] | None = None,
 ) -> Data:
     """Read the splits once for statistics and unreadable files, unless a checkpoint knows them.
 
@@ -98,6 +99,7 @@ def open_data(
         splits: as `open_splits` opened them.
         say: prints a line.
         saved: `{"data", "unreadable", "constants"}` of the checkpoint, or None for a new run.
+        inherited: constants of the run that this one starts from, if it does.
 
     Raises:
         ValueError: the source is not fit to train on, or a file is unreadable and the run
@@ -109,18 +111,44 @@ def open_data(
         unreadable = saved["unreadable"]
         _report(unreadable, config, say)
         return Data(_readable(splits, unreadable), saved["data"], unreadable, saved["constants"])
-    threads = config.data.threads
-    measured, bad = statistics.survey(splits.train, threads)
-    found = {"train": bad}
-    for name in ("validation", "test"):
-        source = getattr(splits, name)
-        found[name] = statistics.find_unreadable(source, threads) if source else {}
+    constants, found = _survey(config.data, splits)
+    if config.data.statistics == "init":
+        constants = _inherited(inherited, config.data)
     unreadable = {name: {str(i): why for i, why in bad.items()} for name, bad in found.items()}
     _report(unreadable, config, say)
-    if config.data.statistics == "imagenet":
-        measured = statistics.imagenet(config.data.image_size)
     known = fingerprints(splits)
-    return Data(_readable(splits, unreadable), known, unreadable, vars(measured))
+    return Data(_readable(splits, unreadable), known, unreadable, constants)
+
+
+def _survey(
+    config: DataConfig, splits: records.Splits
+) -> tuple[Mapping[str, np.ndarray], dict[str, dict[int, str]]]:
+    """Return the constants of the run, where they are not another run's, and what is unreadable."""
+    constants, found = {}, {}
+    if config.statistics == "computed":
+        measured, found["train"] = statistics.survey(splits.train, config.threads)
+        constants = vars(measured)
+    elif config.statistics in statistics.PUBLISHED:
+        constants = vars(statistics.published(config.statistics, config.image_size))
+    for name in ("train", "validation", "test"):
+        source = getattr(splits, name)
+        if source is not None and name not in found:
+            found[name] = statistics.find_unreadable(source, config.threads)
+    return constants, found
+
+
+def _inherited(
+    constants: Mapping[str, np.ndarray] | None, config: DataConfig
+) -> Mapping[str, np.ndarray]:
+    if constants is None:
+        raise ValueError("--data.statistics init: it goes with --init-from; say computed.")
+    side = len(constants["mean_image"])
+    if config.mean != "colour" and side != config.image_size:
+        raise ValueError(
+            f"--data.image-size {config.image_size}: the mean image that came with --init-from has "
+            f"{side} pixels a side; keep that size, or add --data.mean colour."
+        )
+    return constants
 
 
 def _report(unreadable: Unreadable, config: Config, say: Callable[[str], None]) -> None:
@@ -151,17 +179,25 @@ def _readable(splits: records.Splits, unreadable: Unreadable) -> records.Splits:
     return dataclasses.replace(splits, **less)
 
 
+def preprocessing(config: DataConfig, known: Mapping[str, Any]) -> Preprocess:
+    """Return what the device does to images, from the fields of `statistics.Statistics`."""
+    unit = known["lighting_std"] ** (2 if config.lighting_unit == "eigenvalue" else 1)
+    return Preprocess(
+        mean=jnp.asarray(known["mean_colour" if config.mean == "colour" else "mean_image"]),
+        lighting=jnp.asarray(known["lighting_axes"] * unit),
+        scale=jnp.asarray(known["scale"]),
+        where="centre" if config.mean == "centre" else "aligned",
+        channels=config.channels,
+    )
+
+
 def open_run(config: Config, mesh: Mesh, data: Data) -> Run:
     """Build the network for this data on this mesh."""
     _check_batch(config.optimizer.batch, len(data.splits.train))  # less what cannot be read
     table = config.model.table(len(data.splits.class_names), config.data.crop)
     tx = paper_sgd(config.optimizer)
     create, target = abstract_state(table, tx, mesh, config.seed)
-    known = data.constants
-    constants = Preprocess(
-        mean=jnp.asarray(known[f"mean_{config.data.mean}"]),
-        lighting=jnp.asarray(known["lighting_axes"] * known["lighting_std"]),
-    )
+    constants = preprocessing(config.data, data.constants)
     return Run(
         config=config,
         mesh=mesh,

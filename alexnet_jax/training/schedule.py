@@ -1,8 +1,9 @@
 """When the learning rate drops, and when training ends (P5); decided after each epoch."""
 
 import dataclasses
+from collections.abc import Iterable
 
-from alexnet_jax.config import ScheduleConfig
+from alexnet_jax.config import OptimizerConfig, ScheduleConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,5 +54,41 @@ def _look(config: ScheduleConfig, progress: Progress, error: float) -> Progress:
 
 
 def rate(config: ScheduleConfig, progress: Progress, initial: float) -> float:
-    """Return the learning rate for the next epoch."""
+    """Return the learning rate of the weights for the next epoch, but for conv1's."""
     return initial * config.drop**progress.drops
+
+
+def rates(
+    config: ScheduleConfig,
+    optimizer: OptimizerConfig,
+    progress: Progress,
+    layers: Iterable[str],
+) -> dict[str, dict[str, float]]:
+    """Return the learning rate of every parameter for the next epoch.
+
+    Biases follow the weights' first `bias_drops` drops. Once conv1 is slow its kernel is one drop
+    ahead of the other kernels; its biases, which by then keep their rate, are not slowed. Once it
+    is frozen the rates of both are 0 (2012 code's notes on net 145,
+    layer-params-145-2010.cfg:170-176).
+
+    Args:
+        config: which schedule, and its constants.
+        optimizer: the initial rates, and which drops the biases follow.
+        progress: before the epoch.
+        layers: names.
+
+    Returns:
+        `{layer: {"kernel": rate, "bias": rate}}`, as `optimizer.set_rates` takes it.
+    """
+    kernel = rate(config, progress, optimizer.rate)
+    followed = progress.drops
+    if optimizer.bias_drops != "all":
+        followed = min(followed, optimizer.bias_drops)
+    bias = optimizer.rate * optimizer.bias_rate * config.drop**followed
+    by_layer = {layer: {"kernel": kernel, "bias": bias} for layer in layers}
+    if "conv1" in by_layer:
+        if 0 < config.freeze_conv1 <= progress.epoch:
+            by_layer["conv1"] = {"kernel": 0.0, "bias": 0.0}
+        elif 0 < config.slow_conv1 <= progress.epoch:
+            by_layer["conv1"]["kernel"] = kernel * config.drop
+    return by_layer

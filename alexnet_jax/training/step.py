@@ -32,7 +32,7 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
 
 
 def dropout_masks(table: Architecture, seed: int, step: Array, batch: int) -> dict[str, Array]:
-    """Return for each layer with dropout which outputs stay in this step, bool [B, units].
+    """Return for each layer with dropout which outputs stay in this step, bool [B, ...outputs].
 
     Drawn whole, outside the towers, from (seed, step) alone: the same on every mesh and after every
     resume.
@@ -40,8 +40,8 @@ def dropout_masks(table: Architecture, seed: int, step: Array, batch: int) -> di
     key = jax.random.fold_in(jax.random.key(seed), step)
     keys = jax.random.split(key, len(table.dropped))
     return {
-        name: jax.random.bernoulli(key, 1 - table.dropout, (batch, units))
-        for key, (name, units) in zip(keys, table.dropped.items(), strict=True)
+        name: jax.random.bernoulli(key, 1 - table.dropout, (batch, *shape))
+        for key, (name, shape) in zip(keys, table.dropped.items(), strict=True)
     }
 
 
@@ -103,3 +103,13 @@ def make_eval_step(
         return sums, jax.nn.softmax(logits)
 
     return jax.jit(eval_step)
+
+
+def make_predict_step(
+    table: Architecture, mesh: Mesh, constants: Preprocess
+) -> Callable[[Any, Batch], Array]:
+    """Return the jitted `(variables, batch) -> probabilities`, [B, classes]; no labels needed."""
+    apply = towers.forward(table, mesh)
+    return jax.jit(
+        lambda variables, batch: jax.nn.softmax(apply(variables, finish(batch, constants)))
+    )

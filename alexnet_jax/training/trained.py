@@ -1,0 +1,182 @@
+"""A network out of a run folder, with the preprocessing that its weights want."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from alexnet_jax.config import Config, DataConfig, unflatten
+from alexnet_jax.data import records
+from alexnet_jax.data.sources import Folder, Source
+from alexnet_jax.data.views import Relabelled, Resized, without
+from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.features import features
+from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, check_data
+from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.run import fingerprints, preprocessing
+from alexnet_jax.training.state import abstract_state
+
+# Fields of DataConfig that belong to the weights: what an image becomes before the network sees it.
+PREPROCESSING = ("image_size", "resize", "filter", "channels", "crop", "mean")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A network, trained or imported, on a mesh."""
+
+    workdir: Path
+    step: int
+    config: Config
+    class_names: tuple[str, ...]
+    table: Architecture
+    mesh: Mesh
+    variables: Any  # {"params": {layer: {"kernel", "bias"}}}, global arrays on the mesh
+    statistics: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
+    meta: Mapping[str, Any]  # the plain part of the checkpoint
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What `preprocess.finish` needs to know."""
+        return preprocessing(self.config.data, self.statistics)
+
+    def features(self, images: Array | np.ndarray, layers: Sequence[str]) -> dict[str, Array]:
+        """Return outputs of any layers for finished images; see `model.features.features`."""
+        params = self.variables["params"]
+        return features(params, images, layers, table=self.table, mesh=self.mesh)
+
+
+def load(workdir: Path, mesh: Mesh, which: Literal["latest", "best"] = "latest") -> Trained:
+    """Return the network in a run folder, without touching the folder.
+
+    Raises:
+        ValueError: there is none, or it was written by another version.
+    """
+    workdir = Path(workdir)
+    if not (workdir / FOLDER).is_dir():
+        raise _missing(workdir)
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.latest() if which == "latest" else checkpoints.best()
+        if step is None:
+            raise _missing(workdir, which)
+        meta, statistics = checkpoints.meta(step), checkpoints.constants(step)
+        config = unflatten(meta["config"])
+        table = config.model.table(len(meta["class_names"]), config.data.crop)
+        _, target = abstract_state(table, paper_sgd(config.optimizer), mesh, config.seed)
+        variables = checkpoints.state(step, target).variables
+    return Trained(
+        workdir=workdir,
+        step=step,
+        config=config,
+        class_names=tuple(meta["class_names"]),
+        table=table,
+        mesh=mesh,
+        variables=variables,
+        statistics={name: np.asarray(value) for name, value in statistics.items()},
+        meta=meta,
+    )
+
+
+def split(network: Trained, name: str) -> Source:
+    """Return the readable images of a split of the run's own data.
+
+    Raises:
+        ValueError: the run has none, they are not where they were, or they have changed.
+    """
+    if "imported" in network.meta:
+        raise ValueError(
+            f"{network.workdir}: its weights were imported and it has no images of its own; name a "
+            "folder of class folders with --images."
+        )
+    splits = records.open_splits(network.config.data, network.config.seed)
+    check_data(network.meta["data"], fingerprints(splits), network.workdir)
+    source = getattr(splits, name)
+    if source is None:
+        raise ValueError(
+            f"--split {name}: the data of {network.workdir} have none; try validation."
+        )
+    return without(source, {int(index) for index in network.meta["unreadable"].get(name, {})})
+
+
+def images(network: Trained, root: Path) -> Source:
+    """Return all images below a folder of class folders, as the network's classes number them.
+
+    Raises:
+        ValueError: a class folder bears the name of none of the network's classes.
+    """
+    folder = Folder(root)
+    numbers = {name.split()[0]: label for label, name in enumerate(network.class_names) if name}
+    if len(numbers) < len(network.class_names):
+        numbers = {}  # first words that several classes share tell nothing
+    numbers |= {name: label for label, name in enumerate(network.class_names)}
+    if unknown := [name for name in folder.class_names if name not in numbers]:
+        shown = ", ".join(unknown[:5]) + (" ..." if len(unknown) > 5 else "")
+        raise ValueError(
+            f"{root}: {len(unknown)} class folders ({shown}) bear no name of the network's classes "
+            f"({', '.join(network.class_names[:3])} ...); rename them, or give the network their "
+            "names when it is imported."
+        )
+    labels = [numbers[name] for name in folder.class_names]
+    return Resized(Relabelled(folder, labels, network.class_names), network.config.data)
+
+
+def _missing(workdir: Path, which: str = "latest") -> ValueError:
+    kind = "no checkpoint with a validation error" if which == "best" else "no checkpoint"
+    return ValueError(f"{workdir}: it holds {kind}; name the folder of a run that has begun.")
+
+
+def defaults_from(workdir: Path, config: Config) -> Config:
+    """Return `config` with the model and the preprocessing of the run in `workdir`.
+
+    Reads config.json alone, so that the command line can know its defaults at once.
+    """
+    try:
+        about = json.loads((workdir / "config.json").read_text())
+    except OSError as error:
+        raise ValueError(
+            f"--init-from {workdir}: {error.strerror} (config.json); name the folder of a run."
+        ) from error
+    origin = unflatten(about["config"])
+    wanted = {name: getattr(origin.data, name) for name in PREPROCESSING}
+    data: DataConfig = dataclasses.replace(config.data, **wanted, statistics="init")
+    return dataclasses.replace(config, init_from=str(workdir), model=origin.model, data=data)
+
+
+def take_over(origin: Trained, params: Any, reset: Sequence[str]) -> tuple[Any, str]:
+    """Return `params` with the weights of `origin`, but for the layers in `reset`, and a sentence.
+
+    Raises:
+        ValueError: a layer in `reset` is none, or one of the others has another shape.
+    """
+    theirs = origin.variables["params"]
+    if unknown := [name for name in reset if name not in params]:
+        raise ValueError(
+            f"--init.reset {' '.join(unknown)}: the layers are {', '.join(params)}; name some of "
+            "them."
+        )
+    shapes, wanted = (
+        {n: np.shape(w["kernel"]) for n, w in tree.items()} for tree in (theirs, params)
+    )
+    differ = [name for name in params if name not in reset and shapes.get(name) != wanted[name]]
+    if differ:
+        details = "; ".join(
+            f"{n} {shapes.get(n, 'missing')} there, {wanted[n]} here" for n in differ
+        )
+        raise ValueError(
+            f"--init-from {origin.workdir}: {details}; layers of other shapes start anew: add "
+            f"--init.reset {' '.join([*reset, *differ])}."
+        )
+    taken = [name for name in params if name not in reset]
+    ours = {
+        name: jax.device_put(theirs[name], jax.tree.map(lambda x: x.sharding, params[name]))
+        for name in taken
+    }
+    sentence = f"Weights of {origin.workdir}, step {origin.step:,}: {', '.join(taken)}"
+    anew = f"; anew: {', '.join(reset)}." if reset else "."
+    return {**params, **ours}, sentence + anew

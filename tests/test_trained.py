@@ -1,0 +1,232 @@
+"""A network out of a run folder: scored, asked for names and features, and trained further."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax import evaluate, main, predict
+from alexnet_jax.config import PRESETS, flatten
+from alexnet_jax.data.augment import centre_view, resize_centre
+from alexnet_jax.model import towers
+from alexnet_jax.model.preprocess import finish
+from alexnet_jax.training import trained
+from alexnet_jax.training.checkpoint import FOLDER
+
+COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (210, 30, 30)}
+SMALL = [
+    "--data.image-size",
+    "72",
+    "--data.crop",
+    "64",
+    "--model.width",
+    "0.05",
+    "--model.dropout",
+    "0.0",
+]
+SMALL += ["--optimizer.batch", "8", "--log.figures", "False", "--mesh.towers", "1"]
+
+
+def draw(folder, number, colour, seed=0):
+    """Write photographs of one colour under noise, oblong and of several sizes."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for index in range(number):
+        noise = rng.normal(0, 25, (80 + 3 * index, 90, 3))
+        pixels = np.clip(noise + np.array(colour), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photographs")
+    for seed, (name, colour) in enumerate(COLOURS.items()):
+        draw(root / "train" / name, 8, colour, seed)
+        draw(root / "val" / name, 4, colour, seed + 10)
+    return root
+
+
+@pytest.fixture(scope="module")
+def workdir(photographs, tmp_path_factory):
+    """Return the folder of a run that has learnt to tell three colours."""
+    workdir = tmp_path_factory.mktemp("runs") / "a"
+    data = ["--preset", "photos", "--data.path", str(photographs)]
+    schedule = ["--schedule.kind", "fixed", "--schedule.epochs", "30", "--schedule.at", "28"]
+    assert main.main(["--workdir", str(workdir), *data, *SMALL, *schedule]) == 0
+    return workdir
+
+
+def load(workdir):
+    return trained.load(workdir, towers.make_mesh(towers=1, data=1, batch=1))
+
+
+def test_evaluate_gives_the_scores_of_the_run(workdir, capsys):
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["validation"]["top1_error"] < 0.1
+    for mesh in (["--mesh.towers", "1"], ["--mesh.towers", "2"]):
+        assert evaluate.main(["--workdir", str(workdir), "--json", *mesh]) == 0
+        scores = json.loads(capsys.readouterr().out)
+        assert scores["step"] == summary["steps"]
+        assert scores["count"] == 12
+        for name in ("loss", "top1_error", "top5_error"):
+            assert scores[name] == pytest.approx(summary["validation"][name], rel=1e-4)
+
+
+def test_evaluate_a_folder_numbers_classes_by_name(workdir, photographs, tmp_path, capsys):
+    # Class 0 is missing: by order, every label would be wrong.
+    for name in ("green", "red"):
+        (tmp_path / name).symlink_to(photographs / "val" / name, target_is_directory=True)
+    assert evaluate.main(["--workdir", str(workdir), "--images", str(tmp_path), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["count"] == 8
+    assert scores["top1_error"] < 0.1
+
+
+def test_evaluate_leaves_the_folder_as_it_is(workdir):
+    def state():
+        return sorted((str(p), p.stat().st_mtime_ns) for p in workdir.rglob("*"))
+
+    before = state()
+    assert evaluate.main(["--workdir", str(workdir)]) == 0
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--split", "test"], "--split test: the data of {workdir} have none; try validation."),
+        (["--split", "tset"], "tset"),
+        (["--images", "{tmp}"], "3 class folders (cyan, ochre, rose) bear no name"),
+    ],
+)
+def test_evaluate_refuses_in_a_sentence(arguments, said, workdir, tmp_path, capsys):
+    for name in ("cyan", "ochre", "rose"):
+        draw(tmp_path / name, 1, (0, 0, 0))
+    arguments = [a.format(tmp=tmp_path) for a in arguments]
+    assert evaluate.main(["--workdir", str(workdir), *arguments]) == 2
+    text = capsys.readouterr().err
+    assert said.format(workdir=workdir) in text
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [evaluate, predict])
+def test_a_folder_without_a_run_is_refused_and_stays_away(command, tmp_path, capsys):
+    extra = [str(tmp_path)] if command is predict else []
+    draw(tmp_path / "b", 1, (0, 0, 0))
+    assert command.main(["--workdir", str(tmp_path / "none"), *extra]) == 2
+    assert "it holds no checkpoint; name the folder of a run" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_predict_names_what_it_sees_and_passes_over_what_it_cannot_read(
+    workdir, photographs, tmp_path, capsys
+):
+    bad = tmp_path / "broken.jpg"
+    bad.write_bytes(b"no image")
+    files = [str(photographs / "val" / "red"), str(bad), str(photographs / "val/blue/0.png")]
+    assert predict.main([*files, "--workdir", str(workdir), "--json", "--top", "3"]) == 1
+    said = capsys.readouterr()
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [line["predictions"][0]["class"] for line in lines] == ["red"] * 4 + ["blue"]
+    for line in lines:
+        shares = [best["probability"] for best in line["predictions"]]
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+        assert shares == sorted(shares, reverse=True)
+    assert said.err.startswith(f"{bad}: no image format known to Pillow")
+
+
+def test_predict_draws_bars(workdir, photographs, capsys):
+    file = photographs / "val/green/1.png"
+    assert predict.main([str(file), "--workdir", str(workdir)]) == 0
+    name, first, *_ = capsys.readouterr().out.splitlines()
+    assert name == str(file)
+    assert first.endswith("green")
+    assert "█" in first
+    assert "%" in first
+
+
+def test_predictions_are_those_of_a_plain_forward_pass(workdir, photographs):
+    network = load(workdir)
+    file = photographs / "val/green/2.png"
+    square = resize_centre(np.asarray(Image.open(file)), 72)
+    view = centre_view(square, 64)
+    batch = {name: np.asarray(view[name])[None] for name in ("image", "offset", "mirror")}
+    logits = towers.forward(network.table, network.mesh)(
+        network.variables, finish(batch, network.preprocess)
+    )
+    (prediction,) = predict.predict(network, [file])
+    np.testing.assert_allclose(prediction.probabilities, jax.nn.softmax(logits)[0], rtol=1e-5)
+    features = network.features(finish(batch, network.preprocess), ("fc8", "relu7"))
+    np.testing.assert_allclose(features["fc8"], logits, rtol=1e-5)
+
+
+def test_fine_tuning_takes_weights_and_preprocessing_over(workdir, tmp_path, capsys):
+    for seed, name in enumerate(("cyan", "ochre", "rose", "white")):
+        draw(tmp_path / "others" / name, 4, (60 * seed, 90, 200 - 50 * seed), seed)
+    arguments = ["--preset", "photos", "--init-from", str(workdir)]
+    arguments += ["--data.path", str(tmp_path / "others"), "--optimizer.batch", "8"]
+    arguments += ["--schedule.epochs", "1", "--log.figures", "False", "--mesh.towers", "1"]
+    b = tmp_path / "b"
+    assert main.main(["--workdir", str(b), *arguments]) == 2
+    assert "fc8 (204, 3) there, (204, 4) here" in capsys.readouterr().err
+    arguments += ["--init.reset", "fc8", "--optimizer.rate", "1e-12"]
+    assert main.main(["--workdir", str(b), *arguments]) == 0
+    said = capsys.readouterr().out
+    assert f"Weights of {workdir}, step 90: conv1, conv2, conv3" in said
+    assert "anew: fc8." in said
+    origin, tuned = load(workdir), load(b)
+    assert tuned.config.model == origin.config.model
+    assert (tuned.config.data.crop, tuned.config.data.image_size) == (64, 72)
+    for name, array in origin.statistics.items():
+        np.testing.assert_array_equal(tuned.statistics[name], array)
+    theirs, ours = (network.variables["params"] for network in (origin, tuned))
+    for layer in ("conv1", "conv5", "fc7"):  # but for a step at next to no rate
+        np.testing.assert_allclose(ours[layer]["kernel"], theirs[layer]["kernel"], atol=1e-7)
+    # The same command goes on, as with every run.
+    assert main.main(["--workdir", str(b), *arguments]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_defaults_come_from_the_run_that_is_taken_over(workdir):
+    arguments = ["--workdir", "b", "--preset", "source2012", "--init-from", str(workdir)]
+    config = main.parse([*arguments, "--data.mean", "colour"]).config
+    data = flatten(config)
+    assert data["data.crop"] == 64
+    assert data["model.width"] == 0.05
+    assert data["data.statistics"] == "init"
+    assert data["data.mean"] == "colour"
+    assert data["data.share"] == PRESETS["source2012"].data.share
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--init.reset", "fc9"], "--init.reset fc9: the layers are conv1, conv2"),
+        (["--data.image-size", "80"], "--data.image-size 80: the mean image that came with"),
+    ],
+)
+def test_fine_tuning_refuses_in_a_sentence(arguments, said, workdir, photographs, tmp_path, capsys):
+    start = ["--workdir", str(tmp_path / "b"), "--preset", "photos", "--init-from", str(workdir)]
+    start += ["--data.path", str(photographs), "--optimizer.batch", "8", "--mesh.towers", "1"]
+    assert main.main([*start, *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_statistics_of_nothing(photographs, tmp_path, capsys):
+    arguments = ["--preset", "photos", "--data.path", str(photographs), *SMALL]
+    arguments += ["--workdir", str(tmp_path / "b"), "--data.statistics", "init"]
+    assert main.main(arguments) == 2
+    assert "--data.statistics init: it goes with --init-from" in capsys.readouterr().err
+
+
+def test_a_reader_leaves_a_save_in_progress_alone(workdir):
+    """What a training process is just writing looks like this."""
+    saving = workdir / FOLDER / "99.orbax-checkpoint-tmp"
+    saving.mkdir()
+    try:
+        load(workdir)
+        assert saving.exists()
+    finally:
+        saving.rmdir()
