@@ -464,7 +464,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 def unflatten(flat: Mapping[str, Any]) -> Config:
     """Return the configuration that `flatten` took apart; ValueError where a field is unknown."""
 
-    def build(cls: type, prefix: str) -> Any:
+    def build(cls: Any, prefix: str) -> Any:
         values = {}
         for field in dataclasses.fields(cls):
             name = prefix + field.name

@@ -89,6 +89,7 @@ def show(asked: Command) -> list[Path]:
 
 def predict(network: "Trained", files: Sequence[Path]) -> Iterator[Prediction]:
     """Yield a prediction for each file, in order, `BATCH` files in memory at a time."""
+    from alexnet_jax.model.towers import put_batch
     from alexnet_jax.training.step import make_predict_step
 
     step = make_predict_step(network.table, network.mesh, network.preprocess)
@@ -103,7 +104,7 @@ def predict(network: "Trained", files: Sequence[Path]) -> Iterator[Prediction]:
             name: np.stack([np.asarray(view[name]) for view in views])
             for name in ("image", "offset", "mirror")
         }
-        probabilities = np.asarray(step(network.variables, batch))
+        probabilities = np.asarray(step(network.variables, put_batch(batch, network.mesh)))
         for file, square, shares in zip(some, squares, probabilities, strict=False):
             bad = isinstance(square, str)
             yield Prediction(file, None if bad else shares, square if bad else "")

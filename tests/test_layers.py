@@ -98,7 +98,7 @@ def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiat
 
 
 def plain_spatial_norm(x):
-    """Apply the 2012 code's cnorm2 in float64: scale 1e-3 over 5 x 5 pixels, clipped at the edge."""
+    """Apply the 2012 code's cnorm2 in float64: 1e-3 / 25 over 5 x 5 pixels, clipped."""
     x = np.asarray(x, np.float64)
     y = np.empty_like(x)
     for row in range(x.shape[1]):

@@ -153,12 +153,12 @@ def test_predictions_are_those_of_a_plain_forward_pass(workdir, photographs):
     square = resize_centre(np.asarray(Image.open(file)), 72)
     view = centre_view(square, 64)
     batch = {name: np.asarray(view[name])[None] for name in ("image", "offset", "mirror")}
-    logits = towers.forward(network.table, network.mesh)(
-        network.variables, finish(batch, network.preprocess)
-    )
+    images = finish(towers.put_batch(batch, network.mesh), network.preprocess)
+    logits = jax.jit(towers.forward(network.table, network.mesh))(network.variables, images)
     (prediction,) = predict.predict(network, [file])
+    assert prediction.probabilities is not None
     np.testing.assert_allclose(prediction.probabilities, jax.nn.softmax(logits)[0], rtol=1e-5)
-    features = network.features(finish(batch, network.preprocess), ("fc8", "relu7"))
+    features = network.features(images, ("fc8", "relu7"))
     np.testing.assert_allclose(features["fc8"], logits, rtol=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,13 @@ import pytest
 
 from alexnet_jax.config import PRESETS, ModelConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import trace
+from alexnet_jax.model.architecture import trace, weighted_rows
 from alexnet_jax.model.features import features
 from alexnet_jax.training.step import dropout_masks
 
 PAPER, SOURCE = PRESETS["paper"].model, PRESETS["source2012"].model
 TOTAL_2012 = 60_965_224, 724_406_816  # parameters, multiply-adds of an image
-CONTROLS = {
+CONTROLS: dict[str, dict[str, Any]] = {
     "tanh": {"activation": "tanh"},
     "no LRN": {"lrn": False},
     "pooling apart": {"pool": 2},
@@ -127,8 +128,15 @@ IMAGES = normal(0, BATCH, CROP, CROP, 3, scale=60)
 
 def variables_of(table):
     """Return parameters larger than at the start, so that every layer matters to the logits."""
-    start = jax.jit(towers.initializer(table))(jax.random.key(0))
-    return jax.tree.map(lambda x: 2 * x + normal(x.size, *x.shape, scale=0.02), start)
+    layers = zip(table.layers, weighted_rows(table), strict=True)
+    params = {
+        layer.name: {
+            "kernel": normal(seed, *row.kernel_shape, scale=2 * layer.std + 0.02),
+            "bias": 2 * layer.bias + normal(seed + 10, row.channels, scale=0.02),
+        }
+        for seed, (layer, row) in enumerate(layers)
+    }
+    return {"params": jax.tree.map(np.float32, params)}
 
 
 def logits_and_grads(table, mesh, variables):
@@ -176,6 +184,7 @@ def test_lrn_over_all_maps_exchanges_the_maps_at_the_border_and_nothing_else():
         .compile()
         .as_text()
     )
+    assert program is not None
     moved = re.findall(r"= (\S+?)\{\S* collective-permute(?:-start)?\(", program)
     sides = [row.side for row in trace(table) if row.name in ("norm1", "norm2")]
     assert sorted(moved) == sorted(f"f32[2,{side},{side},2]" for side in sides)
@@ -183,7 +192,7 @@ def test_lrn_over_all_maps_exchanges_the_maps_at_the_border_and_nothing_else():
 
 
 # Each switch flipped alone, from the paper's value.
-SWITCHES = {
+SWITCHES: dict[str, Any] = {
     "activation": "tanh",
     "padding": "both",
     "order": "pool_first",
@@ -277,11 +286,11 @@ def test_dropout_of_torchvision_silences_pool5_and_fc6_and_rescales_in_training(
     apply = towers.forward(table, mesh, ("pool5", "drop5"))
     keep = dropout_masks(table, 1, jnp.zeros((), jnp.int32), BATCH)
     variables = variables_of(table)
-    _, training = apply(variables, IMAGES, keep)
+    _, training = jax.jit(apply)(variables, IMAGES, keep)
     np.testing.assert_allclose(
         training["drop5"], np.where(keep["conv5"], 2 * training["pool5"], 0), rtol=1e-6
     )
-    _, test = apply(variables, IMAGES)
+    _, test = jax.jit(apply)(variables, IMAGES)
     np.testing.assert_array_equal(test["drop5"], test["pool5"])
 
 

@@ -152,8 +152,11 @@ class AlexNet(nn.Module):
                 taken[name] = jnp.concatenate(x, axis=-1)
 
         for layer in stage:
-            layer_of = self._convolve if isinstance(layer, Conv) else self._multiply
-            x = layer_of(layer, *weights[layer.name], x)
+            kernel, bias = weights[layer.name]
+            if isinstance(layer, Conv):
+                x = self._convolve(layer, kernel, bias, x)
+            else:
+                x = self._multiply(layer, kernel, bias, x)
             take(layer.name, x)
             for operation, output in outputs(layer):
                 x = self._operate(operation, layer, keep, x)

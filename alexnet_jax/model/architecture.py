@@ -274,7 +274,8 @@ def build(model: "ModelConfig", num_classes: int, crop: int) -> Architecture:
     """
     if not model.width > 0:
         raise ValueError(f"--model.width {model.width}: it is positive; try 1, the width of 2012.")
-    layers = _without(model.without, [*_convolutions(model), *_fully_connected(model, num_classes)])
+    convolutions = _without(model.without, _convolutions(model))
+    layers = [*convolutions, *_fully_connected(model, num_classes)]
     table = Architecture(
         layers=tuple(layers),
         crop=crop,
@@ -303,9 +304,9 @@ def _features(model: "ModelConfig", at_width_1: int) -> int:
     return TOWERS * max(1, round(at_width_1 * model.width / TOWERS))
 
 
-def _convolutions(model: "ModelConfig") -> list[Layer]:
+def _convolutions(model: "ModelConfig") -> list[Conv]:
     act = model.activation
-    own = "own" if model.variant in ("two_towers", "six_conv") else "both"
+    own: Literal["own", "both"] = "own" if model.variant in ("two_towers", "six_conv") else "both"
     norm: tuple[Operation, ...] = ("lrn",) if model.lrn else ()
     spatial: tuple[Operation, ...] = ("spatial_norm",) if model.spatial_norm else ()
     first, second = (act, *norm, "pool"), (act, *norm, *spatial, "pool")
@@ -315,10 +316,11 @@ def _convolutions(model: "ModelConfig") -> list[Layer]:
         first, second = (act, "pool", *norm), (act, "pool", *norm, *spatial)
     silenced: tuple[Operation, ...] = ("dropout",) if model.dropout_on == "pool5-fc6" else ()
     last = (act, "pool", *(silenced if model.dropout else ()))
-    pad = {"end": "end", "none": 0, "both": 2}[model.padding]
+    pads: dict[str, int | Literal["end"]] = {"end": "end", "none": 0, "both": 2}
+    pad = pads[model.padding]
     widths = [_features(model, width) for width in WIDTHS[model.variant]]
     low, middle = model.std, model.middle_std
-    layers: list[Layer] = [
+    layers = [
         Conv("conv1", widths[0], 11, 4, "both", first, low, 0, pad),
         Conv("conv2", widths[1], 5, 1, own, second, low, model.bias, 2),
         Conv("conv3", widths[2], 3, 1, "both", (act,), middle, 0, 1),
@@ -345,20 +347,23 @@ def _fully_connected(model: "ModelConfig", num_classes: int) -> list[Layer]:
     return [*layers, Dense("fc8", num_classes, sees, (), model.std, 0)]
 
 
-def _without(name: str, layers: list[Layer]) -> list[Layer]:
+def _without(name: str, layers: list[Conv]) -> list[Conv]:
     """Leave a layer out, with nothing else changed that need not change.
 
     What pools behind it stays, so that the maps behind keep their sizes; where towers met in it,
     they meet in the next.
     """
-    number = next((i for i, layer in enumerate(layers) if layer.name == name), None)
-    if number is None:
+    names = [layer.name for layer in layers]
+    if name not in names:
         return layers
-    before, layer, after = layers[number - 1 : number + 2]
-    kept = tuple(operation for operation in layer.then if operation in ("pool", "dropout"))
-    before = dataclasses.replace(before, then=before.then + kept)
-    after = dataclasses.replace(after, sees="both" if layer.sees == "both" else after.sees)
-    return [*layers[: number - 1], before, after, *layers[number + 2 :]]
+    number = names.index(name)
+    before, layer, behind = layers[number - 1], layers[number], layers[number + 1 :]
+    for operation in layer.then:
+        if operation in ("pool", "dropout"):
+            before = dataclasses.replace(before, then=(*before.then, operation))
+    if layer.sees == "both" and behind:
+        behind[0] = dataclasses.replace(behind[0], sees="both")
+    return [*layers[: number - 1], before, *behind]
 
 
 def _scaled(table: Architecture, model: "ModelConfig") -> Architecture:

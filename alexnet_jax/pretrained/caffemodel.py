@@ -1,0 +1,166 @@
+"""Caffe's files, read from protobuf's wire format without Caffe (CAFFE caffe.proto).
+
+Of a NetParameter only names and blobs are read: `layer` (field 100) and, in older files such as
+bvlc_alexnet.caffemodel, `layers` (field 2). Everything else is stepped over.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+# Numbers of the fields.
+NET_NAME, NET_LAYERS_V1, NET_LAYER = 1, 2, 100
+LAYER_NAME, LAYER_BLOBS = 1, 7
+V1_NAME, V1_BLOBS = 4, 6
+BLOB_SIDES, BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLES = (1, 2, 3, 4), 5, 7, 8
+SHAPE_DIM = 1
+
+# Wire types.
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+Value = int | memoryview
+
+
+class _Broken(ValueError):
+    """The bytes are no message."""
+
+
+def read(data: bytes, path: Path) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the name of the net, and its blobs as `<layer>_w`, `<layer>_b`, float32.
+
+    Raises:
+        ValueError: the file is cut off, says something else than it holds, or is no caffemodel.
+    """
+    try:
+        name, arrays = _net(memoryview(data))
+    except _Broken as error:
+        raise ValueError(
+            f"{path}: it is no whole Caffe model ({error}), nor a .pth, .safetensors, .npy or .npz "
+            "file; fetch it again."
+        ) from None
+    if not arrays:
+        raise ValueError(f"{path}: no layer of it has weights; give a file that holds them.")
+    return name, arrays
+
+
+def read_mean(data: bytes, path: Path) -> np.ndarray:
+    """Return the blob of a .binaryproto file, such as Caffe's mean image, float32 [1, 3, S, S]."""
+    try:
+        return _blob(memoryview(data))
+    except _Broken as error:
+        raise ValueError(
+            f"{path}: it is no whole .binaryproto ({error}); fetch it again."
+        ) from None
+
+
+def _net(message: memoryview) -> tuple[str, dict[str, np.ndarray]]:
+    net, arrays = "", {}
+    for number, value in _fields(message):
+        if number == NET_NAME:
+            net = _text(value)
+        elif number == NET_LAYER:
+            arrays |= _layer(_message(value), LAYER_NAME, LAYER_BLOBS)
+        elif number == NET_LAYERS_V1:
+            arrays |= _layer(_message(value), V1_NAME, V1_BLOBS)
+    return net, arrays
+
+
+def _layer(message: memoryview, name_field: int, blobs_field: int) -> dict[str, np.ndarray]:
+    name, blobs = "", []
+    for number, value in _fields(message):
+        if number == name_field:
+            name = _text(value)
+        elif number == blobs_field:
+            blobs.append(_blob(_message(value)))
+    parts = ["w", "b", *map(str, range(2, len(blobs)))]
+    # Blobs of four sides at all costs: a bias was 1 x 1 x 1 x n, a matrix 1 x 1 x n x m.
+    for i, blob in enumerate(blobs):
+        if blob.ndim == 4 and blob.shape[:2] == (1, 1):
+            blobs[i] = blob.reshape(-1) if i else blob[0, 0]
+    return {f"{name}_{part}": blob for part, blob in zip(parts, blobs, strict=False)}
+
+
+def _blob(message: memoryview) -> np.ndarray:
+    sides, shape = [1, 1, 1, 1], None
+    floats, doubles = bytearray(), bytearray()
+    for number, value in _fields(message):
+        if number in BLOB_SIDES:
+            sides[number - 1] = _integer(value)
+        elif number == BLOB_SHAPE:
+            shape = _shape(_message(value))
+        elif number == BLOB_DATA:
+            floats += _message(value)
+        elif number == BLOB_DOUBLES:
+            doubles += _message(value)
+    shape = sides if shape is None else shape
+    if len(floats) % 4 or len(doubles) % 8:
+        raise _Broken("a number is cut off")
+    values = np.frombuffer(doubles, "<f8") if doubles else np.frombuffer(floats, "<f4")
+    try:
+        return values.astype(np.float32, copy=False).reshape(shape)
+    except (ValueError, OverflowError):
+        raise _Broken(f"a blob of {values.size} numbers says that it is {tuple(shape)}") from None
+
+
+def _shape(message: memoryview) -> list[int]:
+    shape = []
+    for number, value in _fields(message):
+        if number == SHAPE_DIM:
+            shape += [value] if isinstance(value, int) else _packed(value)
+    return shape
+
+
+def _packed(values: memoryview) -> Iterator[int]:
+    at = 0
+    while at < len(values):
+        value, at = _varint(values, at)
+        yield value
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
+    """Yield number and value of each field: an int, or the bytes of anything else."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        number, wire = tag >> 3, tag & 7
+        if not number or wire not in (VARINT, FIXED64, BYTES, FIXED32):
+            raise _Broken(f"no field begins with {tag}")
+        if wire == VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if wire == BYTES:
+            size, at = _varint(message, at)
+        else:
+            size = 8 if wire == FIXED64 else 4
+        if size > len(message) - at:
+            raise _Broken(f"it ends {size - (len(message) - at)} bytes early")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """Return an integer of 7 bits a byte, least first, and the place behind it."""
+    value = 0
+    for place, byte in enumerate(message[at : at + 10]):
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return value, at + place + 1
+    raise _Broken("a number is cut off")
+
+
+def _message(value: Value) -> memoryview:
+    if isinstance(value, int):
+        raise _Broken(f"{value} stands where bytes should")
+    return value
+
+
+def _integer(value: Value) -> int:
+    if not isinstance(value, int):
+        raise _Broken("bytes stand where a number should")
+    return value
+
+
+def _text(value: Value) -> str:
+    return bytes(_message(value)).decode(errors="replace")

@@ -1,0 +1,83 @@
+"""Read a pickle that may hold arrays and nothing else.
+
+A pickle is a program: it names functions, which an ordinary reader imports and calls. This one
+imports nothing. The few names it knows stand for functions of ours; any other is refused before
+anything is called.
+"""
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+Names = Mapping[tuple[str, str], "Admitted"]
+
+
+class Admitted:
+    """What a name in a pickle stands for: a call, and nothing that a pickle could change."""
+
+    __slots__ = ("_call",)
+    _call: Callable[..., Any]
+
+    def __init__(self, call: Callable[..., Any]):
+        object.__setattr__(self, "_call", call)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it."""
+        return self._call(*args)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError(f"{name} is not to be set")
+
+
+class _Refused(ValueError):
+    """The pickle names what is no array."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: IO[bytes], names: Names, persistent: Callable[[Any], Any] | None):
+        # Strings of Python 2, the bytes of arrays among them, are latin1: every byte is a letter.
+        super().__init__(file, encoding="latin1")
+        self._names, self._persistent = names, persistent
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._names:
+            raise _Refused(f"{module}.{name}")
+        return self._names[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._persistent is None:
+            raise pickle.UnpicklingError("it refers to objects outside itself")
+        return self._persistent(pid)
+
+
+def load(
+    file: IO[bytes],
+    path: Path,
+    names: Names,
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Return what one pickle in a file holds, and leave the file behind it.
+
+    Args:
+        file: read from where it stands.
+        path: for messages.
+        names: `(module, name)` of everything that the pickle may name.
+        persistent: what its references to the outside stand for.
+
+    Raises:
+        ValueError: it names something else, or is broken.
+    """
+    try:
+        return _Unpickler(file, names, persistent).load()
+    except _Refused as refused:
+        raise ValueError(
+            f"{path}: {refused} is not an array, and a pickle may hold nothing else here; refused, "
+            "and nothing of the file was executed: save the arrays alone, as .safetensors or .npz."
+        ) from None
+    except Exception as error:  # noqa: BLE001, whatever a hostile or cut-off program may run into
+        reason = str(error) or type(error).__name__
+        raise ValueError(
+            f"{path}: its pickle cannot be read ({reason}); a whole one is needed: fetch the file "
+            "again."
+        ) from None
