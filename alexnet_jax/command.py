@@ -53,7 +53,7 @@ def given(args: Sequence[str], name: str) -> str | None:
     value = None
     for this, following in zip(args, [*args[1:], ""], strict=True) if args else ():
         key, equals, after = this.partition("=")
-        if key == name:
+        if key.replace("_", "-") == name:  # tyro takes both
             value = after if equals else following
     return value
 

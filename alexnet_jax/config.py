@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from alexnet_jax.model import architecture
+from alexnet_jax.model import variants
+from alexnet_jax.model.architecture import Architecture
 
 Preset = Literal[
     "quickstart",
@@ -149,7 +150,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The network: rows of the layer table in `model/architecture.py`."""
+    """The network: rows of the layer table, chosen in `model/variants.py`."""
 
     # two_towers: the network of 2012 (P3.5); merged: the same widths without towers; half: one tower
     # (2012 code, net 145-half); six_conv: a sixth convolution (2012 code, net 146); torchvision:
@@ -236,9 +237,9 @@ class ModelConfig:
             "try 0.5",
         )
 
-    def table(self, num_classes: int, crop: int) -> architecture.Architecture:
+    def table(self, num_classes: int, crop: int) -> Architecture:
         """Return the layer table for `num_classes` classes and square inputs of `crop` pixels."""
-        return architecture.build(self, num_classes, crop)
+        return variants.build(self, num_classes, crop)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -441,6 +442,13 @@ class Config:
                 finite, option(field), value, "is a finite number", "see --help for its default"
             )
         _require(0 <= self.seed < 2**31, "--seed", self.seed, "is between 0 and 2**31 - 1", "try 0")
+        _require(
+            not self.init.reset or bool(self.init_from),
+            "--init.reset",
+            " ".join(self.init.reset),
+            "names layers that --init-from would bring",
+            "add --init-from, or leave it out",
+        )
         # The table refuses a width that does not split over the towers and a crop that some layer would lose.
         self.model.table(num_classes=2, crop=self.data.crop)
 
@@ -489,188 +497,3 @@ def unflatten(flat: Mapping[str, Any]) -> Config:
 def option(field: str) -> str:
     """Return the command line's name of a field: data.image_size -> --data.image-size."""
     return "--" + field.replace("_", "-")
-
-
-# The same table, towers, crossings, LRN, dropout, augmentation and update rule on 72 pixel images and
-# half the maps and units, for minutes instead of days. The initial weights are scaled to the smaller
-# sums (unscaled, the ratios of the eight layers multiply to 1/68), and the schedule has fixed epochs.
-_QUICKSTART = Config(
-    preset="quickstart",
-    data=DataConfig(source="embedded", image_size=72, crop=64),
-    model=ModelConfig(width=0.5, middle_std=0.03),
-    schedule=ScheduleConfig(kind="fixed", epochs=24, at=(18, 22)),
-)
-
-# The full network on one's own photographs. The paper's text gives .01 for every layer (P5), the 2012
-# code .03 in conv3-5 and biases at twice the rate. The .03 leaves the plateau at ln(classes) within a
-# few epochs, where .01 stays; the bias rate makes no difference that shows (experiments/RESULTS.md).
-_PHOTOS = Config(
-    preset="photos",
-    data=DataConfig(source="folder"),  # --data.path says where
-    model=ModelConfig(middle_std=0.03),
-    optimizer=OptimizerConfig(bias_rate=2.0),
-)
-
-# The text of the 2012 paper. Every field that `source2012` sets otherwise is written out here too.
-_PAPER = Config(
-    preset="paper",
-    data=DataConfig(
-        source="folder",
-        image_size=256,
-        resize="crop",
-        channels="rgb",
-        crop=224,
-        offsets="all-but-last",
-        mirror=True,
-        share=1,
-        lighting=0.1,
-        lighting_unit="deviation",  # "eigenvalue" cannot be meant: 1,483 grey levels
-        divisor=1.0,
-        lighting_epochs=0,
-        mean="aligned",
-        order="reshuffled",
-    ),
-    model=ModelConfig(
-        variant="two_towers",
-        std=0.01,
-        middle_std=0.01,
-        fc_std=0.01,
-        bias=1.0,
-        scale_std=False,
-        padding="end",
-        order="relu_first",
-        lrn_n=5,
-        lrn_k=2.0,
-        lrn_alpha=1e-4,
-        lrn_alpha_over_n=False,
-        lrn_beta=0.75,
-        lrn_scope="tower",
-        spatial_norm=False,
-        pool=3,
-        dropout=0.5,
-        dropout_on="fc6-fc7",
-        dropout_scale="test",
-    ),
-    optimizer=OptimizerConfig(
-        batch=128, rate=0.01, bias_rate=1.0, bias_drops="all", momentum=0.9, weight_decay=5e-4
-    ),
-    schedule=ScheduleConfig(
-        kind="plateau", epochs=90, drop=0.1, drops=3, slow_conv1=0, freeze_conv1=0
-    ),
-)
-
-# Net 145 of the released 2012 code on ILSVRC-2010, which produced the published 37.5 / 17.0 %
-# (layers-145.cfg, layer-params-145-2010.cfg:165-180).
-_SOURCE2012 = Config(
-    preset="source2012",
-    data=DataConfig(
-        source="folder",
-        image_size=256,
-        resize="crop",
-        channels="rgb",
-        crop=224,
-        offsets="all",
-        mirror=True,
-        share=32,
-        lighting=0.1,
-        lighting_unit="deviation",
-        divisor=1.1,
-        lighting_epochs=68,
-        mean="centre",
-        order="fixed",
-    ),
-    model=ModelConfig(
-        variant="two_towers",
-        std=0.01,
-        middle_std=0.03,
-        fc_std=0.01,
-        bias=1.0,
-        scale_std=False,
-        padding="end",
-        order="norm_first",
-        lrn_n=5,
-        lrn_k=2.0,
-        lrn_alpha=1e-4,
-        lrn_alpha_over_n=True,
-        lrn_beta=0.75,
-        lrn_scope="tower",
-        spatial_norm=True,
-        pool=3,
-        dropout=0.5,
-        dropout_on="fc6-fc7",
-        dropout_scale="test",
-    ),
-    optimizer=OptimizerConfig(
-        batch=128, rate=0.01, bias_rate=2.0, bias_drops=1, momentum=0.9, weight_decay=5e-4
-    ),
-    schedule=ScheduleConfig(
-        kind="fixed", epochs=93, drop=0.1, at=(23, 51, 78), slow_conv1=68, freeze_conv1=72
-    ),
-)
-
-
-def _variant(
-    preset: Preset, base: Config, data: Mapping[str, Any] | None = None, **model: Any
-) -> Config:
-    return dataclasses.replace(
-        base,
-        preset=preset,
-        data=dataclasses.replace(base.data, **(data or {})),
-        model=dataclasses.replace(base.model, **model),
-    )
-
-
-# Networks that go by the name of AlexNet, each with the images that its weights want.
-_MERGED = _variant("merged", _PAPER, variant="merged", lrn_scope="all")
-_HALF = _variant("half", _SOURCE2012, variant="half", lrn_scope="all")  # layers-145-half.cfg
-_SIX_CONV = _variant("six_conv", _SOURCE2012, variant="six_conv")  # layers-146-2012-2011.cfg
-_TORCHVISION = _variant(
-    "torchvision",
-    _PAPER,
-    {"lighting": 0.0, "mean": "colour", "statistics": "torchvision", "offsets": "all"},
-    variant="torchvision",
-    padding="both",
-    lrn=False,
-    dropout_on="pool5-fc6",
-    dropout_scale="training",
-)
-_CAFFE_IMAGES = {
-    "resize": "warp",
-    "filter": "point",
-    "channels": "bgr",
-    "crop": 227,
-    "offsets": "all",
-    "lighting": 0.0,
-    "order": "fixed",  # create_imagenet.sh shuffles once
-}
-# CAFFE models/bvlc_alexnet/{train_val,solver}.prototxt.
-_BVLC_ALEXNET = dataclasses.replace(
-    _variant(
-        "bvlc_alexnet",
-        _PAPER,
-        _CAFFE_IMAGES,
-        fc_std=0.005,
-        bias=0.1,
-        padding="none",
-        lrn_k=1.0,
-        lrn_alpha_over_n=True,
-        lrn_scope="all",
-        dropout_scale="training",
-    ),
-    optimizer=OptimizerConfig(batch=256, bias_rate=2.0),
-    schedule=ScheduleConfig(kind="fixed", epochs=90, at=(20, 40, 60, 80)),
-)
-_CAFFENET = _variant(
-    "caffenet",
-    _BVLC_ALEXNET,
-    bias=1.0,
-    order="pool_first",
-)
-
-PRESETS: dict[str, Config] = {
-    config.preset: config
-    for config in (
-        *(_QUICKSTART, _PHOTOS, _PAPER, _SOURCE2012, _MERGED, _HALF, _SIX_CONV),
-        *(_TORCHVISION, _BVLC_ALEXNET, _CAFFENET),
-    )
-}

@@ -12,7 +12,6 @@ import tyro
 
 from alexnet_jax import command
 from alexnet_jax.config import (
-    PRESETS,
     Config,
     DataConfig,
     ModelConfig,
@@ -24,6 +23,7 @@ from alexnet_jax.config import (
 from alexnet_jax.data.embedded import CLASS_NAMES
 from alexnet_jax.description.facts import describe
 from alexnet_jax.description.text import render
+from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.describe"
 CONFIG = "config.json"

@@ -55,6 +55,12 @@ def evaluate(asked: Command) -> dict[str, Any]:
     from alexnet_jax.training import evaluation, trained
     from alexnet_jax.training.step import make_eval_step
 
+    shards = 1 if asked.mesh.data == "auto" else asked.mesh.data
+    if asked.batch < 1 or asked.batch % shards:
+        raise ValueError(
+            f"--batch {asked.batch}: it is at least 1 image, and divides into --mesh.data "
+            f"{shards} shards; try {max(1, round(asked.batch / shards)) * shards}."
+        )
     mesh = towers.make_mesh(towers=asked.mesh.towers, data=asked.mesh.data, batch=asked.batch)
     network = trained.load(asked.workdir, mesh, asked.checkpoint)
     source = (

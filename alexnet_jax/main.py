@@ -10,7 +10,8 @@ import tyro
 
 from alexnet_jax import command
 from alexnet_jax.command import emulate_devices
-from alexnet_jax.config import PRESETS, Config
+from alexnet_jax.config import Config
+from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.main"
 
@@ -29,7 +30,7 @@ def parse(args: Sequence[str]) -> Command:
     if origin := command.given(args, "--init-from"):
         from alexnet_jax.training.trained import defaults_from
 
-        config = defaults_from(Path(origin), config)
+        config = defaults_from(Path(origin), config, Path(command.given(args, "--workdir") or ""))
     return command.parse(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
 
 

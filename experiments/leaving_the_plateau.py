@@ -24,8 +24,9 @@ from typing import Any
 import tyro
 from matplotlib.figure import Figure
 
-from alexnet_jax.config import PRESETS, Config, DataConfig, ScheduleConfig
+from alexnet_jax.config import Config, DataConfig, ScheduleConfig
 from alexnet_jax.main import emulate_devices
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.writer import read_metrics
 
 RECIPES = {  # initial std of conv3-5, rate of biases relative to weights

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from alexnet_jax import describe
-from alexnet_jax.config import PRESETS, Config, flatten
+from alexnet_jax.config import Config, flatten
 from alexnet_jax.description import facts, text
 from alexnet_jax.description.comparison import NETWORKS
 from alexnet_jax.model.architecture import trace
+from alexnet_jax.presets import PRESETS
 
 PAPER = PRESETS["paper"]
 
@@ -88,6 +89,16 @@ def test_both_devices_hold_classes_that_see_one_tower_each():
     # 1,024 inputs and a bias for each of 21,843 classes, on both.
     printed = words(changed(PAPER, "model.bottleneck", 2048), 21_843)
     assert "fc8 own tower 10,921 of 21,843 classes 22,389,075 21,843 all-reduce" in printed
+    # The 2012 code divides these classes too, and only 1,000 lie on one GPU.
+    assert "all of fc8 on one GPU" not in printed
+    assert "all of fc8 on one GPU" in words(PAPER)
+    assert "all of fc8 on one GPU" not in words(PRESETS["merged"])
+
+
+def test_the_half_network_is_one_tower_unless_it_is_halved_again():
+    half = PRESETS["half"]
+    assert "2012 code" in followed(half)["LRN scope"]
+    assert followed(changed(half, "model.lrn_scope", "tower"))["LRN scope"] == []
 
 
 @pytest.mark.parametrize("lrn_scope", ["tower", "all"])
@@ -283,7 +294,7 @@ def test_a_folder_without_a_run_is_refused_in_one_line(written, tmp_path, capsys
         (["--model", "alexnet"], "--model alexnet: it is one of quickstart, photos, paper, "),
         (["--modle", "paper"], "--modle: there is no such option; the nearest is --model "),
         (["--classes", "0"], "--classes 0: it is at least 1; try 1000."),
-        (["--model.lrn-k", "-1"], "--model.lrn-k -1.0: it is positive; see --help for 2012's.\n"),
+        (["--model.lrn-k", "-1"], "--model.lrn-k -1.0: it is positive; try 2.\n"),
         (["--data.crop", "10"], "--data.crop 10: every layer must keep at least 1 x 1 pixel; "),
         (["--workdir", "runs/a", "--model", "half"], "--workdir runs/a --model half: a run has "),
     ],

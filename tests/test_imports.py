@@ -60,7 +60,7 @@ def broken_rules(module: str, names: set[str]) -> set[str]:
         f"{room}training": tuple(
             room + one for one in ("training", "data", "model", "config", "figures", "__version__")
         ),
-        f"{room}config": (f"{room}model.architecture",),
+        f"{room}config": (f"{room}model.architecture", f"{room}model.variants"),
     }
     forbidden = {"tensorflow"}
     if within(module, PACKAGE):

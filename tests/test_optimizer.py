@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from alexnet_jax.config import PRESETS, OptimizerConfig
+from alexnet_jax.config import OptimizerConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import Preprocess, finish
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import schedule
 from alexnet_jax.training.optimizer import paper_sgd, set_rates
 from alexnet_jax.training.state import abstract_state

@@ -13,10 +13,11 @@ from PIL import Image
 
 from alexnet_jax import evaluate, predict
 from alexnet_jax import main as training
-from alexnet_jax.config import PRESETS, flatten, unflatten
+from alexnet_jax.config import flatten, unflatten
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Conv, weighted_rows
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.pretrained import convert, files, imported
 from alexnet_jax.pretrained.__main__ import main
 from alexnet_jax.pretrained.files import Raw
@@ -550,6 +551,16 @@ def test_a_hostile_file_makes_no_run(tmp_path, capsys):
         assert not (tmp_path / "runs").exists()
 
 
+STATISTICS = json.dumps(
+    {
+        "mean_colour": [1, 2, 3],
+        "lighting_std": [1, 2, 3],
+        "lighting_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        "scale": [1, 1, 1],
+    }
+)
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -561,12 +572,30 @@ def test_a_hostile_file_makes_no_run(tmp_path, capsys):
         {"config": "{}", "statistics": '{"mean_colour": [1, 2, 3], "shoe_size": 4}'},
         {"config": "{}", "statistics": '{"mean_colour": [1, 2]}'},
         {"config": "{}", "statistics": '{"mean_colour": ["a", 1, 2]}'},
+        {"config": "[" * 100_000, "statistics": "{}"},
+        {"config": '{"model.width": 1e308}', "statistics": "{}"},
+        {"config": '{"data.image_size": 1000000}', "statistics": STATISTICS},
+        {"config": "{}", "statistics": STATISTICS.replace("[1, 1, 1]", "[1, 1, 1, 1]")},
     ],
 )
 def test_a_description_that_cannot_be_read(metadata):
     raw = Raw("plain", random_set("plain"), metadata)
     with pytest.raises(ValueError, match="description of its network cannot be read"):
         imported.prepare(raw)
+
+
+@pytest.mark.usefixtures("presets")
+@pytest.mark.parametrize("names", ["no JSON", "[" * 100_000])
+def test_class_names_that_cannot_be_read(names):
+    raw = Raw("torchvision", random_set("torchvision"), {"class_names": names})
+    with pytest.raises(ValueError, match="class names cannot be read.*--class-names"):
+        imported.prepare(raw)
+
+
+@pytest.mark.usefixtures("presets")
+def test_class_names_that_are_no_list_are_passed_over():
+    raw = Raw("torchvision", random_set("torchvision"), {"class_names": "3"})
+    assert imported.prepare(raw).class_names[0] == "class 0"
 
 
 def test_where_images_lie_does_not_travel():

@@ -1,14 +1,16 @@
 """Other people's files are read array by array, and nothing in them is executed."""
 
 import io
+import os
 import pickle
+import struct
 import zipfile
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from alexnet_jax.pretrained import files
+from alexnet_jax.pretrained import files, torch_files
 from tests import foreign
 
 
@@ -405,3 +407,183 @@ def test_zip_archives_that_are_not_weights(tmp_path):
     (tmp_path / "c.pth").write_bytes(big.getvalue())
     with pytest.raises(ValueError, match="big-endian"):
         files.read(tmp_path / "c.pth")
+
+
+def text(value):
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def integer(value):
+    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+def name(module, function):
+    return f"c{module}\n{function}\n".encode()
+
+
+# One thing twice, that twice, and so on: 2**60 things in 300 bytes.
+TUPLES = b"K\x01" + b"2\x86" * 60
+LISTS = b"]K\x01a" + b"q\x01](h\x01h\x01e" * 60
+TENSOR = name("torch._utils", "_rebuild_tensor_v2")
+STORAGE = (
+    b"(" + text("storage") + name("torch", "FloatStorage") + text("0") + text("cpu") + b"K\x06tQ"
+)
+
+
+def tensor(storage=STORAGE, shape=b"K\x06\x85", strides=b"K\x01\x85"):
+    return b"}" + text("a") + TENSOR + b"(" + storage + b"K\x00" + shape + strides + b"tRs"
+
+
+PROGRAMS = {
+    "a table as long as a number": b"K\x01r\xff\xff\xff\x7f0" + tensor() + b"a",
+    "the same as text": b"K\x01p2000000000\n0" + tensor() + b"a",
+    "a key of tuples": b"}" + TUPLES + b"K\x01s",
+    "a deep key": b"}K\x01" + b"\x85" * 500_000 + b"K\x01s",
+    "a set": b"(" + TUPLES + b"\x91",
+    "zeros": b"\x96" + struct.pack("<Q", 2**40),
+    "a method hidden": name("collections", "OrderedDict") + b")R}" + text("get") + b"K\x01sbK\x01a",
+    "an object": name("collections", "OrderedDict") + b")\x81",
+    "an instance": b"(icollections\nOrderedDict\n",
+    "an extension": b"\x82\x01",
+    "a key of a storage": tensor(STORAGE.replace(text("0"), LISTS)),
+    "sides that are lists": tensor(shape=LISTS + LISTS + b"\x86", strides=b"K\x01K\x01\x86"),
+    "strides of texts": tensor(shape=integer(2**40) + b"\x85", strides=text("abc") + b"\x85"),
+    "strides of nothing": tensor(shape=integer(2**40) + b"\x85", strides=b"K\x00\x85"),
+    "sides without end": tensor(
+        shape=b"(" + integer(2**1000) * 20_000 + b"t", strides=b"(" + b"K\x01" * 20_000 + b"t"
+    ),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_pickle_takes_no_more_than_it_is(program, tmp_path):
+    """Each would hang, end the process, or take gigabytes, in an unpickler that goes along."""
+    start = b"".join(
+        pickle.dumps(value, protocol=2) for value in (torch_files.MAGIC, torch_files.PROTOCOL, {})
+    )
+    keys = pickle.dumps(["0"], protocol=2)
+    data = struct.pack("<q", 6) + numbers(6).tobytes()
+    (tmp_path / "a.pth").write_bytes(start + b"\x80\x02" + program + b"." + keys + data)
+    with pytest.raises(ValueError, match=r"a\.pth: .*[.]$"):
+        files.read(tmp_path / "a.pth")
+
+
+def array_in_pickle(shape, raw, dtype=None):
+    start = name("numpy.core.multiarray", "_reconstruct") + b"(" + name("numpy", "ndarray")
+    start += b"K\x00\x85" + text("b") + b"tR"
+    dtype = text("u1") if dtype is None else dtype
+    dtype = name("numpy", "dtype") + b"(" + dtype + b"K\x00K\x01tR"
+    return start + b"(K\x01" + shape + dtype + b"\x89" + raw + b"tb"
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        array_in_pickle(integer(2**40) + b"\x85", integer(2**40)),  # bytes(2**40)
+        array_in_pickle(LISTS + LISTS + b"\x86", text("ab")),
+        array_in_pickle(b"K\x02\x85", text("ab"), LISTS),
+        # one text, a thousand arrays
+        text("a" * 9999) + b"q\x020" + array_in_pickle(integer(9999) + b"\x85", b"h\x02") * 1000,
+    ],
+    ids=["an integer for bytes", "lists for sides", "a list for a dtype", "a text again and again"],
+)
+def test_a_pickled_dictionary_takes_no_more_than_it_is(arrays, tmp_path):
+    layers = b"}" + text("conv1") + b"(" + arrays + b"ls"
+    whole = array_in_pickle(b")", b"(" + layers + b"l", text("O8"))
+    with (tmp_path / "a.npy").open("wb") as file:
+        header = {"descr": "|O", "fortran_order": False, "shape": ()}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(b"\x80\x02" + whole + b".")
+    with pytest.raises(ValueError, match=r"a\.npy: its pickle cannot be read"):
+        files.read(tmp_path / "a.npy")
+
+
+def npy(header):
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header.encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "-" * 9000 + "1",
+        "(" * 9000,
+        "{'descr': '''",
+        "{[]: 1}",
+        "{1: 1, 'a': 2}",
+        "{'descr': (), 'fortran_order': False, 'shape': ()}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000,)}",
+        "{'descr': open('victim', 'w'), 'fortran_order': False, 'shape': ()}",
+    ],
+)
+def test_a_hostile_header_of_npy(header, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.npy").write_bytes(npy(header))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("conv1_w.npy", npy(header))
+    (tmp_path / "theano").mkdir()
+    (tmp_path / "theano" / "W_0_65.npy").write_bytes(npy(header))
+    for path, said in [("a.npy", "a.npy: "), ("a.npz", "conv1_w: "), ("theano", "W_0_65.npy: ")]:
+        with pytest.raises(ValueError, match=said):
+            files.read(tmp_path / path)
+    assert not (tmp_path / "victim").exists()
+
+
+def encrypted(data):
+    data = bytearray(data)
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := data.find(signature, at + 1)) >= 0:
+            data[at + flags] |= 1
+    return bytes(data)
+
+
+def test_hostile_zip_archives(tmp_path):
+    np.savez(tmp_path / "a.npz", conv1_w=numbers(3))
+    (tmp_path / "a.npz").write_bytes(encrypted((tmp_path / "a.npz").read_bytes()))
+    foreign.write_torch_zip(tmp_path / "b.pth", {"a.weight": numbers(3)})
+    (tmp_path / "b.pth").write_bytes(encrypted((tmp_path / "b.pth").read_bytes()))
+    for path in ("a.npz", "b.pth"):
+        with pytest.raises(ValueError, match=f"{path}: .*encrypted"):
+            files.read(tmp_path / path)
+    np.savez_compressed(tmp_path / "bomb.npz", conv1_w=np.zeros(10**7, np.float32))
+    with pytest.raises(ValueError, match=r"bomb.npz: .*unpacked it is 40,000,"):
+        files.read(tmp_path / "bomb.npz")
+    for metadata in ("3", "[1]", "[" * 100_000, "{"):
+        np.savez(tmp_path / "c.npz", conv1_w=numbers(3), metadata=np.array(metadata))
+        with pytest.raises(ValueError, match=r"c.npz: metadata: it cannot be read"):
+            files.read(tmp_path / "c.npz")
+
+
+def test_what_is_no_file(tmp_path):
+    folder = tmp_path / "theano"
+    folder.mkdir()
+    array = folder / "W_0_65.npy"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: it is neither a file nor a folder"):
+        files.read(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: it is neither a file nor a folder"):
+        files.read_mean(tmp_path / "pipe")
+    for target in ("/dev/zero", tmp_path / "pipe", tmp_path / "nowhere", folder):
+        array.symlink_to(target)
+        with pytest.raises(ValueError, match=r"W_0_65.npy: it cannot be read \(it is no file\)"):
+            files.read(folder)
+        array.unlink()
+    np.savez(tmp_path / "a.npz", conv1_w=numbers(3))
+    (tmp_path / "a.npz").rename(array)
+    with pytest.raises(ValueError, match=r"W_0_65.npy: it cannot be read"):
+        files.read(folder)
+
+
+def test_safetensors_of_numbers_that_numpy_lacks(tmp_path):
+    header = b'{"conv1_b":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + b"a")
+    with pytest.raises(ValueError, match="no whole .safetensors file"):
+        files.read(tmp_path / "a")
+
+
+def test_a_blob_with_millions_of_sides(tmp_path):
+    sides = foreign.field(7, foreign.field(1, b"\x01" * 10**6))
+    (tmp_path / "a").write_bytes(foreign.field(100, foreign.field(7, sides)))
+    with pytest.raises(ValueError, match="more than 32 sides"):
+        files.read(tmp_path / "a")

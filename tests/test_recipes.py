@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax.config import PRESETS
 from alexnet_jax.data.augment import resize_centre
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 from alexnet_jax.model.preprocess import finish
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.run import open_data, open_splits, preprocessing
 
 GREY_LEVEL = 1.0

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from alexnet_jax.config import PRESETS, OptimizerConfig, ScheduleConfig
+from alexnet_jax.config import OptimizerConfig, ScheduleConfig
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.schedule import Progress, advance, finished, rate, rates
 
 PLATEAU = ScheduleConfig(

@@ -15,9 +15,9 @@ import torch  # from `pip install '.[parity]'`
 from safetensors import torch as safetensors
 from torch import nn
 
-from alexnet_jax.config import PRESETS
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.pretrained import convert, files
 
 pytestmark = pytest.mark.parity

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from alexnet_jax import evaluate, main, predict
-from alexnet_jax.config import PRESETS, flatten
+from alexnet_jax.config import flatten
 from alexnet_jax.data.augment import centre_view, resize_centre
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import finish
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import trained
 from alexnet_jax.training.checkpoint import FOLDER
 
@@ -98,6 +99,8 @@ def test_evaluate_leaves_the_folder_as_it_is(workdir):
     [
         (["--split", "test"], "--split test: the data of {workdir} have none; try validation."),
         (["--split", "tset"], "tset"),
+        (["--batch", "0"], "--batch 0: it is at least 1 image"),
+        (["--batch", "7", "--mesh.data", "2"], "and divides into --mesh.data 2 shards; try 8."),
         (["--images", "{tmp}"], "3 class folders (cyan, ochre, rose) bear no name"),
     ],
 )
@@ -109,6 +112,13 @@ def test_evaluate_refuses_in_a_sentence(arguments, said, workdir, tmp_path, caps
     text = capsys.readouterr().err
     assert said.format(workdir=workdir) in text
     assert text.count("\n") == 1
+
+
+def test_evaluate_refuses_a_folder_in_which_nothing_can_be_read(workdir, tmp_path, capsys):
+    (tmp_path / "red").mkdir()
+    (tmp_path / "red" / "torn.png").write_bytes(b"no image")
+    assert evaluate.main(["--workdir", str(workdir), "--images", str(tmp_path)]) == 2
+    assert "None of the 1 images can be read; a score needs some" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [evaluate, predict])
@@ -184,9 +194,25 @@ def test_fine_tuning_takes_weights_and_preprocessing_over(workdir, tmp_path, cap
     theirs, ours = (network.variables["params"] for network in (origin, tuned))
     for layer in ("conv1", "conv5", "fc7"):  # but for a step at next to no rate
         np.testing.assert_allclose(ours[layer]["kernel"], theirs[layer]["kernel"], atol=1e-7)
-    # The same command goes on, as with every run.
-    assert main.main(["--workdir", str(b), *arguments]) == 0
-    assert "is finished" in capsys.readouterr().out
+    # The same command goes on, as with every run, and without the folder that it started from.
+    away = workdir.rename(tmp_path / "away")
+    try:
+        assert main.main(["--workdir", str(b), *arguments, "--schedule.epochs", "2"]) == 0
+    finally:
+        away.rename(workdir)
+    assert "Resumed after step 2" in capsys.readouterr().out
+
+
+def test_fine_tuning_says_what_it_leaves_behind_and_which_classes_are_others(workdir):
+    network = load(workdir)
+    params = {n: w for n, w in network.variables["params"].items() if n != "conv5"}
+    _, said = trained.take_over(network, params, ("fc7",), ("blue", "ochre", "red"))
+    assert "fc6, fc8; anew: fc7; left behind: conv5.\n" in said
+    assert "for 1 of 3 classes ('green' there is 'ochre' here): unless they mean the same" in said
+    _, said = trained.take_over(network, params, ("fc8",), ("blue", "ochre", "red", "white"))
+    assert "classes" not in said
+    _, said = trained.take_over(network, params, (), network.class_names)
+    assert said.endswith("left behind: conv5.")
 
 
 def test_defaults_come_from_the_run_that_is_taken_over(workdir):
@@ -198,6 +224,19 @@ def test_defaults_come_from_the_run_that_is_taken_over(workdir):
     assert data["data.statistics"] == "init"
     assert data["data.mean"] == "colour"
     assert data["data.share"] == PRESETS["source2012"].data.share
+    # tyro takes underscores in place of dashes.
+    assert main.parse(["--init_from" if a == "--init-from" else a for a in arguments]).config == (
+        main.parse(arguments).config
+    )
+
+
+@pytest.mark.parametrize("text", ["{torn", "{}", "[]"])
+def test_a_config_that_no_run_wrote_is_refused(text, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(text)
+    assert main.main(["--workdir", str(tmp_path / "b"), "--init-from", str(tmp_path)]) == 2
+    assert (
+        "its config.json was not written by a run of this version; name" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,6 +258,11 @@ def test_statistics_of_nothing(photographs, tmp_path, capsys):
     arguments += ["--workdir", str(tmp_path / "b"), "--data.statistics", "init"]
     assert main.main(arguments) == 2
     assert "--data.statistics init: it goes with --init-from" in capsys.readouterr().err
+
+
+def test_layers_to_reset_of_no_run(tmp_path, capsys):
+    assert main.main(["--workdir", str(tmp_path / "b"), "--init.reset", "fc7", "fc8"]) == 2
+    assert "--init.reset fc7 fc8: it names layers that --init-from" in capsys.readouterr().err
 
 
 def test_a_reader_leaves_a_save_in_progress_alone(workdir):

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.config import PRESETS, ModelConfig
+from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import trace, weighted_rows
 from alexnet_jax.model.features import features
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.step import dropout_masks
 
 PAPER, SOURCE = PRESETS["paper"].model, PRESETS["source2012"].model
@@ -175,6 +176,24 @@ def test_every_variant_is_the_same_on_one_device_and_on_two(name):
     assert all(np.any(grad) for grad in jax.tree.leaves(one[1]))
 
 
+def test_lrn_over_all_maps_may_reach_past_all_maps_of_the_other_tower():
+    # 4 maps, 2 a tower, and 3 neighbours on either side.
+    table = small(PAPER, width=0.05, lrn_n=7, lrn_scope="all", lrn_alpha=0.1)
+    params = variables_of(table)["params"]
+    one, two = (
+        features(
+            params,
+            IMAGES,
+            ("norm1",),
+            table=table,
+            mesh=towers.make_mesh(towers=number, data=1, batch=BATCH),
+        )["norm1"]
+        for number in (1, 2)
+    )
+    assert one.shape[-1] == 4
+    np.testing.assert_allclose(two, one, rtol=1e-5)
+
+
 def test_lrn_over_all_maps_exchanges_the_maps_at_the_border_and_nothing_else():
     table = small(PRESETS["bvlc_alexnet"].model)
     mesh = towers.make_mesh(towers=2, data=1, batch=2)
@@ -321,18 +340,36 @@ def test_features_are_those_on_the_way_to_the_logits_on_any_mesh():
     )
 
 
+def test_features_take_parameters_wherever_they_lie():
+    table = small(PAPER)
+    params = variables_of(table)["params"]
+    four = towers.make_mesh(towers=2, data=2, batch=4)
+    spread = jax.device_put(params, towers.state_shardings(params, table, four))
+    there, here = (
+        features(tree, IMAGES, ("fc7",), table=table)["fc7"] for tree in (spread, params)
+    )
+    np.testing.assert_array_equal(there, here)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({"layers": ("conv9",)}, "conv9: no output of this network is called that; .* relu7"),
         ({"images": IMAGES[:, :50]}, r"\(3, 50, 67, 3\).*takes \[B, 67, 67, 3\]"),
         ({"table": small(PRESETS["torchvision"].model)}, "conv1 .* wanted.*conv5"),
+        ({"layers": ()}, "no output of this network is called that"),
+        ({"images": IMAGES.astype(np.uint8)}, "images of uint8.*preprocess.finish"),
+        ({"images": IMAGES[:0]}, "0 images: .* at least 1"),
+        ({"mesh": (2, 2)}, "3 images: the mesh takes a multiple of its 2 data shards"),
     ],
 )
 def test_features_refuse_what_does_not_fit(arguments, said):
     table = small(PAPER)
     params = variables_of(table)["params"]
     call = {"images": IMAGES, "layers": ("fc7",), "table": table} | arguments
+    if "mesh" in call:
+        data, towers_ = call["mesh"]
+        call["mesh"] = towers.make_mesh(towers=towers_, data=data, batch=BATCH + 1)
     with pytest.raises(ValueError, match=said):
         features(params, **call)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from alexnet_jax.config import PRESETS, Config, flatten, option
+from alexnet_jax.config import Config, flatten, option
 from alexnet_jax.description.comparison import Finding, agreement, answer, compare
 from alexnet_jax.description.images import IMAGES
 from alexnet_jax.description.layers import LAYERS
@@ -21,6 +21,7 @@ from alexnet_jax.model.architecture import (
     outputs,
     trace,
 )
+from alexnet_jax.presets import PRESETS
 
 PARTS = {
     "network": (*LAYERS, *NORMALISATION),

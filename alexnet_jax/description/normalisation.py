@@ -11,8 +11,10 @@ def _alpha(config: Config) -> float:
 
 
 def _scope(config: Config) -> str:
-    # The half network is one tower: all its maps are its tower's.
-    return "tower" if config.model.variant == "half" else config.model.lrn_scope
+    if config.model.variant != "half":
+        return config.model.lrn_scope
+    # The half network is one tower: all its maps are its tower's, and half of them nobody's.
+    return "tower" if config.model.lrn_scope == "all" else "half a tower"
 
 
 NORMALISATION = (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
@@ -40,7 +41,9 @@ def features(
     """
     mesh = mesh or towers.make_mesh(towers=1, data=1, batch=len(images))
     _check(params, images, layers, table, mesh)
-    return _extractor(table, mesh, tuple(layers))({"params": dict(params)}, images)
+    variables = {"params": dict(params)}
+    variables = jax.device_put(variables, towers.state_shardings(variables, table, mesh))
+    return _extractor(table, mesh, tuple(layers))(variables, images)
 
 
 @functools.lru_cache
@@ -51,26 +54,41 @@ def _extractor(table: Architecture, mesh: Mesh, layers: tuple[str, ...]) -> Call
 
 def _check(params, images, layers, table: Architecture, mesh: Mesh) -> None:
     known = towers.output_specs(table, mesh)
-    if unknown := [name for name in layers if name not in known]:
+    if unknown := [name for name in layers or [""] if name not in known]:
         raise ValueError(
             f"{', '.join(unknown)}: no output of this network is called that; "
             f"the names are {', '.join(known)}."
         )
-    shapes = {row.name: row.kernel_shape for row in weighted_rows(table)}
-    given = {name: np.shape(weights["kernel"]) for name, weights in params.items()}
-    if given != shapes:
-        names = sorted({*given, *shapes})
-        wrong = [
-            f"{name} {given.get(name)}, {shapes.get(name)} wanted"
-            for name in names
-            if given.get(name) != shapes.get(name)
-        ]
-        raise ValueError(
-            f"the parameters are not this table's: {'; '.join(wrong)}; use their own table."
-        )
+    _check_params(params, table)
     side = (table.crop, table.crop, 3)
     if np.ndim(images) != 4 or np.shape(images)[1:] != side:
         raise ValueError(
             f"images of shape {np.shape(images)}: this network takes [B, {side[0]}, {side[1]}, 3]; "
             "crop them, or make the table for their size."
+        )
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images of {images.dtype}: this network takes numbers less the mean, float32; put "
+            "them through `preprocess.finish`."
+        )
+    towers.check_batch(len(images), mesh)
+
+
+def _check_params(params, table: Architecture) -> None:
+    rows = weighted_rows(table)
+    shapes = {f"{row.name} kernel": row.kernel_shape for row in rows}
+    shapes |= {f"{row.name} bias": row.kernel_shape[-1:] for row in rows}
+    given = {
+        f"{layer} {kind}": np.shape(array)
+        for layer, weights in params.items()
+        for kind, array in weights.items()
+    }
+    if given != shapes:
+        wrong = [
+            f"{name} {given.get(name)}, {shapes.get(name)} wanted"
+            for name in sorted({*given, *shapes})
+            if given.get(name) != shapes.get(name)
+        ]
+        raise ValueError(
+            f"the parameters are not this table's: {'; '.join(wrong)}; use their own table."
         )

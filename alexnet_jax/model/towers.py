@@ -70,6 +70,16 @@ def describe_mesh(mesh: Mesh) -> str:
     return f"{mesh.size} {platform} device{'s'[: mesh.size > 1]}, {each}{shards}"
 
 
+def check_batch(images: int, mesh: Mesh) -> None:
+    """Raise a ValueError unless so many images can be dealt out, as many to each shard."""
+    shards = mesh.shape[DATA]
+    if images < 1 or images % shards:
+        raise ValueError(
+            f"{images} images: the mesh takes a multiple of its {shards} data shards, at least 1; "
+            "pad them, or make a mesh with data=1."
+        )
+
+
 def parameter_specs(table: Architecture, mesh: Mesh) -> dict[str, dict[str, P]]:
     """Return the PartitionSpec of each kernel and bias: outputs by tower, fc8's inputs by tower.
 
@@ -131,7 +141,7 @@ def _total(x: Array) -> Array:
 
 def _beside(x: Array, n: int) -> tuple[Array, Array]:
     here = lax.axis_index(TOWER)
-    first, last = x[..., :n], x[..., x.shape[-1] - n :]
+    first, last = x[..., :n], x[..., max(0, x.shape[-1] - n) :]  # all, where there are fewer
     # Tower 0's last maps border on tower 1's first: one exchange carries both.
     there = lax.ppermute(jnp.where(here == 0, last, first), TOWER, [(0, 1), (1, 0)])
     return jnp.where(here == 1, there, 0), jnp.where(here == 0, there, 0)

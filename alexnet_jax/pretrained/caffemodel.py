@@ -4,6 +4,7 @@ Of a NetParameter only names and blobs are read: `layer` (field 100) and, in old
 bvlc_alexnet.caffemodel, `layers` (field 2). Everything else is stepped over.
 """
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ LAYER_NAME, LAYER_BLOBS = 1, 7
 V1_NAME, V1_BLOBS = 4, 6
 BLOB_SIDES, BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLES = (1, 2, 3, 4), 5, 7, 8
 SHAPE_DIM = 1
+MOST_SIDES = 32  # Caffe's kMaxBlobAxes
 
 # Wire types.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -107,7 +109,10 @@ def _shape(message: memoryview) -> list[int]:
     shape = []
     for number, value in _fields(message):
         if number == SHAPE_DIM:
-            shape += [value] if isinstance(value, int) else _packed(value)
+            sides = [value] if isinstance(value, int) else _packed(value)
+            shape += itertools.islice(sides, MOST_SIDES + 1)
+            if len(shape) > MOST_SIDES:
+                raise _Broken(f"a blob has more than {MOST_SIDES} sides")
     return shape
 
 

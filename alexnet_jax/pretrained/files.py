@@ -36,6 +36,7 @@ def read(path: Path) -> Raw:
     if path.is_dir():
         epoch, arrays = numpy_files.read_theano(path)
         return Raw("theano", arrays, {"epoch": str(epoch)})
+    _check_file(path)
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(b"PK\x03\x04"):
@@ -52,10 +53,11 @@ def read(path: Path) -> Raw:
 
 def read_mean(path: Path) -> np.ndarray:
     """Return the mean image in an .npy or .binaryproto file, float32 [S, S, 3], its own colours."""
+    _check_file(path)
     with path.open("rb") as file:
         start = file.read(6)
     if start == b"\x93NUMPY":
-        image = numpy_files.read_image(path)
+        image = numpy_files.read_array(path)
     else:
         image = caffemodel.read_mean(path.read_bytes(), path)
     image = image[0] if image.ndim == 4 and len(image) == 1 else image
@@ -94,13 +96,20 @@ def write(path: Path, raw: Raw) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _check_file(path: Path) -> None:
+    """Raise a ValueError where the path is that of a device or a pipe, which may have no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path}: it is neither a file nor a folder; copy it to a file.")
+
+
 def _read_zip(path: Path) -> Raw:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if sum(name.endswith("/data.pkl") for name in names) == 1:
                 return _named(torch_files.read_zip(archive, path))
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    # RuntimeError: it is encrypted, or packed in an unknown way.
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, UnicodeError) as error:
         raise ValueError(f"{path}: it is no whole zip archive ({error}); fetch it again.") from None
     if not any(name.endswith(".npy") for name in names):
         raise ValueError(f"{path}: it is a zip archive, but neither PyTorch's nor NumPy's.")
@@ -112,7 +121,8 @@ def _read_safetensors(path: Path) -> Raw:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except (SafetensorError, TypeError, ValueError) as error:
+    # AttributeError: numbers that NumPy does not have, of 8 bits or 4.
+    except (SafetensorError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: it is no whole .safetensors file ({error}); fetch it again."
         ) from None

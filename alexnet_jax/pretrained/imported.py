@@ -7,15 +7,19 @@ from typing import Literal
 
 import numpy as np
 
-from alexnet_jax.config import PRESETS, Config, flatten, unflatten
+from alexnet_jax.config import Config, flatten, unflatten
 from alexnet_jax.data.statistics import Statistics, published
 from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.presets import PRESETS
 from alexnet_jax.pretrained import convert
 from alexnet_jax.pretrained.convert import Params
 from alexnet_jax.pretrained.files import Raw
 from alexnet_jax.pretrained.merge import merge, split
 
 IMAGENET_CLASSES = 1000
+LARGEST_IMAGE = 4096  # pixels a side; a mean image of those has 200 MB
+# What travels of the statistics, and in which shape.
+_STATISTICS = {"mean_colour": (3,), "lighting_std": (3,), "lighting_axes": (3, 3), "scale": (3,)}
 
 Towers = Literal["keep", "merge", "split"]
 
@@ -86,10 +90,7 @@ def prepare(
         notes.append(f"Left at their initial values: {', '.join(missing)}.")
     if ignored:
         notes.append(f"Not of this network, and left aside: {', '.join(ignored)}.")
-    names = list(class_names) or [f"class {number}" for number in range(count)]
-    described = json.loads(raw.metadata.get("class_names", "[]"))
-    if not class_names and len(described) == count:
-        names = [str(name) for name in described]
+    names = list(class_names) or _class_names(raw, count)
     return Imported(config, table, params, statistics, names, notes)
 
 
@@ -184,16 +185,40 @@ def _published(raw: Raw, preset: Config) -> Literal["imagenet", "caffe", "torchv
     return "caffe" if caffe else "imagenet"
 
 
+def _class_names(raw: Raw, count: int) -> list[str]:
+    try:
+        described = json.loads(raw.metadata.get("class_names", "[]"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"The file's class names cannot be read ({error}); give them with --class-names."
+        ) from None
+    if isinstance(described, list) and len(described) == count:
+        return [str(name) for name in described]
+    return [f"class {number}" for number in range(count)]
+
+
 def _described(raw: Raw) -> tuple[Config, Statistics]:
     """Return what `describe` wrote. A mean image did not travel; its mean colour stands for it."""
     try:
         config = unflatten(json.loads(raw.metadata["config"]))
         known = json.loads(raw.metadata["statistics"])
         arrays = {name: np.array(value, np.float32) for name, value in known.items()}
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if shapes != _STATISTICS:
+            raise ValueError(f"the statistics are {shapes}")
         side = config.data.image_size
+        if side > LARGEST_IMAGE:
+            raise ValueError(f"images of {side} pixels")
         image = np.broadcast_to(arrays["mean_colour"], (side, side, 3)).copy()
         statistics = Statistics(mean_image=image, **arrays)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"The file's description of its network cannot be read ({error}); name the network "
             "with --model."

@@ -52,7 +52,7 @@ def make(imported: Imported, source: Path, workdir: Path) -> None:
 
 
 def _state(imported: Imported, mesh: Mesh) -> TrainState:
-    """Return the state of a run that has not begun; what the file lacks is at its initial values."""
+    """Return the state of a run that has not begun, what the file lacks at its initial values."""
     config, params = imported.config, imported.params
     tx = paper_sgd(config.optimizer)
     if all(len(params.get(layer.name, ())) == 2 for layer in imported.table.layers):

@@ -4,13 +4,13 @@ A tensor in them is a view: a storage, an offset, a shape and strides. The pickl
 and the storages lie beside it, in a zip archive or one after the other behind it.
 """
 
+import dataclasses
 import io
 import math
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from alexnet_jax.pretrained.unpickle import Admitted, load
 MAGIC = 0x1950A86A20F9469CFC6C  # the old container's
 LEGACY = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")  # how it begins
 PROTOCOL = 1001
+MOST_SIDES = 64  # NumPy's
 
 _DTYPES = {
     "Double": "<f8",
@@ -36,13 +37,32 @@ _DTYPES = {
 _Read = Callable[[str], memoryview]  # bytes of a storage by its key
 
 
-class _Storage(NamedTuple):
-    key: Any
-    dtype: Any
+class _StateDict(dict):
+    """An OrderedDict, less the attributes that a pickle would set: some hide its methods."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _state_dict(pairs: Any = ()) -> _StateDict:
+    found = _StateDict(pairs)
+    if isinstance(pairs, list):
+        pairs.clear()  # a list given again and again would be copied as often
+    return found
+
+
+@dataclasses.dataclass(slots=True)
+class _Storage:
+    key: str
+    dtype: str
     start: Any = 0  # elements of the stored bytes to leave out
 
 
-class _Tensor(NamedTuple):
+# Not hashable, so that no key in a pickle is made of one that is made of one.
+@dataclasses.dataclass(slots=True)
+class _Tensor:
     storage: Any
     offset: Any
     shape: Any
@@ -54,7 +74,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
 
 
 _NAMES = {
-    ("collections", "OrderedDict"): Admitted(OrderedDict),
+    ("collections", "OrderedDict"): Admitted(_state_dict),
     ("torch._utils", "_rebuild_tensor"): Admitted(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Admitted(_tensor),
     ("torch._utils", "_rebuild_parameter"): Admitted(lambda tensor, *_: tensor),
@@ -69,7 +89,7 @@ _NAMES = {
 def _storage(pid: Any) -> _Storage:
     """Return what a reference ("storage", type, key, device, elements[, view]) stands for."""
     kind, make_dtype, key, *rest = pid
-    if kind != "storage" or not isinstance(make_dtype, Admitted):
+    if kind != "storage" or not isinstance(make_dtype, Admitted) or not isinstance(key, str):
         raise TypeError("it refers to something other than a storage")
     view = rest[2] if len(rest) > 2 else None  # (key, first element, elements), in old files
     return _Storage(key, make_dtype(), 0 if view is None else view[1])
@@ -107,13 +127,15 @@ def read_legacy(data: bytes, path: Path) -> dict[str, np.ndarray]:
 
     def reference(pid: Any) -> _Storage:
         storage = _storage(pid)
-        widths[str(storage.key)] = _dtype(storage.dtype).itemsize
+        widths[storage.key] = _dtype(storage.dtype).itemsize
         return storage
 
     found = load(file, path, _NAMES, reference)
     keys, whole, at = load(file, path, _NAMES), memoryview(data), file.tell()
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"{path}: it does not say what it stores; fetch the file again.")
     storages: dict[str, memoryview] = {}
-    for key in map(str, keys if isinstance(keys, list) else ()):
+    for key in keys:
         size = int.from_bytes(whole[at : at + 8], "little") * widths.get(key, 1)
         storages[key] = whole[at + 8 : at + 8 + size]
         at += 8 + size
@@ -137,10 +159,10 @@ def _arrays(found: Any, read: _Read, path: Path) -> dict[str, np.ndarray]:
     arrays, broken, storages = {}, [], {}
     for name, tensor in found.items():
         try:
-            storage = tensor.storage
-            if storage not in storages:
-                storages[storage] = _numbers(read(str(storage.key)), storage.dtype)
-            arrays[name.removeprefix("module.")] = _view(tensor, storages[storage])
+            key = tensor.storage.key, tensor.storage.dtype
+            if key not in storages:
+                storages[key] = _numbers(read(key[0]), key[1])
+            arrays[name.removeprefix("module.")] = _view(tensor, storages[key])
         except (AttributeError, KeyError, TypeError, ValueError):
             broken.append(name)
     if broken:
@@ -159,12 +181,17 @@ def _numbers(data: memoryview, dtype: str) -> np.ndarray:
 
 def _view(tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
     """Return the tensor, not copied; ValueError where it reaches beyond its storage."""
-    start, shape, strides = tensor.storage.start + tensor.offset, tensor.shape, tensor.strides
+    shape, strides = tensor.shape, tensor.strides
+    values = (tensor.storage.start, tensor.offset, *shape, *strides)
+    if len(shape) > MOST_SIDES or not all(type(value) is int and value >= 0 for value in values):
+        raise ValueError("its shape is none")
+    start, size = sum(values[:2]), math.prod(shape)
     # NumPy's own check passes an empty buffer, and sums that do not fit into 64 bits.
     last = start + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
-    if min((start, *shape, *strides)) < 0 or (math.prod(shape) and last >= numbers.size):
+    # With strides of 0 a few bytes would be an array of any size.
+    if size > numbers.size or (size and last >= numbers.size):
         raise ValueError("it reaches beyond its storage")
-    size = numbers.itemsize
+    width = numbers.itemsize
     return np.ndarray(
-        shape, numbers.dtype, numbers, start * size, [stride * size for stride in strides]
+        shape, numbers.dtype, numbers, start * width, [stride * width for stride in strides]
     )

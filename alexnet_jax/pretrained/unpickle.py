@@ -3,6 +3,9 @@
 A pickle is a program: it names functions, which an ordinary reader imports and calls. This one
 imports nothing. The few names it knows stand for functions of ours; any other is refused before
 anything is called.
+
+It is built on Python's own unpickler in Python: the one in C keeps what a pickle remembers in a
+table as long as the largest number that the pickle gives, 32 GiB for a file of 20 bytes.
 """
 
 import pickle
@@ -34,7 +37,38 @@ class _Refused(ValueError):
     """The pickle names what is no array."""
 
 
-class _Unpickler(pickle.Unpickler):
+_Load = Callable[[Any], None]  # what the unpickler does for an opcode
+
+
+def _as_list(load_tuple: _Load) -> _Load:
+    def load_list(self: Any) -> None:
+        load_tuple(self)
+        self.stack[-1] = list(self.stack[-1])
+
+    return load_list
+
+
+def _refuse(_: Any) -> None:
+    raise pickle.UnpicklingError("it makes what no array needs")
+
+
+_DISPATCH: dict[int, _Load] = dict(pickle._Unpickler.dispatch)
+# A tuple may be a key. Made of one tuple twice, that of one twice and so on, its hash takes
+# forever, or runs out of stack; a list is no key.
+for _code in (pickle.TUPLE, pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _DISPATCH[_code[0]] = _as_list(_DISPATCH[_code[0]])
+# Sets, and objects made in other ways than arrays are.
+for _code in (
+    *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.INST, pickle.OBJ, pickle.NEWOBJ),
+    *(pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.BYTEARRAY8),
+    *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+):
+    _DISPATCH[_code[0]] = _refuse
+
+
+class _Unpickler(pickle._Unpickler):
+    dispatch = _DISPATCH
+
     def __init__(self, file: IO[bytes], names: Names, persistent: Callable[[Any], Any] | None):
         # Strings of Python 2, the bytes of arrays among them, are latin1: every byte is a letter.
         super().__init__(file, encoding="latin1")
@@ -57,7 +91,7 @@ def load(
     names: Names,
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Return what one pickle in a file holds, and leave the file behind it.
+    """Return what one pickle in a file holds, lists for tuples, and leave the file behind it.
 
     Args:
         file: read from where it stands.

@@ -25,6 +25,9 @@ def evaluate(
 
     Centre views. The last batch is padded and masked; sums are divided once, at the end. An image
     that has become unreadable is not counted.
+
+    Raises:
+        ValueError: no image can be read.
     """
     totals: dict[str, float] = {}
     batches = evaluation_batches(source, config, batch)
@@ -33,5 +36,8 @@ def evaluate(
     for numpy_batch in bar:
         sums, _ = eval_step(variables, towers.put_batch(numpy_batch, mesh))
         totals = {name: totals.get(name, 0) + value.item() for name, value in sums.items()}
-    count = totals.pop("count")
+    if not (count := totals.pop("count", 0)):
+        raise ValueError(
+            f"None of the {len(source)} images can be read; a score needs some: check the files."
+        )
     return {**{name: total / count for name, total in totals.items()}, "count": count}

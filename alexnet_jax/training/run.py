@@ -219,12 +219,13 @@ def describe(run: Run) -> str:
     plain = dataclasses.replace(run.config.model, scale_std=False)
     if run.config.model.width != 1:
         scaled.append(f"width x {run.config.model.width:g}")
-    if run.table.crop != 224:
+    if run.table.crop not in (224, 227):  # the 2012 code's and Caffe's
         scaled.append(f"{run.table.crop} px crops of {run.config.data.image_size} px images")
     if run.table != plain.table(run.table.num_classes, run.table.crop):
         scaled.append("initial weights for equally loud layers")
     text = (
-        f"AlexNet, {parameters:,} parameters, {operations / 1e6:,.0f} M multiply-adds an image, "
+        f"AlexNet ({run.config.model.variant}), {parameters:,} parameters, "
+        f"{operations / 1e6:,.0f} M multiply-adds an image, "
         f"on {towers.describe_mesh(run.mesh)}"
     )
     return f"{text}; scaled from 2012: {', '.join(scaled)}." if scaled else f"{text}."

@@ -131,25 +131,43 @@ def _missing(workdir: Path, which: str = "latest") -> ValueError:
     return ValueError(f"{workdir}: it holds {kind}; name the folder of a run that has begun.")
 
 
-def defaults_from(workdir: Path, config: Config) -> Config:
-    """Return `config` with the model and the preprocessing of the run in `workdir`.
+def defaults_from(origin: Path, config: Config, workdir: Path) -> Config:
+    """Return `config` with the model and the preprocessing of the run in `origin`.
 
-    Reads config.json alone, so that the command line can know its defaults at once.
+    Reads config.json alone, so that the command line can know its defaults at once; a run in
+    `workdir` that began from there knows them itself, and goes on without `origin`.
+
+    Raises:
+        ValueError: there is no config.json, or none that a run of this version wrote.
     """
+    saved = None
+    if (workdir / "config.json").exists():
+        saved = _saved_config(workdir)
+    if saved is None or saved.init_from != str(origin):
+        saved = _saved_config(origin)
+    wanted = {name: getattr(saved.data, name) for name in PREPROCESSING}
+    data: DataConfig = dataclasses.replace(config.data, **wanted, statistics="init")
+    return dataclasses.replace(config, init_from=str(origin), model=saved.model, data=data)
+
+
+def _saved_config(workdir: Path) -> Config:
     try:
-        about = json.loads((workdir / "config.json").read_text())
+        return unflatten(json.loads((workdir / "config.json").read_text())["config"])
     except OSError as error:
         raise ValueError(
             f"--init-from {workdir}: {error.strerror} (config.json); name the folder of a run."
         ) from error
-    origin = unflatten(about["config"])
-    wanted = {name: getattr(origin.data, name) for name in PREPROCESSING}
-    data: DataConfig = dataclasses.replace(config.data, **wanted, statistics="init")
-    return dataclasses.replace(config, init_from=str(workdir), model=origin.model, data=data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--init-from {workdir}: its config.json was not written by a run of this version; "
+            "name the folder of a run."
+        ) from error
 
 
-def take_over(origin: Trained, params: Any, reset: Sequence[str]) -> tuple[Any, str]:
-    """Return `params` with the weights of `origin`, but for the layers in `reset`, and a sentence.
+def take_over(
+    origin: Trained, params: Any, reset: Sequence[str], class_names: Sequence[str]
+) -> tuple[Any, str]:
+    """Return `params` with the weights of `origin`, but for the layers in `reset`, and what to say.
 
     Raises:
         ValueError: a layer in `reset` is none, or one of the others has another shape.
@@ -178,5 +196,20 @@ def take_over(origin: Trained, params: Any, reset: Sequence[str]) -> tuple[Any, 
         for name in taken
     }
     sentence = f"Weights of {origin.workdir}, step {origin.step:,}: {', '.join(taken)}"
-    anew = f"; anew: {', '.join(reset)}." if reset else "."
-    return {**params, **ours}, sentence + anew
+    sentence += f"; anew: {', '.join(reset)}" if reset else ""
+    left = [name for name in theirs if name not in params]
+    sentence += f"; left behind: {', '.join(left)}" if left else ""
+    warning = "" if "fc8" in reset else _renamed(origin.class_names, class_names)
+    return {**params, **ours}, f"{sentence}.{warning}"
+
+
+def _renamed(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Return a warning where as many classes bear other names, else nothing."""
+    differ = [names for names in zip(theirs, ours, strict=True) if names[0] != names[1]]
+    if not differ:
+        return ""
+    there, here = differ[0]
+    return (
+        f"\nfc8 comes with other names for {len(differ)} of {len(ours)} classes ({there!r} there "
+        f"is {here!r} here): unless they mean the same, add --init.reset fc8."
+    )

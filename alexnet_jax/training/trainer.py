@@ -1,0 +1,179 @@
+"""The loop over steps and epochs: train, look, save."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alexnet_jax.config import flatten
+from alexnet_jax.data.pipeline import Batch, training_batches
+from alexnet_jax.model import towers
+from alexnet_jax.training import schedule
+from alexnet_jax.training.checkpoint import Checkpoints, Saved
+from alexnet_jax.training.optimizer import set_rates
+from alexnet_jax.training.run import Run
+from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.writer import Writer
+
+Sums = dict[str, float]
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run stands; every checkpoint holds all of it."""
+
+    state: TrainState
+    step: int = 0
+    progress: schedule.Progress = dataclasses.field(default_factory=schedule.Progress)
+    line_sums: Sums = dataclasses.field(default_factory=dict)  # since the last line of metrics
+    epoch_sums: Sums = dataclasses.field(default_factory=dict)  # since the epoch began
+    seconds: float = 0.0  # spent on this run by earlier processes
+
+
+class Trainer:
+    """The loop, and the little that it remembers from one step to the next."""
+
+    def __init__(
+        self, run: Run, position: Position, writer: Writer, checkpoints: Checkpoints, began: float
+    ):
+        self._run, self._at = run, position
+        self._writer, self._checkpoints = writer, checkpoints
+        self._began = began
+        # Metrics of the step before, still in flight.
+        self._pending: Mapping[str, Array] | None = None
+        self._line_time, self._line_count = time.monotonic(), 0.0
+
+    def seconds(self) -> float:
+        """Return how long the run has taken, over all its processes."""
+        return self._at.seconds + time.monotonic() - self._began
+
+    def train(self) -> None:
+        """Train until the schedule ends."""
+        config, at = self._run.config, self._at
+        if self._checkpoints.latest() is None:
+            self._save(None)  # from here on the folder knows its data, and what it was made with
+        batches = training_batches(
+            self._run.data.splits.train, config.data, config.seed, config.optimizer.batch, at.step
+        )
+        with contextlib.closing(batches):
+            while not schedule.finished(config.schedule, at.progress):
+                self._train_epoch(batches)
+                self._end_epoch()
+        self._checkpoints.wait()
+
+    def _train_epoch(self, batches: Iterator[Batch]) -> None:
+        run, at, log = self._run, self._at, self._run.config.log
+        end = run.epoch_end(at.progress.epoch + 1)
+        while at.step < end:
+            batch = towers.put_batch(next(batches), run.mesh)
+            at.state, metrics = run.train_step(at.state, batch)
+            self._settle()  # the step before, while this one runs
+            at.step, self._pending = at.step + 1, metrics
+            if at.step % log.every == 0 or at.step == end:
+                self._settle()
+                self._write_line()
+            if at.step % log.checkpoint_every == 0 and at.step < end:
+                self._save(None)
+
+    def _settle(self) -> None:
+        """Wait for the pending step's metrics and add them up."""
+        if self._pending is None:
+            return
+        at, values = self._at, jax.device_get(self._pending)
+        self._pending = None
+        if not math.isfinite(values["loss"]):
+            self._stop(f"the loss is {values['loss']}")
+        for sums in (at.line_sums, at.epoch_sums):
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        self._line_count += values["count"].item()
+        mean = _mean(at.line_sums)
+        self._writer.advance(at.step, mean["loss"], mean["top1_error"], self._rate_of_images())
+
+    def _stop(self, reason: str) -> NoReturn:
+        raise FloatingPointError(
+            f"step {self._at.step}: {reason}; training needs finite numbers: the last checkpoint "
+            f"(step {self._checkpoints.latest()}) is good, but start anew in another --workdir "
+            "with a lower --optimizer.rate."
+        )
+
+    def _rate_of_images(self) -> float:
+        return self._line_count / max(1e-9, time.monotonic() - self._line_time)
+
+    def _write_line(self) -> None:
+        at = self._at
+        self._writer.train(
+            at.step,
+            # The last step of an epoch may reach some images into the next.
+            min(self._run.epochs(at.step), at.progress.epoch + 1),
+            **_mean(at.line_sums),
+            rate=self._learning_rate(),
+            images_per_second=self._rate_of_images(),
+        )
+        at.line_sums.clear()
+        self._line_time, self._line_count = time.monotonic(), 0.0
+
+    def _learning_rate(self) -> float:
+        config = self._run.config
+        return schedule.rate(config.schedule, self._at.progress, config.optimizer.rate)
+
+    def _end_epoch(self) -> None:
+        run, at = self._run, self._at
+        config = run.config.schedule
+        epoch = at.progress.epoch + 1
+        trained, at.epoch_sums = _mean(at.epoch_sums), {}
+        line = f"epoch {epoch:3d}  rate {self._learning_rate():g}"
+        line += f"  training: loss {trained['loss']:.3f}, error {trained['top1_error']:.1%}"
+        error, due = None, epoch % config.every == 0
+        if due or epoch == config.epochs:
+            values = run.evaluate(at.state.variables, run.data.splits.validation)
+            error = values["top1_error"]
+            self._writer.evaluation("validation", at.step, epoch, **values)
+            line += f"  validation: loss {values['loss']:.3f}, error {error:.1%}"
+            line += f", top-5 error {values['top5_error']:.1%}"
+        self._writer.say(line)
+        # A look out of turn, at the very end, is not the schedule's: a run that goes on to more
+        # epochs would otherwise drop its rate where a run of as many in one go does not.
+        at.progress = schedule.advance(config, at.progress, error if due else None)
+        layers = [layer.name for layer in run.table.layers]
+        rates = schedule.rates(config, run.config.optimizer, at.progress, layers)
+        at.state = at.state.replace(opt_state=set_rates(at.state.opt_state, rates))
+        self._save(error)
+        self._line_time, self._line_count = time.monotonic(), 0.0
+
+    def _save(self, error: float | None) -> None:
+        """Save where the run stands, unless its parameters are no longer finite."""
+        self._settle()
+        at = self._at
+        if not _all_finite(at.state.variables):
+            self._stop("a parameter is no longer finite")
+        self._writer.flush()
+        meta = {
+            "config": flatten(self._run.config),
+            "progress": dataclasses.asdict(at.progress),
+            "line_sums": at.line_sums,
+            "epoch_sums": at.epoch_sums,
+            "seconds": self.seconds(),
+            "class_names": self._run.data.splits.class_names,
+            "data": self._run.data.fingerprints,
+            "unreadable": self._run.data.unreadable,
+        }
+        # Copied by way of text: the loop goes on to change these while the save is under way.
+        meta = json.loads(json.dumps(meta))
+        self._checkpoints.save(at.step, Saved(at.state, self._run.data.constants, meta), error)
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _mean(sums: Sums) -> Sums:
+    return {name: value / sums["count"] for name, value in sums.items() if name != "count"}
