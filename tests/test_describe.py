@@ -230,7 +230,11 @@ def test_no_two_choices_of_a_point_are_the_same_and_every_source_is_cited():
 @pytest.mark.parametrize(
     ("preset", "begins", "names"),
     [
-        ("paper", "Yes, to the letter of the text; ", "in 13 points: order behind conv1"),
+        (
+            "paper",
+            "Yes, by the text as far as it can be meant; ",
+            "in 13 points: order behind conv1",
+        ),
         ("source2012", "It is net 145 of the released 2012 code", "in 12 points: "),
         ("photos", "The network is, to the letter", "std of conv3-5, bias rate"),
         ("torchvision", "No: it is that of torchvision, which", "widths, towers"),

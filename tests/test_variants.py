@@ -376,3 +376,9 @@ def test_features_refuse_what_does_not_fit(arguments, said):
 
 def test_the_default_model_is_the_two_towers_of_the_paper():
     assert ModelConfig().table(1000, 224) == PAPER.table(1000, 224)
+
+
+def test_the_spatial_norm_widens_what_an_output_sees():
+    fields = {row.name: row.receptive_field for row in trace(SOURCE.table(1000, 224))}
+    # 5 pixels of conv2, which are 8 pixels of the image apart: 51 + 4 * 8; pool5 was 195.
+    assert (fields["conv2"], fields["cnorm2"], fields["pool5"]) == (51, 83, 195 + 32)

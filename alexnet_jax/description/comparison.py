@@ -120,7 +120,7 @@ def answer(findings: Sequence[Finding]) -> str:
     ]
     if not network and not rest:
         return (
-            f"Yes, to the letter of the text; it differs from the released 2012 code in "
+            f"Yes, by the text as far as it can be meant; it differs from the released 2012 code in "
             f"{len(by_code)} points: {', '.join(by_code)}."
         )
     differences = ", ".join(network + rest)
@@ -130,7 +130,7 @@ def answer(findings: Sequence[Finding]) -> str:
             f"differs from the paper's text in {len(network + rest)} points: {differences}."
         )
     if not network:
-        return f"The network is, to the letter of the text; what differs is {differences}."
+        return f"The network is, by the text; what differs is {differences}."
     others = [name for name in ("bvlc_alexnet", "CaffeNet", "torchvision") if _is(name, findings)]
     called = f"it is that of {others[0]}, which" if others else "it"
     beside = f"; and beside the network in {', '.join(rest)}" if rest else ""

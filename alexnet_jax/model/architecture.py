@@ -213,6 +213,8 @@ def trace(table: Architecture) -> tuple[Row, ...]:
                 side = table.pooling.output_side(side)
                 field += (table.pooling.window - 1) * jump
                 jump *= table.pooling.stride
+            elif operation == "spatial_norm":
+                field += (SPATIAL_NORM.n - 1) * jump
             across = operation == "lrn" and table.lrn_scope == "all"
             if operation not in ("relu", "tanh"):
                 append(output, crossing=side**2 * (table.lrn.n // 2) if across else 0)

@@ -200,7 +200,10 @@ def _class_names(raw: Raw, count: int) -> list[str]:
 def _described(raw: Raw) -> tuple[Config, Statistics]:
     """Return what `describe` wrote. A mean image did not travel; its mean colour stands for it."""
     try:
-        config = unflatten(json.loads(raw.metadata["config"]))
+        flat = json.loads(raw.metadata["config"])
+        # What `describe` exports; where somebody's images lay, and how they trained, stays there.
+        told = {n: v for n, v in flat.items() if n.partition(".")[0] in ("preset", "data", "model")}
+        config = unflatten({n: v for n, v in told.items() if n not in ("data.path", "data.name")})
         known = json.loads(raw.metadata["statistics"])
         arrays = {name: np.array(value, np.float32) for name, value in known.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
