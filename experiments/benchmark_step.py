@@ -58,7 +58,7 @@ def ours(towers: int, data: int = 1):
             nonlocal state
             for _ in range(steps):
                 state, metrics = train_step(state, images)
-            assert np.isfinite(metrics["loss"].item())
+                assert np.isfinite(metrics["loss"].item())  # waits for it, as a log would
             return steps * batch
 
         run(1)

@@ -65,7 +65,7 @@ def training_step(batch: int, compiled: bool, fast: bool):
                 loss = F.cross_entropy(call(images).float(), labels)
             loss.backward()
             optimizer.step()
-        assert torch.isfinite(loss)
+            assert torch.isfinite(loss)
         return steps * batch
 
     run(1)
@@ -84,7 +84,7 @@ def inference(batch: int, compiled: bool, fast: bool):
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
             for _ in range(steps):
                 shares = call(images).float().softmax(1)
-        assert torch.isfinite(shares).all()
+                assert torch.isfinite(shares).all()
         return steps * batch
 
     run(1)

@@ -236,7 +236,7 @@ def test_no_two_choices_of_a_point_are_the_same_and_every_source_is_cited():
             "in 13 points: order behind conv1",
         ),
         ("source2012", "It is net 145 of the released 2012 code", "in 12 points: "),
-        ("photos", "The network is, to the letter", "std of conv3-5, bias rate"),
+        ("photos", "The network is, by the text", "std of conv3-5, bias rate"),
         ("torchvision", "No: it is that of torchvision, which", "widths, towers"),
         ("bvlc_alexnet", "No: it is that of bvlc_alexnet, which", "LRN k"),
         ("caffenet", "No: it is that of CaffeNet, which", "order behind conv1"),

@@ -120,7 +120,7 @@ def answer(findings: Sequence[Finding]) -> str:
     ]
     if not network and not rest:
         return (
-            f"Yes, by the text as far as it can be meant; it differs from the released 2012 code in "
+            "Yes, by the text as far as it can be meant; it differs from the released 2012 code in "
             f"{len(by_code)} points: {', '.join(by_code)}."
         )
     differences = ", ".join(network + rest)
