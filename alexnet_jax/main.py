@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from alexnet_jax import command
+from alexnet_jax import command, process
 from alexnet_jax.command import emulate_devices
 from alexnet_jax.config import Config
 from alexnet_jax.presets import PRESETS
@@ -47,6 +47,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def train() -> None:
         asked = parse(sys.argv[1:] if args is None else args)
+        if args is None:  # a process of its own
+            process.restart_with_large_pages(asked.config.process)
+            process.keep_compiled(asked.config.process)
+            print(process.describe())
         emulate_devices(asked.config.mesh)
         from alexnet_jax.training.loop import train_and_evaluate  # after the device count
 

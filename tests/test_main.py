@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,8 @@ BAD = [
     ("--model.lrn-k", "0.0", "positive", "try 2"),
     ("--model.bottleneck", "3", "an even number of units", "use 0 for none"),
     ("--optimizer.bias-drops", "-1", "at least 0 or all", "use all"),
+    ("--profile.steps", "9:3", "the first and the last step", "try 10:15"),
+    ("--profile.steps", "0:3", "from 1 on", "try 10:15"),
     ("--schedule.slow-conv1", "-1", "not negative", "use 0 for never"),
     ("--schedule.freeze-conv1", "-1", "not negative", "use 0 for never"),
     ("--init-from", "nowhere", "No such file or directory (config.json)", "the folder of a run"),
@@ -359,7 +362,7 @@ def test_help_shows_every_field_with_its_default_and_its_source(capsys, monkeypa
     for name, default, comment in seen:
         assert re.search(r"\bours\b|\bP\d(\.\d)?\b|2012 code", comment), name
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
-        shown = "''" if default == "" else shown
+        shown = shlex.quote(default) if isinstance(default, str) else shown
         entry = text[text.index(name) :]
         described = re.sub(r"\s", "", f"{comment} (default: {shown})")
         assert described in entry[: len(described) + 100], name

@@ -29,7 +29,7 @@ CLASSES = ("amber", "beige", "coral")
 IMAGES = {"train": 10, "val": 4, "test": 3}  # of each class
 # 30 images in batches of 8: epochs end after steps 4, 8 and 12, and batches run across their ends.
 EPOCH_ENDS, BATCH = (4, 8, 12), 8
-FLEETING = ("time", "images_per_second")
+FLEETING = ("time", "images_per_second", "waiting_for_data")
 
 
 @pytest.fixture(scope="module", autouse=True)

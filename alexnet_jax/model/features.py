@@ -49,7 +49,7 @@ def features(
 @functools.lru_cache
 def _extractor(table: Architecture, mesh: Mesh, layers: tuple[str, ...]) -> Callable[..., Any]:
     apply = towers.forward(table, mesh, layers)
-    return jax.jit(lambda variables, images: apply(variables, images)[1])
+    return towers.jit(lambda variables, images: apply(variables, images)[1], mesh)
 
 
 def _check(params, images, layers, table: Architecture, mesh: Mesh) -> None:

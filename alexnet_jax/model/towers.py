@@ -128,6 +128,12 @@ def initializer(table: Architecture) -> Callable[[Array], Any]:
     return initialize
 
 
+def jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Callable[..., Any]:
+    """Return `function`, compiled as this mesh's platform likes programs over the network."""
+    kernels = layers.for_platform(mesh.devices.flat[0].platform)
+    return jax.jit(function, compiler_options=dict(kernels.compiler_options), **options)
+
+
 def _meet(x: Array) -> Array:
     # `to="invarying"`: its transpose is a slice, not a reduce-scatter, which gloo gets wrong across
     # processes; pcast's transpose then sums both towers' gradients, and lets custom VJPs follow.

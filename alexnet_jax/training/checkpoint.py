@@ -14,8 +14,10 @@ from alexnet_jax.config import Config, flatten, option
 from alexnet_jax.training.state import TrainState
 
 # May change when a run is resumed: none of them changes what is computed.
-FREE = ("preset", "mesh", "log", "schedule.epochs", "data.path", "data.threads", "data.prefetch",
-        "data.cache_gib")  # fmt: skip
+FREE = (
+    *("preset", "mesh", "log", "profile", "process", "schedule.epochs"),
+    *("data.path", "data.threads", "data.prefetch", "data.cache_gib"),
+)
 FOLDER = "checkpoints"
 UNKNOWN = math.inf  # the error of a checkpoint at which nobody looked: worse than any
 

@@ -78,7 +78,7 @@ def make_train_step(
         }
         return TrainState(state.step + 1, variables, opt_state), metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    return towers.jit(train_step, mesh, donate_argnums=0)
 
 
 def make_eval_step(
@@ -102,7 +102,7 @@ def make_eval_step(
         sums = {name: jnp.sum(jnp.where(batch["mask"], value, 0)) for name, value in values.items()}
         return sums, jax.nn.softmax(logits)
 
-    return jax.jit(eval_step)
+    return towers.jit(eval_step, mesh)
 
 
 def make_predict_step(
@@ -110,6 +110,8 @@ def make_predict_step(
 ) -> Callable[[Any, Batch], Array]:
     """Return the jitted `(variables, batch) -> probabilities`, [B, classes]; no labels needed."""
     apply = towers.forward(table, mesh)
-    return jax.jit(
-        lambda variables, batch: jax.nn.softmax(apply(variables, finish(batch, constants)))
-    )
+
+    def predict_step(variables: Any, batch: Batch) -> Array:
+        return jax.nn.softmax(apply(variables, finish(batch, constants)))
+
+    return towers.jit(predict_step, mesh)

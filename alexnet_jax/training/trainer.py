@@ -45,10 +45,10 @@ class Trainer:
     ):
         self._run, self._at = run, position
         self._writer, self._checkpoints = writer, checkpoints
-        self._began = began
+        self._began, self._tracing = began, False
         # Metrics of the step before, still in flight.
         self._pending: Mapping[str, Array] | None = None
-        self._line_time, self._line_count = time.monotonic(), 0.0
+        self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def seconds(self) -> float:
         """Return how long the run has taken, over all its processes."""
@@ -66,13 +66,15 @@ class Trainer:
             while not schedule.finished(config.schedule, at.progress):
                 self._train_epoch(batches)
                 self._end_epoch()
+        self._trace(ended=True)
         self._checkpoints.wait()
 
     def _train_epoch(self, batches: Iterator[Batch]) -> None:
         run, at, log = self._run, self._at, self._run.config.log
         end = run.epoch_end(at.progress.epoch + 1)
         while at.step < end:
-            batch = towers.put_batch(next(batches), run.mesh)
+            self._trace()
+            batch = self._wait_for(batches)
             at.state, metrics = run.train_step(at.state, batch)
             self._settle()  # the step before, while this one runs
             at.step, self._pending = at.step + 1, metrics
@@ -81,6 +83,24 @@ class Trainer:
                 self._write_line()
             if at.step % log.checkpoint_every == 0 and at.step < end:
                 self._save(None)
+
+    def _wait_for(self, batches: Iterator[Batch]) -> dict[str, Array]:
+        began = time.monotonic()
+        batch = towers.put_batch(next(batches), self._run.mesh)
+        self._line_wait += time.monotonic() - began
+        return batch
+
+    def _trace(self, ended: bool = False) -> None:
+        """Start the profiler before the first step to trace, stop it after the last."""
+        first, last = self._run.config.profile.span or (0, 0)
+        if self._at.step + 1 == first and not ended:
+            self._settle()
+            jax.profiler.start_trace(self._checkpoints.workdir / "profile")
+            self._tracing = True
+        elif self._tracing and (self._at.step >= last or ended):
+            self._settle()
+            jax.profiler.stop_trace()
+            self._tracing = False
 
     def _settle(self) -> None:
         """Wait for the pending step's metrics and add them up."""
@@ -116,9 +136,10 @@ class Trainer:
             **_mean(at.line_sums),
             rate=self._learning_rate(),
             images_per_second=self._rate_of_images(),
+            waiting_for_data=self._line_wait / max(1e-9, time.monotonic() - self._line_time),
         )
         at.line_sums.clear()
-        self._line_time, self._line_count = time.monotonic(), 0.0
+        self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def _learning_rate(self) -> float:
         config = self._run.config
@@ -146,7 +167,7 @@ class Trainer:
         rates = schedule.rates(config, run.config.optimizer, at.progress, layers)
         at.state = at.state.replace(opt_state=set_rates(at.state.opt_state, rates))
         self._save(error)
-        self._line_time, self._line_count = time.monotonic(), 0.0
+        self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def _save(self, error: float | None) -> None:
         """Save where the run stands, unless its parameters are no longer finite."""

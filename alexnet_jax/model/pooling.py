@@ -1,0 +1,104 @@
+"""Max pooling: plainly, and as XLA's CPU backend runs it fastest, with its gradient by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from alexnet_jax.model.architecture import Pooling
+
+
+def _overhang(side: int, pooling: Pooling) -> int:
+    """Return how far the last pooling window reaches past an axis of `side` pixels."""
+    last = (pooling.output_side(side) - 1) * pooling.stride
+    return max(0, last + pooling.window - side)
+
+
+def pool(x: Array, pooling: Pooling) -> Array:
+    """Max pooling over [B, H, W, C]; a tie's gradient goes to the first (P3.4)."""
+    height, width = x.shape[1:3]
+    return lax.reduce_window(
+        x,
+        -jnp.inf,
+        lax.max,
+        (1, pooling.window, pooling.window, 1),
+        (1, pooling.stride, pooling.stride, 1),
+        ((0, 0), (0, _overhang(height, pooling)), (0, _overhang(width, pooling)), (0, 0)),
+    )
+
+
+def _window_slices(x: Array, pooling: Pooling) -> list[Array]:
+    """Return for each place in the window, row by row, what lies there: arrays [B, H', W', C]."""
+    sides = x.shape[1:3]
+    over = tuple((0, _overhang(side, pooling)) for side in sides)
+    if any(o for _, o in over):
+        x = jnp.pad(x, ((0, 0), *over, (0, 0)), constant_values=-jnp.inf)
+    stride = pooling.stride
+    reach = [(pooling.output_side(side) - 1) * stride + 1 for side in sides]
+    return [
+        x[:, i : i + reach[0] : stride, j : j + reach[1] : stride]
+        for i in range(pooling.window)
+        for j in range(pooling.window)
+    ]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def pool_by_slices(x: Array, pooling: Pooling) -> Array:
+    """Compute `pool` as a maximum over strided slices, with the same rule for ties.
+
+    XLA runs reduce_window, and select_and_scatter behind it, without vector instructions on a CPU.
+    Pixels tie in flat regions and after ReLU: differentiating `maximum` would split the gradient.
+    """
+    return functools.reduce(jnp.maximum, _window_slices(x, pooling))
+
+
+def _pool_forward(x, pooling):
+    y = pool_by_slices(x, pooling)
+    return y, (x, y)
+
+
+def _pool_backward(pooling, saved, g):
+    x, y = saved
+    shares, taken = [], jnp.zeros(y.shape, bool)
+    for place in _window_slices(x, pooling):
+        winner = (place == y) & ~taken
+        shares.append(jnp.where(winner, g, 0))
+        taken |= winner
+    return (_unslice(shares, x.shape, pooling),)
+
+
+def _unslice(shares: list[Array], shape: tuple[int, ...], pooling: Pooling) -> Array:
+    """Add up what each place in the window gives back: the transpose of `_window_slices`.
+
+    Rows 2r + p of the result, p = 0 or 1, collect places i = p, p + 2, ... of windows r - i // 2,
+    and columns likewise; so each of the 2 x 2 phases is a sum of shifted arrays, and all
+    interleave.
+    """
+    batch, height, width, channels = shape
+    stride, window = pooling.stride, pooling.window
+    rows, columns = (-(-side // stride) for side in (height, width))
+
+    def shifted(i: int, j: int) -> Array:
+        share = shares[i * window + j]
+        down, right = i // stride, j // stride
+        # A negative fill crops: windows that hang over the edge give nothing back there.
+        fill = (
+            (0, 0, 0),
+            (down, rows - down - share.shape[1], 0),
+            (right, columns - right - share.shape[2], 0),
+            (0, 0, 0),
+        )
+        return lax.pad(share, jnp.zeros((), share.dtype), fill)
+
+    phases = [
+        sum(shifted(i, j) for i in range(p, window, stride) for j in range(q, window, stride))
+        for p in range(stride)
+        for q in range(stride)
+    ]
+    whole = jnp.stack(phases, axis=-2).reshape(batch, rows, columns, stride, stride, channels)
+    whole = whole.transpose(0, 1, 3, 2, 4, 5)
+    return whole.reshape(batch, stride * rows, stride * columns, channels)[:, :height, :width]
+
+
+pool_by_slices.defvjp(_pool_forward, _pool_backward)
