@@ -125,7 +125,8 @@ class AlexNet(nn.Module):
         """Cut the table where towers meet: between two cuts no tower needs the other."""
         stages: list[list[Layer]] = []
         for layer in self.table.layers:
-            if not stages or layer.sees == "both" or isinstance(layer, Dense):
+            meets = layer.sees == "both" and self.other is not None
+            if not stages or meets or isinstance(layer, Dense):
                 stages.append([])
             stages[-1].append(layer)
         return stages
@@ -135,12 +136,12 @@ class AlexNet(nn.Module):
 
         def run_in_blocks(x: Parts, keep) -> tuple[Parts, Taken]:
             batch = x[0].shape[0]
-            size = self.kernels.microbatch or batch
-            blocks = [
-                run(*jax.tree.map(lambda a, start=start: a[start : start + size], (x, keep)))
-                for start in range(0, batch, size)
-            ]
-            return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *blocks)
+            ends = list(range(0, batch, self.kernels.microbatch or batch))[1:]
+            leaves, tree = jax.tree.flatten((x, keep))
+            # Not slices, whose gradients would be padded to the whole batch and added up.
+            blocks = zip(*(jnp.split(leaf, ends) for leaf in leaves), strict=True)
+            done = [run(*jax.tree.unflatten(tree, block)) for block in blocks]
+            return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *done)
 
         return run_in_blocks
 
@@ -170,8 +171,7 @@ class AlexNet(nn.Module):
             return _shift(self.kernels.convolve(x, kernel, layer.stride, padding), bias)
 
         if layer.sees == "both":
-            (whole,) = x
-            return self._towers(convolve(whole, kernel, bias))
+            return self._towers(convolve(jnp.concatenate(x, axis=-1), kernel, bias))
         # On a CPU two ordinary convolutions are five times as fast as one with two groups.
         return list(map(convolve, x, self._towers(kernel), self._towers(bias)))
 
