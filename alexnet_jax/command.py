@@ -16,6 +16,22 @@ from alexnet_jax.config import MeshConfig, option
 
 T = TypeVar("T")
 
+# What people type for an option, from other programs or from another command of these: the first
+# that the command has is named.
+_OFTEN = {
+    "--model": ("--preset",),
+    "--preset": ("--model",),
+    "--lr": ("--optimizer.rate",),
+    "--learning-rate": ("--optimizer.rate",),
+    "--rate": ("--optimizer.rate",),
+    "--batch-size": ("--optimizer.batch", "--batch"),
+    "--batch": ("--optimizer.batch",),
+    "--epochs": ("--schedule.epochs",),
+    "--momentum": ("--optimizer.momentum",),
+    "--weight-decay": ("--optimizer.weight-decay",),
+    "--data": ("--data.path", "--images"),
+}
+
 
 def parse(
     kind: type[T],
@@ -71,7 +87,10 @@ def run(command: Callable[[], object], interrupted: str) -> int:
     try:
         command()
     except (ValueError, OSError) as error:
-        print(f"alexnet_jax: {error}", file=sys.stderr)
+        said = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            said = f"{error.filename}: {error.strerror}; correct the path, or the permissions."
+        print(f"alexnet_jax: {said}", file=sys.stderr)
         return 2
     except FloatingPointError as error:
         print(f"alexnet_jax: {error}", file=sys.stderr)
@@ -115,7 +134,9 @@ def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
     for argument in args:
         name = argument.partition("=")[0]
         if name.startswith("--") and name.replace("_", "-") not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            meant = [option for option in _OFTEN.get(name.replace("_", "-"), ()) if option in known]
+            near = [*meant, *close][0]
             raise ValueError(
                 f"{name}: there is no such option; the nearest is {near} (see --help for all)."
             )

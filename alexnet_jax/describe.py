@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -18,15 +18,14 @@ from alexnet_jax.config import (
     OptimizerConfig,
     Preset,
     ScheduleConfig,
-    unflatten,
 )
 from alexnet_jax.data.embedded import CLASS_NAMES
-from alexnet_jax.description.facts import describe
+from alexnet_jax.description import saved
+from alexnet_jax.description.facts import brief, describe
 from alexnet_jax.description.text import render
 from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.describe"
-CONFIG = "config.json"
 CLASSES = 1000  # of ILSVRC
 
 
@@ -34,12 +33,14 @@ CLASSES = 1000  # of ILSVRC
 class Command:
     """Print the layer table of a network, what crosses between devices, and whom it follows."""
 
-    # preset whose network is described; the options below change it
+    # preset whose network is described (--preset means the same); the options below change it
     named: Annotated[Preset, tyro.conf.arg(name="model")]
     # classes; by default those of the run or of the embedded images, else 1,000
     classes: int
     # folder of a run, whose network is described instead of a preset's
     workdir: Path | None
+    # of the points only those that differ from the paper
+    brief: bool
     # for programs: everything that the text says, numbers as numbers
     json: bool
     # the network
@@ -54,6 +55,7 @@ class Command:
 
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError where they are wrong."""
+    args = _one_name(args)
     workdir, named = command.given(args, "--workdir"), command.given(args, "--model")
     if workdir is not None and named is not None:
         raise ValueError(f"--workdir {workdir} --model {named}: a run has its model; give one.")
@@ -64,6 +66,7 @@ def parse(args: Sequence[str]) -> Command:
         named=config.preset,
         classes=classes,
         workdir=None,
+        brief=False,
         json=False,
         model=config.model,
         data=config.data,
@@ -79,13 +82,17 @@ def _of_preset(named: str) -> tuple[Config, int]:
 
 
 def _of_run(workdir: Path) -> tuple[Config, int]:
-    try:
-        about: dict[str, Any] = json.loads((workdir / CONFIG).read_text())
-        return unflatten(about["config"]), len(about["class_names"])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"--workdir {workdir}: it has no readable {CONFIG} ({error}); name the folder of a run."
-        ) from error
+    run = saved.read(workdir)
+    return run.config, len(run.class_names)
+
+
+def _one_name(args: Sequence[str]) -> list[str]:
+    """Return the arguments with --model for --preset, as training calls it."""
+    preset, model = command.given(args, "--preset"), command.given(args, "--model")
+    if preset is not None and model is not None:
+        raise ValueError(f"--preset {preset} --model {model}: they mean the same; give one.")
+    said, meant = "--preset", "--model"
+    return [meant + a.removeprefix(said) if a.partition("=")[0] == said else a for a in args]
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -100,7 +107,9 @@ def main(args: Sequence[str] | None = None) -> int:
             optimizer=asked.optimizer,
             schedule=asked.schedule,
         )
-        facts = describe(config, asked.classes)
+        run = None if asked.workdir is None else saved.read(asked.workdir)
+        facts = describe(config, asked.classes, run)
+        facts = brief(facts) if asked.brief else facts
         try:
             print(json.dumps(facts, indent=2) if asked.json else render(facts), flush=True)
         except BrokenPipeError:  # whoever reads it has seen enough (| head)

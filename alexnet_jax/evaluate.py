@@ -76,16 +76,19 @@ def evaluate(asked: Command) -> dict[str, Any]:
         "workdir": str(asked.workdir),
         "step": network.step,
         "of": str(asked.images or asked.split),
+        "classes": len(network.class_names),
         **scores,
     }
 
 
 def describe(scores: Mapping[str, Any]) -> str:
     """Return the scores in a line."""
+    # Among five classes or fewer it is 0 whatever the network.
+    top5 = f", top-5 error {scores['top5_error']:.2%}" if scores["classes"] > 5 else ""
     return (
         f"{scores['workdir']}, step {scores['step']:,}, {scores['of']}, {scores['count']:,} "
-        f"images, centre view: top-1 error {scores['top1_error']:.2%}, top-5 error "
-        f"{scores['top5_error']:.2%}, loss {scores['loss']:.4f} nats."
+        f"images, centre view: top-1 error {scores['top1_error']:.2%}{top5}, "
+        f"loss {scores['loss']:.4f} nats."
     )
 
 

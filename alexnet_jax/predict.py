@@ -11,9 +11,9 @@ import numpy as np
 import tyro
 
 from alexnet_jax import command
-from alexnet_jax.data.augment import centre_view, resize_centre
 from alexnet_jax.data.decode import UnreadableImage, decode
 from alexnet_jax.data.sources import image_files
+from alexnet_jax.data.views import centre_views
 
 if TYPE_CHECKING:
     from alexnet_jax.training.trained import Trained
@@ -96,29 +96,24 @@ def predict(network: "Trained", files: Sequence[Path]) -> Iterator[Prediction]:
     data = network.config.data
     for start in range(0, len(files), BATCH):
         some = files[start : start + BATCH]
-        squares = [_read(file, data) for file in some]
+        images = [_read(file) for file in some]
         blank = np.zeros((data.image_size, data.image_size, 3), np.uint8)
-        padded = [blank if isinstance(s, str) else s for s in squares]
-        views = [centre_view(s, data.crop) for s in [*padded, *[blank] * (BATCH - len(some))]]
-        batch = {
-            name: np.stack([np.asarray(view[name]) for view in views])
-            for name in ("image", "offset", "mirror")
-        }
+        padded = [blank if isinstance(image, str) else image for image in images]
+        batch = centre_views([*padded, *[blank] * (BATCH - len(some))], data)
         probabilities = np.asarray(step(network.variables, put_batch(batch, network.mesh)))
-        for file, square, shares in zip(some, squares, probabilities, strict=False):
-            bad = isinstance(square, str)
-            yield Prediction(file, None if bad else shares, square if bad else "")
+        for file, image, shares in zip(some, images, probabilities, strict=False):
+            bad = isinstance(image, str)
+            yield Prediction(file, None if bad else shares, image if bad else "")
 
 
-def _read(file: Path, data) -> np.ndarray | str:
-    """Return the square that the weights want, or why there is none."""
+def _read(file: Path) -> np.ndarray | str:
+    """Return the image, or why there is none."""
     try:
-        image = decode(file.read_bytes())
+        return decode(file.read_bytes())
     except OSError as error:
         return f"{error.strerror}; passed over"
     except UnreadableImage as error:
         return f"{error}; passed over"
-    return resize_centre(image, data.image_size, data.resize, data.filter)
 
 
 def _best(shares: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:

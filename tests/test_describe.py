@@ -6,16 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from alexnet_jax import describe
 from alexnet_jax.config import Config, flatten
+from alexnet_jax.data.statistics import published
 from alexnet_jax.description import facts, text
 from alexnet_jax.description.comparison import NETWORKS
+from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import trace
 from alexnet_jax.presets import PRESETS
+from alexnet_jax.pretrained import run_folder
+from alexnet_jax.pretrained.imported import Imported
+from alexnet_jax.training import report
 
 PAPER = PRESETS["paper"]
 
@@ -141,10 +148,26 @@ def test_a_preset_follows_its_source_on_every_point_that_it_states(preset, netwo
     assert counts == {"same": of, "of": of, "different": []}
 
 
-def test_torchvision_follows_torchvision_but_for_crops_that_nothing_here_makes():
+# PyTorch's initial values; references/classification/README.md: 8 GPUs x 32 images, weight decay
+# 1e-4, / 10 every 30 epochs; random sizes and shapes of crops, which nothing here makes.
+NOT_TORCHVISION = [
+    *("std of conv1-2 and fc8", "std of conv3-5", "std of fc6 and fc7", "bias at the start"),
+    *("batch", "rate and decay", "schedule", "crop offsets"),
+]
+
+
+def test_torchvision_is_torchvision_but_for_its_training():
     counts = facts.describe(PRESETS["torchvision"], 1000)["agreement"]["torchvision"]
-    assert counts["different"] == ["crop offsets"]
-    assert counts["of"] > 20
+    assert counts == {"same": 24, "of": 32, "different": NOT_TORCHVISION}
+
+
+def test_torchvision_with_its_batch_and_schedule_differs_in_what_no_option_says():
+    config = changed(PRESETS["torchvision"], "optimizer.batch", 256)
+    for name, value in {"kind": "fixed", "at": (30, 60), "epochs": 90}.items():
+        config = changed(config, f"schedule.{name}", value)
+    config = changed(config, "optimizer.weight_decay", 1e-4)  # biases have none, there they have
+    different = facts.describe(config, 1000)["agreement"]["torchvision"]["different"]
+    assert {*NOT_TORCHVISION} - {*different} == {"batch", "schedule"}
 
 
 def test_what_the_paper_does_not_say_is_not_claimed_for_it():
@@ -233,12 +256,25 @@ def test_no_two_choices_of_a_point_are_the_same_and_every_source_is_cited():
         (
             "paper",
             "Yes, by the text as far as it can be meant; ",
-            "in 13 points: order behind conv1",
+            "in 12 points: order behind conv1",
         ),
+        ("paper", "Yes, ", "; and in order of images, on which the text is silent."),
         ("source2012", "It is net 145 of the released 2012 code", "in 12 points: "),
+        (
+            "source2012",
+            "It is net 145",
+            "; the text is silent on padding of conv1, LRN scope, order of images.",
+        ),
         ("photos", "The network is, by the text", "std of conv3-5, bias rate"),
         ("torchvision", "No: it is that of torchvision, which", "widths, towers"),
+        (
+            "torchvision",
+            "No: it is that of torchvision, which",
+            "m torchvision: images (but for crop offsets). From the paper: initialisation, update",
+        ),
         ("bvlc_alexnet", "No: it is that of bvlc_alexnet, which", "LRN k"),
+        ("bvlc_alexnet", "No: ", "From bvlc_alexnet: initialisation, update rule, images."),
+        ("six_conv", "No: it differs", "It has a layer more: conv6."),
         ("caffenet", "No: it is that of CaffeNet, which", "order behind conv1"),
         ("merged", "No: it differs", "in towers."),
     ],
@@ -252,6 +288,18 @@ def test_it_answers_whether_this_is_the_network_of_the_paper(preset, begins, nam
 def test_one_switch_makes_it_another_network():
     said = facts.describe(changed(PAPER, "model.lrn_k", 1.0), 1000)["is_the_paper"]
     assert said == "No: it differs from the paper's in LRN k."
+
+
+def test_a_layer_that_is_left_out_is_named():
+    said = facts.describe(changed(PAPER, "model.without", "conv3"), 1000)["is_the_paper"]
+    assert said.endswith(" in widths, towers. It lacks a layer of the paper's: conv3.")
+    assert "layer" not in facts.describe(PRESETS["merged"], 1000)["is_the_paper"]
+
+
+def test_where_nothing_sees_one_tower_neighbours_are_of_a_half():
+    assert "norm1 LRN, 5 maps of a tower" in words(PAPER)
+    assert "norm1 LRN, 5 maps of a half" in words(changed(PAPER, "model.variant", "torchvision"))
+    assert "norm1 LRN, 5 maps of all" in words(PRESETS["merged"])
 
 
 def test_the_command_describes_the_paper_and_what_is_changed_of_it(capsys):
@@ -281,6 +329,171 @@ def test_a_folder_of_a_run_has_its_network_and_classes(tmp_path, capsys):
     assert said["layers"][0]["shape"] == [55, 55, 48]
 
 
+def folder(workdir: Path, config: Config, constants: dict[str, Any] | None, **about: str) -> Path:
+    """Write what a run has beside its checkpoints."""
+    workdir.mkdir(exist_ok=True)
+    whole = {"config": flatten(config), "class_names": ["cat", "dog"], **about}
+    (workdir / "config.json").write_text(json.dumps(whole))
+    if constants is not None:
+        np.savez(workdir / "statistics.npz", allow_pickle=False, **constants)
+    return workdir
+
+
+def constants(colour: tuple[float, ...], scale: tuple[float, ...], one: bool) -> dict[str, Any]:
+    image = np.zeros((8, 8, 3), np.float32) + np.array(colour, np.float32)
+    image[0, 0] += 0 if one else 1
+    return {
+        "mean_image": image,
+        "mean_colour": np.array(colour, np.float32),
+        "scale": np.array(scale, np.float32),
+    }
+
+
+def of_folder(workdir: Path, capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
+    assert describe.main(["--workdir", str(workdir), "--json", *args]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+GREY, NORMALISED = (1.0, 1.0, 1.0), tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225))
+TORCHVISION_MEAN = (123.675, 116.28, 103.53)
+
+
+@pytest.mark.parametrize(
+    ("colour", "scale", "one", "follows", "mean", "origin"),
+    [
+        (TORCHVISION_MEAN, NORMALISED, True, ["torchvision"], "one colour", "torchvision's"),
+        ((9.0, 8.0, 7.0), NORMALISED, True, ["torchvision"], "one colour", "which came with"),
+        ((9.0, 8.0, 7.0), GREY, True, ["paper", "2012 code", "Caffe"], "one colour", "which came"),
+        (
+            *((9.0, 8.0, 7.0), GREY, False),
+            *(["paper", "2012 code", "Caffe"], "an image, aligned with the crop", "which came"),
+        ),
+        ((122.67891, 116.66877, 104.00699), GREY, True, ["paper"], "one colour", "Caffe's"),
+        ((9.0, 8.0, 7.0), (0.5, 0.5, 0.25), True, [], "one colour", "which came with"),
+    ],
+)
+def test_images_are_judged_by_what_was_saved_with_a_run(
+    colour, scale, one, follows, mean, origin, tmp_path, capsys
+):
+    config = changed(PAPER, "data.statistics", "init")
+    workdir = folder(tmp_path / "a", config, constants(colour, scale, one))
+    said = of_folder(workdir, capsys)
+    points = {point["point"]: point for point in said["comparison"]}
+    assert points["image scale"]["follows"][: len(follows) or 1] == follows
+    assert [c["text"] for c in points["mean"]["choices"] if c["here"]] == [mean]
+    assert said["statistics"]["origin"].startswith(origin)
+    assert describe.main(["--workdir", str(workdir)]) == 0
+    printed = capsys.readouterr().out
+    assert "init" not in printed.split("Is this")[0]
+    assert "--data.statistics init" not in printed
+    assert f"({', '.join(f'{value:.1f}' for value in colour)})" in printed
+    assert ("x (0.5, 0.5, 0.25)" in printed) == (not follows)
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+def test_a_run_on_its_own_images_says_so(tmp_path, capsys):
+    workdir = folder(tmp_path / "a", PAPER, constants((9.0, 8.0, 7.0), GREY, False))
+    assert describe.main(["--workdir", str(workdir)]) == 0
+    assert capsys.readouterr().out.startswith(
+        "paper: 224 x 224 pixels, 2 classes\n"
+        "images as saved with it: 0 to 255 less the mean image, on average (9.0, 8.0, 7.0), of its "
+        "training\nimages\n\nIs this"
+    )
+
+
+def test_published_means_are_of_one_colour():
+    assert followed(changed(PAPER, "data.statistics", "imagenet"))["mean"] == ["torchvision"]
+
+
+TRAINING = {
+    *("crop offsets", "mirrored", "images that share a crop", "lighting", "unit of lighting"),
+    *("division", "end of lighting", "order of images"),
+}
+
+
+def test_of_imported_weights_their_file_is_named_and_no_training(tmp_path, capsys):
+    config = changed(PRESETS["torchvision"], "schedule.at", (1, 2))
+    known = constants(TORCHVISION_MEAN, NORMALISED, True)
+    workdir = folder(tmp_path / "a", config, known, imported="alexnet-owt.pth")
+    said = of_folder(workdir, capsys)
+    assert said["imported"] == "alexnet-owt.pth"
+    points = {point["point"] for point in said["comparison"]}
+    every = {p["point"]: p["part"] for p in facts.describe(PAPER, 1000)["comparison"]}
+    assert {*every} - points == TRAINING | {n for n, p in every.items() if p in ("start", "update")}
+    assert said["agreement"]["torchvision"]["different"] == []
+    assert said["is_the_paper"].endswith("From torchvision: images.")
+    assert describe.main(["--workdir", str(workdir)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "torchvision: 224 x 224 pixels, 2 classes\nweights imported from alexnet-owt.pth; "
+    )
+    assert "Before training" not in printed
+    assert "The update rule" not in printed
+
+
+def test_an_import_writes_the_name_of_its_file(tmp_path, capsys):
+    config = changed(PRESETS["torchvision"], "model.width", 1 / 128)
+    table = config.model.table(2, config.data.crop)
+    params = {
+        row.name: {"kernel": np.zeros(row.kernel_shape, np.float32), "bias": np.zeros(row.channels)}
+        for row in trace(table)
+        if row.kernel_shape
+    }
+    statistics = published("torchvision", config.data.image_size)
+    imported = Imported(config, table, params, statistics, ["cat", "dog"], [])
+    run_folder.make(imported, tmp_path / "weights.npz", tmp_path / "a")
+    said = of_folder(tmp_path / "a", capsys)
+    assert said["imported"] == "weights.npz"
+    assert said["statistics"]["origin"] == "torchvision's"
+
+
+def test_a_run_that_trains_was_imported_from_nowhere(tmp_path, capsys):
+    mesh = towers.make_mesh(towers=1, data=1, batch=1)
+    known = constants((9.0, 8.0, 7.0), GREY, True)
+    report.write_about(PAPER, ["cat", "dog"], mesh, known, tmp_path)
+    assert "imported" not in json.loads((tmp_path / "config.json").read_text())
+    assert of_folder(tmp_path, capsys)["imported"] == ""
+
+
+@pytest.mark.parametrize("wrong", [b"", b"no zip", "shape", "lacks"])
+def test_unreadable_statistics_are_refused_in_one_line(wrong, tmp_path, capsys):
+    known = constants((9.0, 8.0, 7.0), GREY, True)
+    if wrong == "shape":
+        known["scale"] = np.ones(4)
+    elif wrong == "lacks":
+        del known["scale"]
+    workdir = folder(tmp_path / "a", PAPER, known)
+    if isinstance(wrong, bytes):
+        (workdir / "statistics.npz").write_bytes(wrong)
+    assert describe.main(["--workdir", str(workdir)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"alexnet_jax: --workdir {workdir}: its statistics.npz cannot be read (")
+    assert said.count("\n") == 1
+
+
+def test_preset_is_another_name_of_model(capsys):
+    for args in (["--model", "caffenet"], ["--preset", "caffenet"], ["--preset=caffenet"]):
+        assert describe.main(args) == 0
+        assert capsys.readouterr().out.startswith("caffenet: 227 x 227 pixels")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_brief_leaves_out_what_is_as_in_the_paper(preset, capsys):
+    assert describe.main(["--model", preset, "--classes", "1000", "--brief"]) == 0
+    brief = capsys.readouterr().out
+    whole = text.render(facts.describe(PRESETS[preset], 1000))
+    kept, _, points = whole.partition("\n\nWhom it follows\n")
+    assert brief.startswith(f"{kept}\n\n")
+    differs = facts.describe(PRESETS[preset], 1000)["comparison"]
+    differs = [p["point"] for p in differs if p["differs_from_paper"]]
+    lines = brief.removeprefix(kept).splitlines()
+    said = [line for line in lines if line.startswith("  ") and line[2] not in " >"]
+    assert [line.strip().partition(": ")[0] for line in said] == differs
+    assert ("Nothing that the paper says differs" in brief) == (preset == "paper")
+    assert "cannot mean" in points
+    assert "cannot mean" not in brief
+
+
 @pytest.mark.parametrize("written", [None, "{", "[]", "{}", '{"config": 1, "class_names": []}'])
 def test_a_folder_without_a_run_is_refused_in_one_line(written, tmp_path, capsys):
     if written is not None:
@@ -300,6 +513,8 @@ def test_a_folder_without_a_run_is_refused_in_one_line(written, tmp_path, capsys
         (["--classes", "0"], "--classes 0: it is at least 1; try 1000."),
         (["--model.lrn-k", "-1"], "--model.lrn-k -1.0: it is positive; try 2.\n"),
         (["--data.crop", "10"], "--data.crop 10: every layer must keep at least 1 x 1 pixel; "),
+        (["--preset", "alexnet"], "--model alexnet: it is one of quickstart, photos, paper, "),
+        (["--preset", "half", "--model=paper"], "--preset half --model paper: they mean the same"),
         (["--workdir", "runs/a", "--model", "half"], "--workdir runs/a --model half: a run has "),
     ],
 )

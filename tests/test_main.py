@@ -146,6 +146,10 @@ def test_a_source_without_its_folder_or_name(workdir, capsys):
         ("--optimiser.batch=5", "--optimizer.batch"),
         ("--work-dir", "--workdir"),
         ("--presets", "--preset"),
+        ("--model", "--preset"),
+        ("--lr", "--optimizer.rate"),
+        ("--batch_size", "--optimizer.batch"),
+        ("--epochs", "--schedule.epochs"),
         ("--log.chekpoint-every", "--log.checkpoint-every"),
     ],
 )

@@ -235,6 +235,13 @@ def test_all_that_is_wrong_is_in_one_error():
     assert str(refusal.value).count(";") == 5
 
 
+def test_a_set_with_nothing_in_common_is_refused_in_a_clause():
+    arrays = {f"layer{i}.0.weight": np.zeros(3) for i in range(20)}
+    with pytest.raises(ValueError, match="no layer in common: it holds 20 arrays") as refusal:
+        convert.to_params(Raw("torchvision", arrays), table_of("torchvision"))
+    assert str(refusal.value).count(";") == 1
+
+
 def test_torchvision_has_no_place_for_towers():
     raw = Raw("torchvision", random_set("torchvision"))
     for preset in ("bvlc_alexnet", "six_conv"):
@@ -298,7 +305,7 @@ def test_what_cannot_be_merged_or_split():
         split(params, table)
     within = table_of("bvlc_alexnet", lrn_scope="tower")
     for change in (merge, split):
-        with pytest.raises(ValueError, match="--model.lrn-scope tower"):
+        with pytest.raises(ValueError, match="LRN takes its neighbours within a tower"):
             change(params, within)
     without = table_of("bvlc_alexnet", lrn_scope="tower", lrn=False)
     assert merge(random_params(without), without)["conv2"]["kernel"].shape == (5, 5, 2, 8)
@@ -476,6 +483,40 @@ def test_a_mean_image_travels_with_the_weights(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("presets")
+def test_out_and_in_again_with_the_mean_image_is_the_same_network(tmp_path, capsys):
+    path, _, _ = write_set("caffe", tmp_path)
+    image = np.random.default_rng(1).uniform(0, 255, (3, 112, 112)).astype(np.float32)
+    np.save(tmp_path / "mean.npy", image)
+    for arguments in (
+        ["--from", path, "--workdir", "a", "--mean", tmp_path / "mean.npy"],
+        ["--to", tmp_path / "a.npz", "--workdir", "a"],
+        ["--from", tmp_path / "a.npz", "--workdir", "b", "--mean", tmp_path / "a/statistics.npz"],
+        # Where the weights are turned from BGR, a run's mean image is RGB all the same.
+        ["--from", path, "--workdir", "c", "--mean", tmp_path / "a/statistics.npz"],
+    ):
+        arguments = [tmp_path / a if len(str(a)) == 1 else a for a in arguments]
+        assert main([*map(str, arguments)]) == 0
+        text = said(capsys)
+        if "--to" in arguments:
+            assert f"import with --mean {tmp_path / 'a' / 'statistics.npz'}." in text
+    first = read(tmp_path / "a")
+    for name in ("b", "c"):
+        again = read(tmp_path / name)
+        for key, array in vars(first.statistics).items():
+            np.testing.assert_array_equal(vars(again.statistics)[key], array)
+        assert again.config.data.mean == first.config.data.mean
+        assert jax.tree.all(jax.tree.map(np.array_equal, again.params, first.params))
+
+
+def test_a_file_of_weights_is_for_whom_the_umask_says(tmp_path):
+    raw = Raw("plain", {"conv1_w": np.zeros((2, 3, 1, 1), np.float32)})
+    (tmp_path / "plain").touch()
+    for name in ("a.npz", "a.safetensors"):
+        files.write(tmp_path / name, raw)
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.usefixtures("presets")
 def test_a_part_keeps_the_rest_at_its_initial_values(tmp_path, capsys):
     arrays = {n: a for n, a in random_set("plain").items() if n.startswith(("conv1", "fc8_b"))}
     np.savez(tmp_path / "a.npz", allow_pickle=False, **arrays, relu1=np.zeros(3))
@@ -507,11 +548,12 @@ def test_refusals_leave_nothing(tmp_path, capsys):
     for arguments, words in [
         ([], "--from, --to: one of the two says what to do"),
         (["--from", path, *out], "--from, --to: one of the two"),
-        (["--from", tmp_path / "none.pth"], "No such file"),
+        (["--from", tmp_path / "none.pth"], "none.pth: No such file or directory; correct"),
+        (["--to", tmp_path / "none" / "a.npz"], f"there is no folder {tmp_path / 'none'}; make it"),
         (["--from", plain], "--model: arrays named conv1_w do not say which network"),
         (["--from", path, "--model", "alexnet"], "--model"),
         (["--from", path, "--model", "torchvision"], "conv2_w is (8, 1, 5, 5) and not (6, 2"),
-        (["--from", other, "--model", "caffenet"], "no place for it"),
+        (["--from", other, "--model", "caffenet"], "--model caffenet: the file has torchvision's"),
         (["--from", path, "--class-names", names], "it has 2 lines and the weights have 7 classes"),
         (["--from", path, "--towers", "split"], "it wants the variant merged"),
         (["--form", path], "--form: there is no such option; the nearest is --from"),

@@ -69,9 +69,10 @@ def test_torch_dtypes_and_views(write, tmp_path):
 
 @pytest.mark.parametrize("write", TORCH)
 def test_a_checkpoint_of_data_parallel(write, tmp_path):
-    arrays = {"module.features.0.weight": numbers(4, 2), "module.features.0.bias": numbers(4)}
+    # DataParallel around the whole network, or around its features alone.
+    arrays = {"module.features.0.weight": numbers(4, 2), "features.module.0.bias": numbers(4)}
     write(tmp_path / "a.tar", arrays, lambda state: {"epoch": 3, "state_dict": state})
-    wanted = {name.removeprefix("module."): array for name, array in arrays.items()}
+    wanted = {name.replace("module.", ""): array for name, array in arrays.items()}
     same(files.read(tmp_path / "a.tar").arrays, wanted)
 
 
@@ -319,12 +320,17 @@ def test_mean_images(tmp_path):
     np.save(tmp_path / "a.npy", image)
     np.save(tmp_path / "b.npy", image.transpose(1, 2, 0).astype(np.float64))
     (tmp_path / "c.binaryproto").write_bytes(foreign.blob(image, old=True))
-    for name in ("a.npy", "b.npy", "c.binaryproto"):
-        found = files.read_mean(tmp_path / name)
+    np.savez(tmp_path / "d.npz", mean_image=image.transpose(1, 2, 0), scale=np.ones(3))
+    for name in ("a.npy", "b.npy", "c.binaryproto", "d.npz"):
+        found, rgb = files.read_mean(tmp_path / name)
+        assert rgb == (name == "d.npz")
         np.testing.assert_array_equal(found, image.transpose(1, 2, 0), strict=True)
     np.save(tmp_path / "a.npy", image[0])
     with pytest.raises(ValueError, match="three colours"):
         files.read_mean(tmp_path / "a.npy")
+    np.savez(tmp_path / "d.npz", scale=np.ones(3))
+    with pytest.raises(ValueError, match="there is no mean_image in it"):
+        files.read_mean(tmp_path / "d.npz")
     (tmp_path / "c.binaryproto").write_bytes(foreign.blob(image, old=True)[:-3])
     with pytest.raises(ValueError, match=r"no whole .binaryproto"):
         files.read_mean(tmp_path / "c.binaryproto")

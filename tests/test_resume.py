@@ -24,6 +24,7 @@ from alexnet_jax.training import loop
 from alexnet_jax.training.checkpoint import Checkpoints, Saved, check_same
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
+from alexnet_jax.training.writer import Writer
 
 CLASSES = ("amber", "beige", "coral")
 IMAGES = {"train": 10, "val": 4, "test": 3}  # of each class
@@ -199,6 +200,20 @@ def test_the_run_trains_what_it_should(whole):
     assert lines[-1]["count"] == 9
 
 
+def test_an_epoch_that_is_announced_is_kept(patched, photos, tmp_path):
+    probe = Probe(patched, tmp_path / "run")
+
+    def stop(_, line):
+        assert line.startswith("epoch   1")
+        raise KeyboardInterrupt
+
+    with patched.context() as patch:
+        patch.setattr(Writer, "say", stop)
+        assert probe.run(options(photos)) == 130
+    with Checkpoints(probe.workdir) as checkpoints:
+        assert checkpoints.latest() == 4
+
+
 def test_interrupted_and_continued_equals_never_interrupted(
     whole, broken, photos, patched, tmp_path
 ):
@@ -306,6 +321,9 @@ FREE = {
     "data.threads": 0,
     "data.prefetch": 1,
     "data.cache_gib": 0.0,
+    "process.large_pages": False,
+    "process.compilation_cache": "",
+    "profile.steps": "3:4",
 }
 
 

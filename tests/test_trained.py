@@ -1,6 +1,9 @@
 """A network out of a run folder: scored, asked for names and features, and trained further."""
 
 import json
+import logging
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -121,6 +124,71 @@ def test_evaluate_refuses_a_folder_in_which_nothing_can_be_read(workdir, tmp_pat
     assert "None of the 1 images can be read; a score needs some" in capsys.readouterr().err
 
 
+def test_evaluate_says_what_folder_it_wants(workdir, photographs, capsys):
+    for folder, wanted in (
+        (photographs / "val" / "red", "it holds 4 images and no class folders; scores need"),
+        (photographs, f"it holds train, val; name one: {photographs}/train or {photographs}/val."),
+    ):
+        assert evaluate.main(["--workdir", str(workdir), "--images", str(folder)]) == 2
+        assert f"--images {folder}: {wanted}" in capsys.readouterr().err
+
+
+def readme_python():
+    """Return the Python in README."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return code
+
+
+def test_features_of_photographs_as_in_the_readme(workdir, photographs, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "imported").symlink_to(workdir, target_is_directory=True)
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.open(photographs / f"val/{colour}/0.png").save(tmp_path / f"{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    known = {}
+    exec(readme_python(), known)  # noqa: S102
+    images, found = known["images"], known["features"]
+    assert images.shape == (2, 64, 64, 3)
+    assert {name: array.shape for name, array in found.items()} == {
+        "conv5": (2, 3, 3, 12),
+        "pool5": (2, 1, 1, 12),
+        "relu7": (2, 204),
+    }
+    # What `predict` says of the same files.
+    logits = known["network"].features(images, "fc8")["fc8"]
+    files = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    for shares, wanted in zip(
+        jax.nn.softmax(logits), predict.predict(load(workdir), files), strict=True
+    ):
+        assert wanted.probabilities is not None
+        np.testing.assert_allclose(shares, wanted.probabilities, rtol=1e-4)
+
+
+def test_images_are_prepared_from_files_or_arrays(workdir, photographs, tmp_path):
+    network, file = load(workdir), photographs / "val/red/1.png"
+    (from_file,), (from_array,) = (
+        network.prepare([image]) for image in (str(file), np.asarray(Image.open(file)))
+    )
+    np.testing.assert_array_equal(from_file, from_array)
+    (tmp_path / "torn.png").write_bytes(b"no image")
+    for image, words in (
+        (np.zeros((9, 9, 3), np.float32), r"an image of float32, \(9, 9, 3\): a picture is uint8"),
+        (tmp_path / "none.png", "none.png: No such file or directory; give files"),
+        (tmp_path / "torn.png", "torn.png: no image format known to Pillow"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            network.prepare([image])
+
+
+def test_loading_warns_of_no_option(workdir, caplog):
+    with caplog.at_level(logging.WARNING, "absl"):  # which the commands silence
+        load(workdir)
+    # That it reads only, Orbax says of every such folder, whatever its options.
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("Given directory is read only")
+
+
 @pytest.mark.parametrize("command", [evaluate, predict])
 def test_a_folder_without_a_run_is_refused_and_stays_away(command, tmp_path, capsys):
     extra = [str(tmp_path)] if command is predict else []
@@ -185,6 +253,8 @@ def test_fine_tuning_takes_weights_and_preprocessing_over(workdir, tmp_path, cap
     assert main.main(["--workdir", str(b), *arguments]) == 0
     said = capsys.readouterr().out
     assert f"Weights of {workdir}, step 90: conv1, conv2, conv3" in said
+    assert f"Model (two_towers) and preprocessing are those of {workdir}, whatever --p" in said
+    assert "top-5" not in said  # of 4 classes
     assert "anew: fc8." in said
     origin, tuned = load(workdir), load(b)
     assert tuned.config.model == origin.config.model

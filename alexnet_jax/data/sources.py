@@ -127,6 +127,22 @@ def image_files(path: Path) -> list[Path]:
     return _images_below(path)[0] if path.is_dir() else [path]
 
 
+def read_image(image: Path | str | np.ndarray) -> np.ndarray:
+    """Return the picture in a file, or itself, uint8 [H, W, 3]; ValueError where it is none."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"an image of {image.dtype}, {image.shape}: a picture is uint8 [H, W, 3]; give "
+                "that, or the name of a file."
+            )
+        return image
+    try:
+        return decode(Path(image).read_bytes())
+    except (OSError, UnreadableImage) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{image}: {reason}; give files that hold images.") from error
+
+
 def _images_below(folder: Path) -> tuple[list[Path], int]:
     """List the images below a folder, and count what is none by its name.
 

@@ -1,11 +1,11 @@
 """Sources over sources: some of the records, all at one size, all in memory."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.augment import centre_view, resize_centre
 from alexnet_jax.data.sources import Record, Source, digest
 
 
@@ -37,6 +37,17 @@ def without(source: Source, unreadable: Collection[int]) -> Source:
     if not unreadable:
         return source
     return Subset(source, np.setdiff1d(np.arange(len(source)), list(unreadable)))
+
+
+def centre_views(images: Iterable[np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:
+    """Return the batch that evaluation sees of images of any size, uint8 [H, W, 3]."""
+    size, resize, filter = config.image_size, config.resize, config.filter
+    squares = [resize_centre(image, size, resize, filter) for image in images]
+    views = [centre_view(square, config.crop) for square in squares]
+    return {
+        name: np.stack([np.asarray(view[name]) for view in views])
+        for name in ("image", "offset", "mirror")
+    }
 
 
 class Resized:

@@ -28,6 +28,8 @@ NETWORKS: dict[str, tuple[Source, ...]] = {
     "CaffeNet": ("Caffe", "CaffeNet"),
     "torchvision": ("torchvision",),
 }
+# What of a configuration is not the network, as an answer calls it.
+BESIDE = {"start": "initialisation", "update": "update rule", "images": "images"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Point:
     why: str  # one clause: where the difference comes from, or what it does
     of: Callable[[Config], Any] | None = None  # the value; by default that of the fields
     needs: str = ""  # a field; while it is off, the point does not arise
+    training: bool = False  # while a network is trained, and not when it is asked
 
     def value(self, config: Config) -> Any:
         """Return what this configuration does."""
@@ -110,31 +113,73 @@ def agreement(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
     return counts
 
 
-def answer(findings: Sequence[Finding]) -> str:
-    """Answer in one sentence: is this the network of the paper?"""
-    counts = agreement(findings)
-    by_code = counts["2012 code"]["different"]
+def answer(
+    findings: Sequence[Finding], missing: Sequence[str] = (), added: Sequence[str] = ()
+) -> str:
+    """Answer in a few sentences: is this the network of the paper?
+
+    Args:
+        findings: of all points.
+        missing, added: layers that the paper has and this has not, and the other way round.
+    """
+    silent = [
+        f.point.name for f in findings if f.stated_by("2012 code") and not f.stated_by("paper")
+    ]
+    by_code = agreement(findings)["2012 code"]["different"]
     network, rest = [
         [f.point.name for f in findings if f.differs_from("paper") and inside(f)]
         for inside in (lambda f: f.part == "network", lambda f: f.part != "network")
     ]
     if not network and not rest:
+        stated = [name for name in by_code if name not in silent]
+        unstated = [name for name in by_code if name in silent]
+        beside = f"; and in {', '.join(unstated)}, on which the text is silent" if unstated else ""
         return (
             "Yes, by the text as far as it can be meant; it differs from the released 2012 code in "
-            f"{len(by_code)} points: {', '.join(by_code)}."
+            f"{len(stated)} points: {', '.join(stated)}{beside}."
         )
     differences = ", ".join(network + rest)
     if not by_code:
+        beside = f"; the text is silent on {', '.join(silent)}" if silent else ""
         return (
             "It is net 145 of the released 2012 code, which produced the paper's numbers and "
-            f"differs from the paper's text in {len(network + rest)} points: {differences}."
+            f"differs from the paper's text in {len(network + rest)} points: {differences}{beside}."
         )
     if not network:
         return f"The network is, by the text; what differs is {differences}."
+    return " ".join([_no(findings, network, rest), *_layers(missing, added)])
+
+
+def _no(findings: Sequence[Finding], network: Sequence[str], rest: Sequence[str]) -> str:
     others = [name for name in ("bvlc_alexnet", "CaffeNet", "torchvision") if _is(name, findings)]
     called = f"it is that of {others[0]}, which" if others else "it"
     beside = f"; and beside the network in {', '.join(rest)}" if rest else ""
-    return f"No: {called} differs from the paper's in {', '.join(network)}{beside}."
+    said = f"No: {called} differs from the paper's in {', '.join(network)}{beside}."
+    return f"{said} {_training(others[0], findings)}" if others else said
+
+
+def _layers(missing: Sequence[str], added: Sequence[str]) -> list[str]:
+    """Return a sentence for layers that are missing, and one for those that are added."""
+    lists = {"It lacks a layer of the paper's": missing, "It has a layer more": added}
+    return [f"{said}: {', '.join(names)}." for said, names in lists.items() if names]
+
+
+def _training(name: str, findings: Sequence[Finding]) -> str:
+    """Say of which source the rest is, where the network is that of `name`."""
+    parts: dict[str, list[str]] = {name: [], "the paper": [], "neither": []}
+    for part, title in BESIDE.items():
+        inside = [finding for finding in findings if finding.part == part]
+        theirs = [f.point.name for f in inside if f.differs_from(*NETWORKS[name])]
+        papers = [f.point.name for f in inside if f.differs_from("paper")]
+        if not inside:
+            continue
+        if not papers and theirs:
+            parts["the paper"].append(title)
+        elif len(theirs) <= len(papers):
+            parts[name].append(f"{title} (but for {', '.join(theirs)})" if theirs else title)
+        else:
+            parts["neither"].append(title)
+    return " ".join(f"From {who}: {', '.join(what)}." for who, what in parts.items() if what)
 
 
 def _is(name: str, findings: Sequence[Finding]) -> bool:

@@ -1,35 +1,25 @@
-"""What `describe` prints, as plain data: read off the layer table and off the comparison."""
+"""What `describe` prints, as plain data."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from alexnet_jax.config import Config, flatten, option
-from alexnet_jax.description.comparison import Finding, agreement, answer, compare
+from alexnet_jax.description.comparison import Finding, Point, agreement, answer, compare
 from alexnet_jax.description.images import IMAGES
 from alexnet_jax.description.layers import LAYERS
 from alexnet_jax.description.normalisation import NORMALISATION
+from alexnet_jax.description.saved import Saved
+from alexnet_jax.description.table import network
 from alexnet_jax.description.training import START, UPDATE
-from alexnet_jax.model.architecture import (
-    SPATIAL_NORM,
-    TOWERS,
-    Architecture,
-    Conv,
-    Dense,
-    Layer,
-    Operation,
-    Row,
-    outputs,
-    trace,
-)
 from alexnet_jax.presets import PRESETS
 
-PARTS = {
+PARTS: dict[str, Sequence[Point]] = {
     "network": (*LAYERS, *NORMALISATION),
     "start": START,
     "update": UPDATE,
     "images": IMAGES,
 }
-FLOAT32 = 4  # bytes
+NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")  # P3.5
 ERRATA = (
     "P3.5 has 253,440 neurons in conv1, which is 55 x 48 x 96; 55 x 55 x 96 are 290,400.",
     "P4.1 has 2,048 variants of an image, 32 x 32 x 2; the code 33 x 33 x 2 = 2,178.",
@@ -39,8 +29,14 @@ ERRATA = (
 )
 
 
-def describe(config: Config, classes: int) -> dict[str, Any]:
+def describe(config: Config, classes: int, saved: Saved | None = None) -> dict[str, Any]:
     """Return everything about a network that `describe` says; numbers are numbers.
+
+    Args:
+        config: the network and its training.
+        classes: outputs.
+        saved: of the run whose network it is, if any. Nothing is said of how weights were trained
+            that came from a file.
 
     Raises:
         ValueError: there is no class.
@@ -48,166 +44,77 @@ def describe(config: Config, classes: int) -> dict[str, Any]:
     if classes < 1:
         raise ValueError(f"--classes {classes}: it is at least 1; try 1000.")
     table = config.model.table(classes, config.data.crop)
-    findings = compare(config, PARTS)
-    layers, devices = list(_layers(table)), list(_devices(table))
-    whole = {
-        name: sum(row[name] for row in layers)
-        for name in ("parameters", "weights", "biases", "multiply_adds", "neurons")
-    }
-    held = sum(row["parameters"] for row in devices)
+    parts = _asked_only() if saved and saved.imported else PARTS
+    findings = compare(config, parts)
+    names = [layer.name for layer in table.layers]
     return {
         "preset": config.preset,
-        "changed": _changed(config),
+        "changed": _changed(config, [point for part in parts.values() for point in part]),
+        **_saved(config, saved),
         "classes": classes,
         "crop": table.crop,
-        "is_the_paper": answer(findings),
-        "layers": layers,
-        "totals": {**whole, "bytes": whole["parameters"] * FLOAT32},
-        "devices": devices,
-        "device_totals": {
-            "parameters": held,
-            "bytes": held * FLOAT32,
-            "crossing": sum(row["crossing"] for row in devices),
-        },
+        "is_the_paper": answer(
+            findings,
+            missing=[name for name in NAMES if name not in names],
+            added=[name for name in names if name not in NAMES],
+        ),
+        **network(table),
         "agreement": agreement(findings),
-        "comparison": [_finding(finding) for finding in findings],
+        "comparison": [_finding(finding, saved) for finding in findings],
         "errata": list(ERRATA),
     }
 
 
-def _changed(config: Config) -> dict[str, Any]:
-    """Return the options, of the network and of its training, that are not those of the preset."""
+def brief(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return of `describe`'s result the network, and the points on which the paper differs."""
+    comparison = [point for point in facts["comparison"] if point["differs_from_paper"]]
+    return {**facts, "comparison": comparison, "agreement": {}, "errata": []}
+
+
+def _asked_only() -> dict[str, Sequence[Point]]:
+    """Return the points of a network that is asked and not trained."""
+    parts = {name: PARTS[name] for name in ("network", "images")}
+    return {name: [p for p in points if not p.training] for name, points in parts.items()}
+
+
+def _saved(config: Config, saved: Saved | None) -> dict[str, Any]:
+    if saved is None:
+        return {"imported": "", "statistics": None}
+    constants = {
+        "mean": "colour" if config.data.mean == "colour" else "image",
+        "mean_colour": list(saved.mean_colour),
+        "scale": list(saved.scale),
+        "origin": saved.origin,
+    }
+    return {"imported": saved.imported, "statistics": constants if saved.scale else None}
+
+
+def _changed(config: Config, points: Sequence[Point]) -> dict[str, Any]:
+    """Return the options, of what these points are about, that are not those of the preset.
+
+    What images undergo in a run is said by its statistics and not by `init`.
+    """
     before = flatten(PRESETS[config.preset])
     return {
         option(name): value
         for name, value in flatten(config).items()
-        if value != before[name] and any(name in p.fields for part in PARTS.values() for p in part)
+        if value != before[name]
+        and (name, value) != ("data.statistics", "init")
+        and any(name in point.fields for point in points)
     }
 
 
-def _followed(layer: Layer, rows: dict[str, Row]) -> Iterator[tuple[Row, Operation | None, bool]]:
-    """Yield the rows of a layer: itself and what follows it, each with its activation, if any."""
-    steps: list[tuple[str, Operation | None]] = [(layer.name, None)]
-    activated = set()
-    for operation, output in outputs(layer):
-        if operation in ("relu", "tanh"):
-            activated.add(steps[-1][0])
-        else:
-            steps.append((output, operation))
-    for name, operation in steps:
-        yield rows[name], operation, name in activated
-
-
-def _layers(table: Architecture) -> Iterator[dict[str, Any]]:
-    rows = {row.name: row for row in trace(table)}
-    side = table.crop
-    for layer in table.layers:
-        for row, operation, activated in _followed(layer, rows):
-            what = _operation(operation, table) if operation else _layer(layer, side)
-            activation = "tanh" if "tanh" in layer.then else "ReLU"
-            biases = row.kernel_shape[-1] if row.kernel_shape else 0
-            yield {
-                "name": row.name,
-                "what": f"{what}, {activation}" if activated else what,
-                "shape": list(row.shape),
-                "fully_connected": isinstance(layer, Dense),
-                "receptive_field": row.receptive_field,
-                "kernels": _kernels(layer) if row.kernel_shape else 0,
-                "kernel": list(row.kernel_shape),
-                "parameters": row.parameters,
-                "weights": row.parameters - biases,
-                "biases": biases,
-                "multiply_adds": row.multiply_adds,
-                "neurons": row.neurons,
-            }
-            side = row.side
-
-
-def _kernels(layer: Layer) -> int:
-    return TOWERS if isinstance(layer, Conv) and layer.sees == "own" else 1
-
-
-def _layer(layer: Layer, side: int) -> str:
-    if isinstance(layer, Dense):
-        return "fully connected"
-    before, after = layer.padding(side)
-    pad = f"{before}" if before == after else f"{before}+{after}"
-    return f"stride {layer.stride}, pad {pad}"
-
-
-def _operation(operation: Operation, table: Architecture) -> str:
-    pool = f"{table.pooling.window}x{table.pooling.window}"
-    others = "of a tower" if table.lrn_scope == "tower" else "of all"
-    return {
-        "lrn": f"LRN, {table.lrn.n} maps {others}",
-        "spatial_norm": f"LRN, {SPATIAL_NORM.n}x{SPATIAL_NORM.n} pixels",
-        "pool": f"max {pool}, stride {table.pooling.stride}",
-        "dropout": f"dropout {table.dropout:g}",
-    }[operation]
-
-
-def _devices(table: Architecture) -> Iterator[dict[str, Any]]:
-    """Yield what each of two devices holds and sends: layers, and what else crosses."""
-    rows = {row.name: row for row in trace(table)}
-    entering = "the image"
-    for layer in table.layers:
-        for row, operation, _ in _followed(layer, rows):
-            if not operation:
-                seen = {"sees": entering} if layer is table.layers[0] else {}
-                crossing = _crossing(layer, row, entering)
-                yield {"name": row.name, **_held(layer, row), **seen, **crossing}
-            elif row.crossing:
-                yield {
-                    "name": row.name,
-                    "sees": "own and border",
-                    "holds": row.channels // TOWERS,
-                    "of": row.channels,
-                    "unit": "maps",
-                    "parameters": 0,
-                    "crossing": row.crossing,
-                    "by": "exchange",
-                    "what": "maps",
-                }
-            entering = row.name
-
-
-def _held(layer: Layer, row: Row) -> dict[str, Any]:
-    weights, biases = row.parameters - row.channels, row.channels
-    half = {"holds": row.channels // TOWERS, "of": row.channels, "parameters": row.parameters // 2}
-    if isinstance(layer, Conv):
-        return {**half, "unit": "maps", "sees": f"{layer.sees} tower{'s'[layer.sees == 'own' :]}"}
-    match layer.sees:
-        case "rows":
-            inputs = row.kernel_shape[0]
-            return {
-                "sees": "own half",
-                "holds": inputs // TOWERS,
-                "of": inputs,
-                "unit": "inputs",
-                "parameters": weights // TOWERS + biases,
-            }
-        case "own":  # towers.py keeps both halves, which need not be equal, on both devices
-            return {**half, "parameters": row.parameters, "unit": "classes", "sees": "own tower"}
-        case "both":
-            return {**half, "unit": "units", "sees": "both towers"}
-
-
-def _crossing(layer: Layer, row: Row, entering: str) -> dict[str, Any]:
-    if not row.crossing:
-        return {"crossing": 0, "by": "", "what": ""}
-    if layer.sees == "both":
-        return {"crossing": row.crossing, "by": "all-gather", "what": entering}
-    return {"crossing": row.crossing, "by": "all-reduce", "what": "logits"}
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    point = finding.point
+def _finding(finding: Finding, saved: Saved | None) -> dict[str, Any]:
+    point, options = finding.point, finding.options
+    if point.name == "image scale" and saved and saved.scale:
+        options = {"x": [round(factor, 6) for factor in saved.scale]}
     return {
         "point": point.name,
         "part": finding.part,
-        "options": finding.options,
+        "options": options,
         "arises": finding.arises,
         "follows": list(finding.follows),
+        "differs_from_paper": finding.differs_from("paper"),
         "choices": [
             {"text": choice.text, "by": dict(choice.by), "here": finding.here(choice)}
             for choice in point.choices

@@ -6,6 +6,12 @@ from alexnet_jax.description.comparison import Choice, Point
 TRANSFORMS = "references/classification/presets.py"
 
 
+def _mean(config: Config) -> str:
+    # Nobody's mean image is among what is published (PUBLISHED in data/statistics.py).
+    published = config.data.statistics in ("imagenet", "caffe", "torchvision")
+    return "colour" if published else config.data.mean
+
+
 def _scale(config: Config) -> str:
     return {"torchvision": "divided", "init": "imported"}.get(config.data.statistics, "grey levels")
 
@@ -76,6 +82,7 @@ IMAGES = (
             Choice(None, "random sizes and shapes", {"torchvision": TRANSFORMS}),
         ),
         "P4.1 counts 2,048 = 32 x 32 x 2 variants; the code's range ends at 32 inclusive: 2,178",
+        training=True,
     ),
     Point(
         "mirrored",
@@ -93,6 +100,7 @@ IMAGES = (
             ),
         ),
         "all agree",
+        training=True,
     ),
     Point(
         "images that share a crop",
@@ -106,10 +114,11 @@ IMAGES = (
             Choice(32, "32 in a row", {"2012 code": "convdata_jpeg.py:77,238-246"}),
         ),
         "the code crops 32 at once; 1 varies more",
+        training=True,
     ),
     Point(
         "mean",
-        ("data.mean",),
+        ("data.mean", "data.statistics"),
         (
             Choice(
                 "aligned",
@@ -124,6 +133,7 @@ IMAGES = (
             Choice("colour", "one colour", {"torchvision": TRANSFORMS}),
         ),
         "P2 takes it from each pixel of the image; the code cut it out once",
+        of=_mean,
     ),
     Point(
         "image scale",
@@ -155,6 +165,7 @@ IMAGES = (
             Choice(0.0, "none", {"Caffe": "data_transformer.cpp", "torchvision": TRANSFORMS}),
         ),
         "P4.1 gives it more than 1 point of top-1 error",
+        training=True,
     ),
     Point(
         "unit of lighting",
@@ -172,6 +183,7 @@ IMAGES = (
         ),
         "literally .1 would be 1,483 grey levels; the code's are 12.2, 3.7 and 2.0",
         needs="data.lighting",
+        training=True,
     ),
     Point(
         "division",
@@ -182,6 +194,7 @@ IMAGES = (
         ),
         "1 + .1, in training only: test images are a tenth louder",
         needs="data.lighting",
+        training=True,
     ),
     Point(
         "end of lighting",
@@ -192,6 +205,7 @@ IMAGES = (
         ),
         "switched off by hand in 2012, and not in the text",
         needs="data.lighting",
+        training=True,
     ),
     Point(
         "order of images",
@@ -208,5 +222,6 @@ IMAGES = (
             Choice("reshuffled", "anew in every epoch", {"torchvision": "train.py"}),
         ),
         "P says nothing; the code has the line that permutes, commented out",
+        training=True,
     ),
 )

@@ -18,7 +18,8 @@ TITLES = {
 def render(facts: dict[str, Any]) -> str:
     """Return `facts.describe`'s result as text."""
     sections = (_heading, _layers, _devices, _comparison, _errata)
-    return "\n\n".join("\n".join(section(facts)) for section in sections)
+    texts = ("\n".join(section(facts)) for section in sections)
+    return "\n\n".join(text for text in texts if text)
 
 
 def _wrapped(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
@@ -45,15 +46,37 @@ def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> Iterator[str
 
 
 def _heading(facts: dict[str, Any]) -> Iterator[str]:
-    changed = " ".join(f"{name} {value}" for name, value in facts["changed"].items())
+    changed = " ".join(f"{name} {_value(value)}" for name, value in facts["changed"].items())
     crop = facts["crop"]
     yield from _wrapped(
         f"{facts['preset']}{' with ' if changed else ''}{changed}: {crop} x {crop} pixels, "
         f"{facts['classes']:,} classes"
     )
+    if facts["imported"]:
+        yield from _wrapped(
+            f"weights imported from {facts['imported']}; how they were trained is not known here"
+        )
+    if facts["statistics"]:
+        yield from _wrapped(_images(facts["statistics"]))
     yield ""
     yield "Is this the network of the paper?"
     yield from _wrapped(facts["is_the_paper"], "  ")
+
+
+def _value(value: Any) -> str:
+    """Return a value as one would type it."""
+    return " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+
+
+def _images(statistics: dict[str, Any]) -> str:
+    whole = {"colour": "mean colour", "image": "mean image, on average"}[statistics["mean"]]
+    mean = ", ".join(f"{colour:.1f}" for colour in statistics["mean_colour"])
+    scale = statistics["scale"]
+    scaled = ", ".join(f"{factor:.4g}" for factor in scale)
+    return (
+        f"images as saved with it: 0 to 255 less the {whole} ({mean}), "
+        f"{statistics['origin']}{'' if set(scale) == {1.0} else f'; then x ({scaled})'}"
+    )
 
 
 def _layers(facts: dict[str, Any]) -> Iterator[str]:
@@ -87,7 +110,8 @@ def _layers(facts: dict[str, Any]) -> Iterator[str]:
         f"{totals['neurons']:,} neurons."
     )
     yield from _wrapped(
-        "field: pixels of the image that an output depends on, before the edge cuts them off."
+        "field: pixels of the image that an output depends on, before the edge cuts them off; "
+        "M madds: millions of multiply-adds an image."
     )
 
 
@@ -125,7 +149,7 @@ def _devices(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _comparison(facts: dict[str, Any]) -> Iterator[str]:
-    yield "Whom it follows"
+    yield "Whom it follows" if facts["agreement"] else _title(facts["comparison"])
     for name, counts in facts["agreement"].items():
         few = 0 < len(counts["different"]) <= FEW
         differs = f"; not in {', '.join(counts['different'])}" if few else ""
@@ -133,13 +157,17 @@ def _comparison(facts: dict[str, Any]) -> Iterator[str]:
         yield from _wrapped(line, "  ", " " * 16)
     part = None
     texts = [choice["text"] for point in facts["comparison"] for choice in point["choices"]]
-    column = max(map(len, texts))
+    column = max(map(len, texts), default=0)
     for point in facts["comparison"]:
         if point["part"] != part:
             part = point["part"]
             yield ""
             yield f"{TITLES[part]} (> is what this one has)"
         yield from _point(point, column)
+
+
+def _title(points: Sequence[dict[str, Any]]) -> str:
+    return "What differs from the paper" if points else "Nothing that the paper says differs"
 
 
 def _point(point: dict[str, Any], column: int) -> Iterator[str]:
@@ -151,7 +179,7 @@ def _point(point: dict[str, Any], column: int) -> Iterator[str]:
     yield ""
     yield f"  {point['point']}: {verdict}"
     if point["arises"] and not follows:
-        options = " ".join(f"{name} {value}" for name, value in point["options"].items())
+        options = " ".join(f"{name} {_value(v)}" for name, v in point["options"].items())
         yield from _wrapped(options, "  > ", "    ")
     for choice in point["choices"]:
         cited = (f"{source} ({where})" for source, where in choice["by"].items())
@@ -164,6 +192,8 @@ def _point(point: dict[str, Any], column: int) -> Iterator[str]:
 
 
 def _errata(facts: dict[str, Any]) -> Iterator[str]:
+    if not facts["errata"]:
+        return
     yield "What the paper prints and cannot mean, or what was run otherwise"
     for erratum in facts["errata"]:
         yield from _wrapped(f"- {erratum}", "  ", "    ")

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from alexnet_jax.config import Config
-from alexnet_jax.description.comparison import Choice, Point
+from alexnet_jax.description.comparison import Choice, Point, Source
 
 
 def _widened(config: Config) -> bool:
@@ -18,6 +18,13 @@ def _schedule(config: Config) -> tuple[Any, ...]:
     drops = schedule.drops if schedule.kind == "plateau" else schedule.at
     return schedule.kind, schedule.drop, drops, schedule.epochs
 
+
+# models/alexnet.py leaves it to PyTorch: kaiming_uniform_(a=sqrt(5)), which is uniform within
+# 1 / sqrt(inputs) on either side, a standard deviation of 1 / sqrt(3 inputs).
+_PYTORCH: dict[Source, str] = {"torchvision": "torch.nn.Conv2d, Linear: reset_parameters"}
+# Under "AlexNet and VGG": train.py with --lr 1e-2, all else its defaults, on 8 GPUs.
+_RECIPE = "references/classification/README.md"
+_SCRIPT = "references/classification/train.py"
 
 START = (
     Point(
@@ -33,6 +40,7 @@ START = (
                     "Caffe": "train_val.prototxt:53-366",
                 },
             ),
+            Choice(None, "uniform within 1 / sqrt(inputs)", _PYTORCH),
         ),
         "N(0, .01) has a standard deviation of .01, not a variance",
     ),
@@ -42,6 +50,7 @@ START = (
         (
             Choice(0.01, ".01", {"paper": "P5", "Caffe": "train_val.prototxt:53-366"}),
             Choice(0.03, ".03", {"2012 code": "layers-145.cfg:143,172,200"}),
+            Choice(None, "uniform within 1 / sqrt(inputs)", _PYTORCH),
         ),
         "what lets the loss leave ln(classes) within a few epochs",
     ),
@@ -51,6 +60,7 @@ START = (
         (
             Choice(0.01, ".01", {"paper": "P5", "2012 code": "layers-145.cfg:242,270"}),
             Choice(0.005, ".005", {"Caffe": "train_val.prototxt:53-366"}),
+            Choice(None, "uniform within 1 / sqrt(inputs)", _PYTORCH),
         ),
         "Caffe halves it, and its dropout doubles what is kept in training",
     ),
@@ -83,6 +93,7 @@ START = (
             Choice(
                 0.1, ".1 there, else 0", {"bvlc_alexnet": "train_val.prototxt:53-366, readme.md:14"}
             ),
+            Choice(None, "uniform, as the weights", _PYTORCH),
         ),
         "1 gives ReLUs something to pass on at first; Caffe saw a flat loss with it",
     ),
@@ -94,9 +105,16 @@ UPDATE = (
         ("optimizer.batch",),
         (
             Choice(128, "128 images", {"paper": "P5", "2012 code": "convnet.py:177"}),
-            Choice(256, "256 images", {"Caffe": "train_val.prototxt"}),
+            Choice(
+                256,
+                "256 images",
+                {
+                    "Caffe": "train_val.prototxt",
+                    "torchvision": "classification/README.md, 8 x 32",
+                },
+            ),
         ),
-        "Caffe has twice the images at the same rate",
+        "Caffe and torchvision have twice the images at the same rate",
     ),
     Point(
         "rate and decay",
@@ -111,6 +129,8 @@ UPDATE = (
                     "Caffe": "solver.prototxt:4-11",
                 },
             ),
+            # No decay of biases can be asked for here.
+            Choice(None, ".01, momentum .9, 1e-4, biases too", {"torchvision": _RECIPE}),
         ),
         "the rate is inside the velocity (P5, weights.cu:146-198); torch.optim.SGD has it outside",
     ),
@@ -118,7 +138,7 @@ UPDATE = (
         "bias rate",
         ("optimizer.bias_rate", "optimizer.bias_drops"),
         (
-            Choice((1.0, "all"), "that of weights", {"paper": "P5"}),
+            Choice((1.0, "all"), "that of weights", {"paper": "P5", "torchvision": _SCRIPT}),
             Choice(
                 (2.0, 1),
                 "twice it, constant after one drop",
@@ -153,6 +173,11 @@ UPDATE = (
                 "/ 10 every 20 epochs; ends 90",
                 {"Caffe": "solver.prototxt:4-11"},
             ),
+            Choice(
+                ("fixed", 0.1, (30, 60), 90),
+                "/ 10 every 30 epochs; ends 90",
+                {"torchvision": _RECIPE},
+            ),
         ),
         "by hand and eye in 2012: the text has the rule, the notes the epochs",
         of=_schedule,
@@ -161,7 +186,11 @@ UPDATE = (
         "conv1 late on",
         ("schedule.slow_conv1", "schedule.freeze_conv1"),
         (
-            Choice((0, 0), "as the others", {"paper": "P5", "Caffe": "solver.prototxt"}),
+            Choice(
+                (0, 0),
+                "as the others",
+                {"paper": "P5", "Caffe": "solver.prototxt", "torchvision": _SCRIPT},
+            ),
             Choice(
                 (68, 72),
                 "rate / 10 after epoch 68, 0 after 72",

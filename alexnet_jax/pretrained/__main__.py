@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,8 +30,8 @@ class Command:
     model: Preset | None = None
     # --from: text file with the name of a class on each line; without it class 0, class 1, ...
     class_names: Path | None = None
-    # --from: mean image (.npy or .binaryproto), colours in the order that the weights see; without
-    # it the published mean colour
+    # --from: mean image: a run's statistics.npz, or .npy or .binaryproto with colours in the order
+    # that the weights see; without it the published mean colour, or the file's own
     mean: Path | None = None
     # merge two towers into one network, split a network whose towers do not see each other
     towers: Literal["keep", "merge", "split"] = "keep"
@@ -74,15 +74,23 @@ def bring(asked: Command) -> None:
     )
     run_folder.make(found, asked.source, asked.workdir)
     count = sum(array.size for kinds in found.params.values() for array in kinds.values())
-    data = found.config.data
+    data, variant, preset = found.config.data, found.config.model.variant, found.config.preset
+    network = variant if variant == preset else f"{variant} ({preset})"
     print(
-        f"{asked.workdir}: {count:,} parameters of {asked.source}, {found.config.model.variant} "
-        f"({found.config.preset}), {len(found.class_names):,} classes; its images are resized to "
+        f"{asked.workdir}: {count:,} parameters of {asked.source}, {network}, "
+        f"{len(found.class_names):,} classes; its images are resized to "
         f"{data.image_size} pixels ({data.resize}, {data.filter}), cropped to {data.crop}, "
-        f"{data.channels.upper()}, less their {data.mean} mean."
+        f"{data.channels.upper()}, less their {data.mean} mean{_scale(found.statistics.scale)}."
     )
     for note in found.notes:
         print(note)
+
+
+def _scale(scale: Iterable[float]) -> str:
+    """Return what is done to images less the mean, where something is."""
+    if all(factor == 1 for factor in scale):
+        return ""
+    return f", divided by {', '.join(f'{1 / factor:.4g}' for factor in scale)}"
 
 
 def write(asked: Command) -> None:
@@ -110,9 +118,13 @@ def write(asked: Command) -> None:
     own = any(layer.sees == "own" for layer in table.layers)
     named = "plain" if own or asked.to.suffix == ".npz" else "torchvision"
     files.write(asked.to, convert.from_params(params, table, named, described))
-    print(f"{asked.to}: the weights of {asked.workdir}, named as {named}.")
+    first = "conv1_w" if named == "plain" else "features.0.weight, as torchvision does"
+    print(f"{asked.to}: the weights of {asked.workdir}, with names such as {first}.")
     if config.data.mean != "colour":
-        print("The mean image stays behind; its mean colour went along.")
+        print(
+            "The mean image stays behind, its mean colour went along: to use the whole image, "
+            f"import with --mean {asked.workdir / 'statistics.npz'}."
+        )
 
 
 if __name__ == "__main__":

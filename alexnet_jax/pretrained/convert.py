@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from alexnet_jax.model.architecture import Architecture, Conv, Row, trace
+from alexnet_jax.model.architecture import Architecture, Conv, Layer, Row, trace
 from alexnet_jax.pretrained.files import Format, Raw
 
 Params = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel", "bias"}}, float32
@@ -48,7 +48,7 @@ def names(format: Format, table: Architecture) -> dict[tuple[str, str], tuple[st
     for number, layer in enumerate(table.layers):
         towers = ("0", "1") if layer.sees == "own" else ("",)
         if format == "torchvision":
-            if layer.name not in _TORCHVISION or layer.sees == "own":
+            if not in_torchvision(layer):
                 raise ValueError(
                     f"{layer.name}: torchvision's layout has no place for it, as its AlexNet has "
                     "eight layers without towers; use .npz, or --towers merge."
@@ -63,6 +63,11 @@ def names(format: Format, table: Architecture) -> dict[tuple[str, str], tuple[st
             kernel, bias = (f"{layer.name}_w",), (f"{layer.name}_b",)
         found[layer.name, "kernel"], found[layer.name, "bias"] = kernel, bias
     return found
+
+
+def in_torchvision(layer: Layer) -> bool:
+    """Return whether torchvision's layout has a place for a layer."""
+    return layer.name in _TORCHVISION and layer.sees != "own"
 
 
 def num_classes(raw: Raw) -> int | None:
@@ -188,6 +193,9 @@ def _check(raw: Raw, table: Architecture, partial: bool) -> None:
         problems += [f"of {' and '.join(group)} one is missing" for group in halves]
     elif len(missing) == sum(map(len, names(raw.format, table).values())):
         problems.append(f"none of {', '.join(missing)} is there")
+    if not partial and raw.arrays and len(extra) == len(raw.arrays):
+        few = ", ".join(extra[:3])
+        problems = [f"no layer in common: it holds {len(extra)} arrays such as {few}"]
     if problems:
         raise ValueError(
             f"The arrays do not fit the network: {'; '.join(problems)}; name theirs with --model, "

@@ -51,12 +51,18 @@ def read(path: Path) -> Raw:
     return Raw("caffe", arrays, {"name": name})
 
 
-def read_mean(path: Path) -> np.ndarray:
-    """Return the mean image in an .npy or .binaryproto file, float32 [S, S, 3], its own colours."""
+def read_mean(path: Path) -> tuple[np.ndarray, bool]:
+    """Return a mean image, float32 [S, S, 3], and whether it is known to be RGB.
+
+    A run's statistics.npz is; in an .npy or .binaryproto file the colours are the weights' own.
+    """
     _check_file(path)
     with path.open("rb") as file:
         start = file.read(6)
-    if start == b"\x93NUMPY":
+    rgb = start.startswith(b"PK")
+    if rgb:
+        image = numpy_files.read_npz(path)[0].get("mean_image", np.zeros(0))
+    elif start == b"\x93NUMPY":
         image = numpy_files.read_array(path)
     else:
         image = caffemodel.read_mean(path.read_bytes(), path)
@@ -64,16 +70,23 @@ def read_mean(path: Path) -> np.ndarray:
     if image.ndim == 3 and image.shape[0] == 3:
         image = image.transpose(1, 2, 0)
     if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"{path}: a mean image has three colours, and this is {image.shape}.")
-    return image.astype(np.float32)
+        raise ValueError(
+            f"{path}: a mean image has three colours, and "
+            + (f"this is {image.shape}." if image.size else "there is no mean_image in it.")
+        )
+    return image.astype(np.float32), rgb
 
 
 def check_target(path: Path) -> None:
-    """Raise a ValueError where `write` may not write: a name of another kind, or a file there."""
+    """Raise a ValueError where `write` may not: a name of another kind, no folder, a file there."""
     if path.suffix not in (".npz", ".safetensors"):
         raise ValueError(
             f"--to {path}: it ends in .safetensors or .npz; .pth is a pickle, which nobody should "
             "have to trust."
+        )
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"--to {path}: there is no folder {path.parent}; make it, or name another."
         )
     if path.exists():
         raise ValueError(f"--to {path}: it is there already; name another file, or remove it.")
@@ -90,7 +103,8 @@ def write(path: Path, raw: Raw) -> None:
             with partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays, **{numpy_files.METADATA: metadata})
         else:
-            safetensors.numpy.save_file(arrays, partial, raw.metadata)
+            # save_file would leave the file to its owner alone, whatever the umask.
+            partial.write_bytes(safetensors.numpy.save(arrays, raw.metadata))
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ def prepare(
     *,
     model: str = "",
     class_names: Sequence[str] = (),
-    mean: np.ndarray | None = None,
+    mean: tuple[np.ndarray, bool] | None = None,
     towers: Towers = "keep",
     partial: bool = False,
     flip: bool = True,
@@ -66,8 +66,8 @@ def prepare(
         raw: what `files.read` found.
         model: preset whose network they are of; "" to tell by the file.
         class_names: of all classes; where empty, "class 0" and so on.
-        mean: image, float32 [S, S, 3], its colours in the order that the weights see; None for the
-            published mean colour.
+        mean: image, float32 [S, S, 3], and whether it is RGB or its colours are in the order that
+            the weights see, as from `files.read_mean`; None for the published mean colour.
         towers: keep the file's, or make one network of two towers, or two towers of one.
         partial, flip: see `convert.to_params`.
 
@@ -82,6 +82,11 @@ def prepare(
             "give one name a line, in the order of the outputs."
         )
     table = config.model.table(count, config.data.crop)
+    if model and raw.format == "torchvision" and not all(map(convert.in_torchvision, table.layers)):
+        raise ValueError(
+            f"--model {model}: the file has torchvision's names, and its AlexNet has eight "
+            "layers without towers; leave --model out, or say torchvision."
+        )
     params = convert.to_params(raw, table, bgr=bgr, flip=flip, partial=partial)
     missing, ignored = convert.left_out(raw, table)
     config, table, params = change_towers(config, table, params, towers)
@@ -133,15 +138,17 @@ def describe(config: Config, statistics: Statistics, class_names: Sequence[str])
     }
 
 
-def _recipe(raw: Raw, model: str, mean: np.ndarray | None) -> tuple[Config, Statistics, bool]:
+def _recipe(
+    raw: Raw, model: str, mean: tuple[np.ndarray, bool] | None
+) -> tuple[Config, Statistics, bool]:
     """Return network and preprocessing, and whether conv1 is to be turned from BGR to RGB."""
     if not model and "config" in raw.metadata:
         config, statistics = _described(raw)
-        bgr, as_seen = False, config.data.channels == "bgr"
+        bgr, seen_bgr = False, config.data.channels == "bgr"
     else:
         preset = PRESETS[model] if model else _guess(raw)
         # Of Caffe's networks only theano_alexnet's are fed with RGB (preprocessing/make_hkl.py).
-        bgr = as_seen = preset.data.channels == "bgr" and raw.format != "theano"
+        bgr = seen_bgr = preset.data.channels == "bgr" and raw.format != "theano"
         name = _published(raw, preset)
         statistics = published(name, preset.data.image_size)
         data = dataclasses.replace(
@@ -149,17 +156,19 @@ def _recipe(raw: Raw, model: str, mean: np.ndarray | None) -> tuple[Config, Stat
         )
         config = dataclasses.replace(preset, data=data)
     if mean is None:
-        return config, statistics, bgr
-    side = config.data.image_size
-    if mean.shape != (side, side, 3):
+        data = dataclasses.replace(config.data, mean="colour")
+        return dataclasses.replace(config, data=data), statistics, bgr
+    side, (image, rgb) = config.data.image_size, mean
+    if image.shape != (side, side, 3):
         raise ValueError(
-            f"--mean: it is an image of {mean.shape[:2]} and the weights want ({side}, {side}); "
+            f"--mean: it is an image of {image.shape[:2]} and the weights want ({side}, {side}); "
             "give that one, or leave it out for its mean colour."
         )
-    image = np.ascontiguousarray(mean[:, :, ::-1] if as_seen else mean, np.float32)
+    image = np.ascontiguousarray(image[:, :, ::-1] if seen_bgr and not rgb else image, np.float32)
     colour = image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
     statistics = dataclasses.replace(statistics, mean_image=image, mean_colour=colour)
-    data = dataclasses.replace(config.data, mean="aligned", statistics="init")
+    where = "centre" if config.data.mean == "centre" else "aligned"
+    data = dataclasses.replace(config.data, mean=where, statistics="init")
     return dataclasses.replace(config, data=data), statistics, bgr
 
 
@@ -226,5 +235,5 @@ def _described(raw: Raw) -> tuple[Config, Statistics]:
             f"The file's description of its network cannot be read ({error}); name the network "
             "with --model."
         ) from None
-    data = dataclasses.replace(config.data, mean="colour", statistics="init")
+    data = dataclasses.replace(config.data, statistics="init")
     return dataclasses.replace(config, data=data), statistics

@@ -52,8 +52,9 @@ def split(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -
 def _check_norm(table: Architecture) -> None:
     if table.lrn_scope == "tower" and any("lrn" in layer.then for layer in table.layers):
         raise ValueError(
-            "--model.lrn-scope tower: maps are normalised within a tower, and a merged network has "
-            "none; merging keeps its meaning with scope all, or without --model.lrn."
+            "--towers merge or split: in this network LRN takes its neighbours within a tower, and "
+            "without towers they would be those of all maps; networks with --model.lrn-scope all "
+            "(bvlc_alexnet, caffenet) or --model.lrn False can be changed: use --towers keep."
         )
 
 

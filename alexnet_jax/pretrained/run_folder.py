@@ -47,7 +47,7 @@ def make(imported: Imported, source: Path, workdir: Path) -> None:
         "imported": source.name,
     }
     with Checkpoints(workdir) as checkpoints:
-        report.write_about(config, imported.class_names, mesh, constants, workdir)
+        report.write_about(config, imported.class_names, mesh, constants, workdir, source.name)
         checkpoints.save(0, Saved(state, constants, json.loads(json.dumps(meta))), None)
 
 

@@ -162,7 +162,8 @@ def _arrays(found: Any, read: _Read, path: Path) -> dict[str, np.ndarray]:
             key = tensor.storage.key, tensor.storage.dtype
             if key not in storages:
                 storages[key] = _numbers(read(key[0]), key[1])
-            arrays[name.removeprefix("module.")] = _view(tensor, storages[key])
+            bare = ".".join(part for part in name.split(".") if part != "module")
+            arrays[bare] = _view(tensor, storages[key])
         except (AttributeError, KeyError, TypeError, ValueError):
             broken.append(name)
     if broken:

@@ -60,6 +60,9 @@ class Checkpoints:
             best_mode="min",
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
+            # With these at their defaults a reader is warned that they are changed for it.
+            save_interval_steps=0 if read_only else 1,
+            create=not read_only,
         )
         self.workdir = workdir
         folder = (workdir / FOLDER).absolute()

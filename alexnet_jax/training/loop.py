@@ -75,6 +75,11 @@ def _begin(
         inherited = origin.statistics if origin else None
         run = open_run(config, mesh, open_data(config, splits, print, inherited=inherited))
         print(describe(run))
+        if origin:
+            print(
+                f"Model ({origin.config.model.variant}) and preprocessing are those of "
+                f"{config.init_from}, whatever --preset says; options of their own change them."
+            )
         return run, Position(_initial(run, origin))
     meta = checkpoints.meta(latest)
     check_data(meta["data"], fingerprints(splits), workdir)

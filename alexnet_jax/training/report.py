@@ -44,14 +44,19 @@ def write_about(
     mesh: Mesh,
     constants: Mapping[str, np.ndarray],
     workdir: Path,
+    imported: str = "",
 ) -> None:
-    """Write config.json: every value, the classes, versions and devices; and statistics.npz."""
+    """Write config.json: every value, the classes, versions and devices; and statistics.npz.
+
+    `imported` is the name of the file that the weights came from; "" where they are trained here.
+    """
     about = {
         "config": flatten(config),
         "class_names": class_names,
         "devices": towers.describe_mesh(mesh),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
+        **({"imported": imported} if imported else {}),
     }
     (workdir / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
     np.savez(workdir / "statistics.npz", allow_pickle=False, **constants)
@@ -104,6 +109,7 @@ def finish(
         "seconds": round(seconds, 1),
         "images_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "source": run.config.data.source,
+        "classes": run.table.num_classes,
         "figures": run.config.log.figures,
         "devices": towers.describe_mesh(run.mesh),
     }
@@ -149,11 +155,12 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
     elif summary["ended_on_plateau"]:
         following = "another --seed, or a larger --schedule.patience, in another --workdir"
     else:
-        following = "more epochs in the same --workdir: --schedule.epochs N"
+        following = "more epochs: the same command with --schedule.epochs N"
     epochs = summary["epochs"]
     ended = "at a plateau after the last drop of the rate, " if summary["ended_on_plateau"] else ""
+    top5 = f", top-5 error {scores['top5_error']:.1%}" if summary["classes"] > 5 else ""
     return (
-        f"{split} top-1 error {scores['top1_error']:.1%}, top-5 error {scores['top5_error']:.1%} "
+        f"{split} top-1 error {scores['top1_error']:.1%}{top5} "
         f"on {scores['count']:,} images, {ended}after {epochs} epoch{'s' * (epochs != 1)} in "
         f"{summary['seconds'] / 60:.1f} minutes. Look at {workdir / shown}; next, try {following}."
     )

@@ -13,11 +13,12 @@ from jax.sharding import Mesh
 
 from alexnet_jax.config import Config, DataConfig, unflatten
 from alexnet_jax.data import records
-from alexnet_jax.data.sources import Folder, Source
-from alexnet_jax.data.views import Relabelled, Resized, without
+from alexnet_jax.data.sources import Folder, Source, image_files, read_image, subfolders
+from alexnet_jax.data.views import Relabelled, Resized, centre_views, without
+from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.features import features
-from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.model.preprocess import Preprocess, finish
 from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, check_data
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.run import fingerprints, preprocessing
@@ -46,13 +47,32 @@ class Trained:
         """What `preprocess.finish` needs to know."""
         return preprocessing(self.config.data, self.statistics)
 
-    def features(self, images: Array | np.ndarray, layers: Sequence[str]) -> dict[str, Array]:
-        """Return outputs of any layers for finished images; see `model.features.features`."""
+    def prepare(self, images: Sequence[Path | str | np.ndarray]) -> Array:
+        """Return the centre views of images as the network wants them, [B, crop, crop, 3] float32.
+
+        Args:
+            images: files, or pictures of any size, uint8 [H, W, 3], RGB; as many as the mesh's
+                shards of the batch divide.
+
+        Raises:
+            ValueError: one of them is no image, named; or their number does not divide.
+        """
+        towers.check_batch(len(images), self.mesh)
+        pictures = [read_image(image) for image in images]
+        batch = towers.put_batch(centre_views(pictures, self.config.data), self.mesh)
+        return finish(batch, self.preprocess)
+
+    def features(self, images: Array | np.ndarray, layers: str | Sequence[str]) -> dict[str, Array]:
+        """Return outputs of a layer or several for images as `prepare` leaves them.
+
+        See `model.features.features`.
+        """
+        layers = (layers,) if isinstance(layers, str) else layers
         params = self.variables["params"]
         return features(params, images, layers, table=self.table, mesh=self.mesh)
 
 
-def load(workdir: Path, mesh: Mesh, which: Literal["latest", "best"] = "latest") -> Trained:
+def load(workdir: Path | str, mesh: Mesh, which: Literal["latest", "best"] = "latest") -> Trained:
     """Return the network in a run folder, without touching the folder.
 
     Raises:
@@ -108,20 +128,31 @@ def images(network: Trained, root: Path) -> Source:
     """Return all images below a folder of class folders, as the network's classes number them.
 
     Raises:
-        ValueError: a class folder bears the name of none of the network's classes.
+        ValueError: there are no class folders, or one bears the name of none of the classes.
     """
-    folder = Folder(root)
+    folders = subfolders(root)
+    if not folders:
+        raise ValueError(
+            f"--images {root}: it holds {len(image_files(root))} images and no class folders; "
+            "scores need a folder for each class, called as the class or its synset: name the "
+            "folder that holds those."
+        )
     numbers = {name.split()[0]: label for label, name in enumerate(network.class_names) if name}
     if len(numbers) < len(network.class_names):
         numbers = {}  # first words that several classes share tell nothing
     numbers |= {name: label for label, name in enumerate(network.class_names)}
-    if unknown := [name for name in folder.class_names if name not in numbers]:
+    unknown = [name for name in folders if name not in numbers]
+    if splits := [name for name in unknown if name in records.NAMES]:
+        within = " or ".join(str(Path(root) / name) for name in splits)
+        raise ValueError(f"--images {root}: it holds {', '.join(splits)}; name one: {within}.")
+    if unknown:
         shown = ", ".join(unknown[:5]) + (" ..." if len(unknown) > 5 else "")
         raise ValueError(
-            f"{root}: {len(unknown)} class folders ({shown}) bear no name of the network's classes "
-            f"({', '.join(network.class_names[:3])} ...); rename them, or give the network their "
-            "names when it is imported."
+            f"--images {root}: {len(unknown)} class folders ({shown}) bear no name of "
+            f"the network's classes ({', '.join(network.class_names[:3])} ...); rename them, or "
+            "give the network their names when it is imported."
         )
+    folder = Folder(root)
     labels = [numbers[name] for name in folder.class_names]
     return Resized(Relabelled(folder, labels, network.class_names), network.config.data)
 

@@ -158,8 +158,8 @@ class Trainer:
             error = values["top1_error"]
             self._writer.evaluation("validation", at.step, epoch, **values)
             line += f"  validation: loss {values['loss']:.3f}, error {error:.1%}"
-            line += f", top-5 error {values['top5_error']:.1%}"
-        self._writer.say(line)
+            if run.table.num_classes > 5:
+                line += f", top-5 error {values['top5_error']:.1%}"
         # A look out of turn, at the very end, is not the schedule's: a run that goes on to more
         # epochs would otherwise drop its rate where a run of as many in one go does not.
         at.progress = schedule.advance(config, at.progress, error if due else None)
@@ -167,6 +167,7 @@ class Trainer:
         rates = schedule.rates(config, run.config.optimizer, at.progress, layers)
         at.state = at.state.replace(opt_state=set_rates(at.state.opt_state, rates))
         self._save(error)
+        self._writer.say(line)  # a run stopped from here on finishes this save, and so the epoch
         self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def _save(self, error: float | None) -> None:
