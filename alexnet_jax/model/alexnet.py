@@ -122,7 +122,11 @@ class AlexNet(nn.Module):
         return *shape[:-1], shape[-1] * self._held // TOWERS
 
     def _stages(self) -> list[list[Layer]]:
-        """Cut the table where towers meet: between two cuts no tower needs the other."""
+        """Cut the table where towers on two devices meet: between two cuts none needs the other.
+
+        On one device they meet without a cut, and a block of images goes through all convolutions:
+        cut there too, XLA would compute some of a block's pooling again for every pixel of it.
+        """
         stages: list[list[Layer]] = []
         for layer in self.table.layers:
             meets = layer.sees == "both" and self.other is not None

@@ -35,8 +35,8 @@ def convolve_on_cpu(x: Array, kernel: Array, stride: int, padding: Padding) -> A
 def _outer(x: Array, g: Array) -> Array:
     """Sum x^T g over all pixels: [..., in], [..., out] -> [in, out].
 
-    As matrices: contracting three axes at once, XLA would first transpose x in memory, which took
-    as long as two thirds of the product for conv1's patches.
+    As matrices: contracting three axes at once, XLA may first transpose x in memory (conv1's
+    gradient as one such product took 87 ms for 32 images, and 52 as matrices).
     """
     x, g = (a.reshape(-1, a.shape[-1]) for a in (x, g))
     return lax.dot_general(x, g, (((0,), (0,)), ((), ())))
