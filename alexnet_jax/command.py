@@ -7,12 +7,14 @@ import io
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
 from alexnet_jax.config import MeshConfig, option
+from alexnet_jax.training.stopping import Stopped
 
 T = TypeVar("T")
 
@@ -79,7 +81,7 @@ def run(command: Callable[[], object], interrupted: str) -> int:
 
     Args:
         command: bad input is its ValueError or OSError (2), a run gone wrong its
-            FloatingPointError (1).
+            FloatingPointError (1); Stopped is as good an end as any (0).
         interrupted: what to say after Ctrl-C (130).
     """
     # Orbax logs with its traceback what it then raises, a Ctrl-C while it saves among them.
@@ -93,8 +95,12 @@ def run(command: Callable[[], object], interrupted: str) -> int:
         print(f"alexnet_jax: {said}", file=sys.stderr)
         return 2
     except FloatingPointError as error:
+        if isinstance(error.__cause__, FloatingPointError):  # with --debug: where it was born
+            traceback.print_exception(error.__cause__)
         print(f"alexnet_jax: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(stopped)
     except KeyboardInterrupt:
         print(f"alexnet_jax: {interrupted}", file=sys.stderr)
         return 130

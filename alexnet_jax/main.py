@@ -1,7 +1,13 @@
 """Train AlexNet: `python -m alexnet_jax.main --workdir runs/a`; the same command resumes."""
 
-import dataclasses
 import sys
+
+from alexnet_jax import signals
+
+if __name__ == "__main__":  # a process of its own; before imports that take their time
+    signals.listen()
+
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +27,9 @@ class Command:
     """Train AlexNet in two towers, or go on with the run in a folder; the README has examples."""
 
     workdir: Path  # folder of the run: checkpoints, metrics, figures; made where missing
-    config: Annotated[Config, tyro.conf.arg(name="")]
+    config: tyro.conf.FlagConversionOff[Annotated[Config, tyro.conf.arg(name="")]]
+    # raise where a number that is not finite is born, with a traceback; several times slower
+    debug: bool = False
 
 
 def parse(args: Sequence[str]) -> Command:
@@ -31,7 +39,8 @@ def parse(args: Sequence[str]) -> Command:
         from alexnet_jax.training.trained import defaults_from
 
         config = defaults_from(Path(origin), config, Path(command.given(args, "--workdir") or ""))
-    return command.parse(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
+    default = Command(workdir=tyro.MISSING, config=config)
+    return command.parse(Command, args, PROGRAM, default, tyro.conf.FlagCreatePairsOff)
 
 
 def _preset(args: Sequence[str]) -> str:
@@ -51,10 +60,12 @@ def main(args: Sequence[str] | None = None) -> int:
             process.restart_with_large_pages(asked.config.process)
             process.keep_compiled(asked.config.process)
             print(process.describe())
+        if asked.debug:
+            process.find_bad_numbers()
         emulate_devices(asked.config.mesh)
         from alexnet_jax.training.loop import train_and_evaluate  # after the device count
 
-        train_and_evaluate(asked.config, asked.workdir)
+        train_and_evaluate(asked.config, asked.workdir, signals.asked)
 
     return command.run(train, "interrupted; the same command goes on from the last checkpoint.")
 

@@ -6,7 +6,9 @@ import platform
 import sys
 from pathlib import Path
 
+from alexnet_jax import signals
 from alexnet_jax.config import ProcessConfig
+from alexnet_jax.training.stopping import Stopped
 
 TUNABLE = "glibc.malloc.hugetlb=1"
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -31,6 +33,9 @@ def restart_with_large_pages(config: ProcessConfig) -> None:
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, TUNABLE]))
     sys.stdout.flush()
+    signals.hold()
+    if signals.asked():
+        raise Stopped("Stopped before the start; the same command starts again.")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
@@ -42,6 +47,14 @@ def keep_compiled(config: ProcessConfig) -> None:
         return  # or JAX_COMPILATION_CACHE_DIR has chosen
     folder = Path(config.compilation_cache).expanduser() / _kind_of_machine()
     jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def find_bad_numbers() -> None:
+    """Have JAX raise a FloatingPointError at the operation that makes a NaN or an infinity."""
+    import jax
+
+    jax.config.update("jax_debug_nans", True)
+    jax.config.update("jax_debug_infs", True)
 
 
 def describe() -> str:

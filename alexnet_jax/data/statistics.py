@@ -1,7 +1,7 @@
 """What a training split looks like as a whole: mean image, mean colour, axes of its colours."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -55,15 +55,20 @@ class _Sums:
     products: np.ndarray  # int64 [3, 3], of the colours of one pixel, over all pixels
 
 
+def _go_on() -> None:
+    pass
+
+
 def survey(
-    source: Source, threads: int, progress: bool = True
+    source: Source, threads: int, progress: bool = True, heed: Callable[[], None] = _go_on
 ) -> tuple[Statistics, dict[int, str]]:
     """Read a split of squares once: its statistics, and its unreadable records with the reasons.
 
-    The result does not depend on `threads`. Raises ValueError where no image can be read.
+    The result does not depend on `threads`. `heed` is called between chunks of images; what it
+    raises ends the reading. Raises ValueError where no image can be read.
     """
     total, unreadable = None, {}
-    for sums, reasons in _chunks(source, threads, progress, moments=True):
+    for sums, reasons in _chunks(source, threads, progress, heed, moments=True):
         unreadable |= reasons
         if sums is not None and total is not None:
             total.count += sums.count
@@ -78,10 +83,12 @@ def survey(
     return _statistics(total), unreadable
 
 
-def find_unreadable(source: Source, threads: int, progress: bool = True) -> dict[int, str]:
-    """Read a split once: its unreadable records with the reasons."""
+def find_unreadable(
+    source: Source, threads: int, progress: bool = True, heed: Callable[[], None] = _go_on
+) -> dict[int, str]:
+    """Read a split once: its unreadable records with the reasons. `heed` is as in `survey`."""
     found = {}
-    for _, reasons in _chunks(source, threads, progress, moments=False):
+    for _, reasons in _chunks(source, threads, progress, heed, moments=False):
         found |= reasons
     return found
 
@@ -104,7 +111,7 @@ def published(name: str, size: int) -> Statistics:
 
 
 def _chunks(
-    source: Source, threads: int, progress: bool, moments: bool
+    source: Source, threads: int, progress: bool, heed: Callable[[], None], moments: bool
 ) -> Iterator[tuple[_Sums | None, dict[int, str]]]:
     starts = range(0, len(source), CHUNK)
     # disable=None: no bar where stderr is no terminal.
@@ -120,6 +127,7 @@ def _chunks(
         try:
             results = pool.map(lambda start: _read(source, start, moments), starts)
             for start, result in zip(starts, results, strict=True):
+                heed()
                 yield result
                 bar.update(min(CHUNK, len(source) - start))
         finally:

@@ -1,5 +1,6 @@
 """Scoring a split: every image exactly once, on any batch size and any number of devices."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
+from alexnet_jax.training import stopping
+from alexnet_jax.training.stopping import Heed
 
 
 def evaluate(
@@ -20,11 +23,13 @@ def evaluate(
     batch: int,
     mesh: Mesh,
     progress: bool = False,
+    heed: Heed = stopping.ignore,
 ) -> dict[str, float]:
     """Return `loss` (nats), `top1_error`, `top5_error` (fractions) and `count` over a split.
 
     Centre views. The last batch is padded and masked; sums are divided once, at the end. An image
-    that has become unreadable is not counted.
+    that has become unreadable is not counted. `heed` is called before each batch; what it raises
+    ends the evaluation.
 
     Raises:
         ValueError: no image can be read.
@@ -33,9 +38,11 @@ def evaluate(
     batches = evaluation_batches(source, config, batch)
     # disable=None: no bar where stderr is no terminal.
     bar = tqdm(batches, "evaluating", -(-len(source) // batch), disable=None if progress else True)
-    for numpy_batch in bar:
-        sums, _ = eval_step(variables, towers.put_batch(numpy_batch, mesh))
-        totals = {name: totals.get(name, 0) + value.item() for name, value in sums.items()}
+    with contextlib.closing(batches):
+        for numpy_batch in bar:
+            heed()
+            sums, _ = eval_step(variables, towers.put_batch(numpy_batch, mesh))
+            totals = {name: totals.get(name, 0) + value.item() for name, value in sums.items()}
     if not (count := totals.pop("count", 0)):
         raise ValueError(
             f"None of the {len(source)} images can be read; a score needs some: check the files."

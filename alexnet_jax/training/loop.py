@@ -1,6 +1,7 @@
 """A run from start to end; the same call on the same folder goes on."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,36 @@ from alexnet_jax.training.checkpoint import (
 )
 from alexnet_jax.training.run import Run, describe, fingerprints, open_data, open_run, open_splits
 from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.stopping import Heed, Stopped
 from alexnet_jax.training.trainer import Position, Trainer
 from alexnet_jax.training.writer import Writer
 
 
-def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
+def _never() -> bool:
+    return False
+
+
+def train_and_evaluate(
+    config: Config, workdir: Path, stop_asked: Callable[[], bool] = _never
+) -> dict[str, Any]:
     """Train as `config` says, or go on with the run in `workdir`; return what summary.json holds.
 
+    `stop_asked` says whether the run is to stop as soon as it can with everything saved; it is
+    called before every step and costs next to nothing.
+
     Raises:
+        Stopped: it was asked to; the same call goes on.
         ValueError: the configuration does not fit the devices, the data, or the run in `workdir`.
         FloatingPointError: the loss or a parameter stopped being finite; the last
             checkpoint is good.
     """
     began = time.monotonic()
+
+    def heed() -> None:
+        if stop_asked():
+            raise Stopped(f"Stopped before a step was made in {workdir}; the same command goes on.")
+
+    heed()
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch
     )
@@ -48,15 +66,21 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
                 print(f"{workdir} is finished: {report.closing_line(summary, workdir)}")
                 return summary
         splits = splits or open_splits(config)
-        run, position = _begin(config, mesh, splits, workdir, checkpoints, latest)
+        run, position = _begin(config, mesh, splits, workdir, checkpoints, latest, heed)
         report.write_config(run, workdir)
         report.remove_summary(workdir)
         total = run.epoch_end(config.schedule.epochs)
         with Writer(workdir, position.step, total) as writer:
-            trainer = Trainer(run, position, writer, checkpoints, began)
+            trainer = Trainer(run, position, writer, checkpoints, began, stop_asked)
             trainer.train()
             summary = report.finish(
-                run, position.state, position.progress, trainer.seconds(), checkpoints, writer
+                run,
+                position.state,
+                position.progress,
+                trainer.seconds(),
+                checkpoints,
+                writer,
+                trainer.heed,
             )
     print(report.closing_line(summary, workdir))
     return summary
@@ -69,11 +93,13 @@ def _begin(
     workdir: Path,
     checkpoints: Checkpoints,
     latest: int | None,
+    heed: Heed,
 ) -> tuple[Run, Position]:
     if latest is None:
         origin = trained.load(Path(config.init_from), mesh) if config.init_from else None
         inherited = origin.statistics if origin else None
-        run = open_run(config, mesh, open_data(config, splits, print, inherited=inherited))
+        data = open_data(config, splits, print, inherited=inherited, heed=heed)
+        run = open_run(config, mesh, data)
         print(describe(run))
         if origin:
             print(

@@ -21,6 +21,7 @@ from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.run import UNREADABLE, Run
 from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.stopping import Heed
 from alexnet_jax.training.writer import METRICS, Writer, read_metrics
 
 SUMMARY, CONFIG, FIGURES = "summary.json", "config.json", "figures"
@@ -80,8 +81,13 @@ def finish(
     seconds: float,
     checkpoints: Checkpoints,
     writer: Writer,
+    heed: Heed,
 ) -> dict[str, Any]:
-    """Score the final parameters, draw the figures, write and return the summary."""
+    """Score the final parameters, draw the figures, write and return the summary.
+
+    `heed` is called between batches; what it raises leaves the folder without a summary, which the
+    same command then writes.
+    """
     splits, workdir, step = run.data.splits, checkpoints.workdir, int(state.step)
     writer.flush()
     written = {(line["split"], line["step"]): line for line in read_metrics(workdir)}
@@ -90,7 +96,7 @@ def finish(
         if line := written.get((split, step)):  # by the last epoch, or a process that ended here
             scores[split] = {name: line[name] for name in SCORES}
         elif source is not None:
-            scores[split] = run.evaluate(state.variables, source)
+            scores[split] = run.evaluate(state.variables, source, heed)
             writer.evaluation(split, step, progress.epoch, **scores[split])
     writer.flush()
     if run.config.log.figures:

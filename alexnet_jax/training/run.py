@@ -15,10 +15,12 @@ from alexnet_jax.data.views import without
 from alexnet_jax.model import architecture, towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.training import stopping
 from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
 from alexnet_jax.training.step import make_eval_step, make_train_step
+from alexnet_jax.training.stopping import Heed
 
 # Reasons by split, then by number of the record, as text because it is kept as JSON.
 Unreadable = dict[str, dict[str, str]]
@@ -57,10 +59,12 @@ class Run:
         """Return how often the training images have been seen after `step` steps."""
         return step * self.config.optimizer.batch / len(self.data.splits.train)
 
-    def evaluate(self, variables: Any, source: Source) -> dict[str, float]:
+    def evaluate(
+        self, variables: Any, source: Source, heed: Heed = stopping.ignore
+    ) -> dict[str, float]:
         """Score a split; see `evaluation.evaluate`."""
-        batch = self.config.optimizer.batch
-        return evaluate(self.eval_step, variables, source, self.config.data, batch, self.mesh)
+        data, batch = self.config.data, self.config.optimizer.batch
+        return evaluate(self.eval_step, variables, source, data, batch, self.mesh, heed=heed)
 
 
 def open_splits(config: Config) -> records.Splits:
@@ -91,6 +95,7 @@ def open_data(
     say: Callable[[str], None],
     saved: Mapping[str, Any] | None = None,
     inherited: Mapping[str, np.ndarray] | None = None,
+    heed: Heed = stopping.ignore,
 ) -> Data:
     """Read the splits once for statistics and unreadable files, unless a checkpoint knows them.
 
@@ -100,6 +105,7 @@ def open_data(
         say: prints a line.
         saved: `{"data", "unreadable", "constants"}` of the checkpoint, or None for a new run.
         inherited: constants of the run that this one starts from, if it does.
+        heed: called between images; what it raises ends the reading.
 
     Raises:
         ValueError: the source is not fit to train on, or a file is unreadable and the run
@@ -111,7 +117,7 @@ def open_data(
         unreadable = saved["unreadable"]
         _report(unreadable, config, say)
         return Data(_readable(splits, unreadable), saved["data"], unreadable, saved["constants"])
-    constants, found = _survey(config.data, splits)
+    constants, found = _survey(config.data, splits, heed)
     if config.data.statistics == "init":
         constants = _inherited(inherited, config.data)
     unreadable = {name: {str(i): why for i, why in bad.items()} for name, bad in found.items()}
@@ -121,19 +127,19 @@ def open_data(
 
 
 def _survey(
-    config: DataConfig, splits: records.Splits
+    config: DataConfig, splits: records.Splits, heed: Heed
 ) -> tuple[Mapping[str, np.ndarray], dict[str, dict[int, str]]]:
     """Return the constants of the run, where they are not another run's, and what is unreadable."""
     constants, found = {}, {}
     if config.statistics == "computed":
-        measured, found["train"] = statistics.survey(splits.train, config.threads)
+        measured, found["train"] = statistics.survey(splits.train, config.threads, heed=heed)
         constants = vars(measured)
     elif config.statistics in statistics.PUBLISHED:
         constants = vars(statistics.published(config.statistics, config.image_size))
     for name in ("train", "validation", "test"):
         source = getattr(splits, name)
         if source is not None and name not in found:
-            found[name] = statistics.find_unreadable(source, config.threads)
+            found[name] = statistics.find_unreadable(source, config.threads, heed=heed)
     return constants, found
 
 

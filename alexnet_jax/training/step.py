@@ -54,7 +54,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Return the jitted `(state, batch) -> (state, metrics)`; it takes over the old state's memory.
 
-    The metrics are sums over the batch: `loss` (nats) and `top1_error`, and `count`.
+    The metrics are sums over the batch, `loss` (nats) and `top1_error`; `count`; and `finite`,
+    whether every parameter still is after the step.
     """
     apply = towers.forward(table, mesh)
 
@@ -75,6 +76,7 @@ def make_train_step(
             "loss": loss * len(labels),
             "top1_error": jnp.sum(top_k_error(logits, labels, 1)),
             "count": jnp.asarray(len(labels)),
+            "finite": jnp.stack([jnp.isfinite(w).all() for w in jax.tree.leaves(variables)]).all(),
         }
         return TrainState(state.step + 1, variables, opt_state), metrics
 

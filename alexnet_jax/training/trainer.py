@@ -1,25 +1,26 @@
-"""The loop over steps and epochs: train, look, save."""
+"""The loop over steps and epochs: train, look, save, and stop where it is asked to."""
 
 import contextlib
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping
+from typing import NoReturn
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from alexnet_jax.config import flatten
 from alexnet_jax.data.pipeline import Batch, training_batches
 from alexnet_jax.model import towers
-from alexnet_jax.training import schedule
+from alexnet_jax.training import bad_numbers, schedule
 from alexnet_jax.training.checkpoint import Checkpoints, Saved
 from alexnet_jax.training.optimizer import set_rates
 from alexnet_jax.training.run import Run
 from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.stopping import Stopped
 from alexnet_jax.training.writer import Writer
 
 Sums = dict[str, float]
@@ -37,17 +38,33 @@ class Position:
     seconds: float = 0.0  # spent on this run by earlier processes
 
 
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A step that the devices may still be at."""
+
+    step: int
+    records: np.ndarray  # int64 [B]: what it was shown, for when its numbers are bad
+    metrics: Mapping[str, Array]
+
+
 class Trainer:
     """The loop, and the little that it remembers from one step to the next."""
 
     def __init__(
-        self, run: Run, position: Position, writer: Writer, checkpoints: Checkpoints, began: float
+        self,
+        run: Run,
+        position: Position,
+        writer: Writer,
+        checkpoints: Checkpoints,
+        began: float,
+        stop_asked: Callable[[], bool],
     ):
         self._run, self._at = run, position
         self._writer, self._checkpoints = writer, checkpoints
         self._began, self._tracing = began, False
-        # Metrics of the step before, still in flight.
-        self._pending: Mapping[str, Array] | None = None
+        self._stop_asked = stop_asked
+        self._saved = checkpoints.latest()
+        self._pending: Pending | None = None
         self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def seconds(self) -> float:
@@ -57,7 +74,7 @@ class Trainer:
     def train(self) -> None:
         """Train until the schedule ends."""
         config, at = self._run.config, self._at
-        if self._checkpoints.latest() is None:
+        if self._saved is None:
             self._save(None)  # from here on the folder knows its data, and what it was made with
         batches = training_batches(
             self._run.data.splits.train, config.data, config.seed, config.optimizer.batch, at.step
@@ -69,26 +86,55 @@ class Trainer:
         self._trace(ended=True)
         self._checkpoints.wait()
 
+    def heed(self) -> None:
+        """Stop here if that was asked for, with everything saved: here alone it is decided.
+
+        Called before every step and every batch of an evaluation. A run that is stopped during an
+        evaluation stands before it, and looks again when it goes on.
+
+        Raises:
+            Stopped: it was; says where the run stands.
+        """
+        if not self._stop_asked():
+            return
+        self._trace(ended=True)
+        if self._saved != self._at.step:
+            self._save(None)
+        self._checkpoints.wait()
+        raise Stopped(
+            f"Stopped after step {self._at.step:,} of "
+            f"{self._run.epoch_end(self._run.config.schedule.epochs):,}, which is saved in "
+            f"{self._checkpoints.workdir}; the same command goes on."
+        )
+
     def _train_epoch(self, batches: Iterator[Batch]) -> None:
         run, at, log = self._run, self._at, self._run.config.log
         end = run.epoch_end(at.progress.epoch + 1)
         while at.step < end:
+            self.heed()
             self._trace()
-            batch = self._wait_for(batches)
-            at.state, metrics = run.train_step(at.state, batch)
+            records, batch = self._wait_for(batches)
+            try:
+                at.state, metrics = run.train_step(at.state, batch)
+            except FloatingPointError as error:  # jax's own, where --debug had it look
+                self._settle()
+                self._stop(at.step + 1, records, str(error).partition("\n")[0], error)
             self._settle()  # the step before, while this one runs
-            at.step, self._pending = at.step + 1, metrics
+            at.step += 1
+            self._pending = Pending(at.step, records, metrics)
             if at.step % log.every == 0 or at.step == end:
                 self._settle()
                 self._write_line()
             if at.step % log.checkpoint_every == 0 and at.step < end:
                 self._save(None)
 
-    def _wait_for(self, batches: Iterator[Batch]) -> dict[str, Array]:
+    def _wait_for(self, batches: Iterator[Batch]) -> tuple[np.ndarray, dict[str, Array]]:
+        """Return the numbers of the next batch's records, and the batch on its way."""
         began = time.monotonic()
-        batch = towers.put_batch(next(batches), self._run.mesh)
+        batch = next(batches)
+        sent = towers.put_batch(batch, self._run.mesh)
         self._line_wait += time.monotonic() - began
-        return batch
+        return batch["index"], sent
 
     def _trace(self, ended: bool = False) -> None:
         """Start the profiler before the first step to trace, stop it after the last."""
@@ -106,23 +152,33 @@ class Trainer:
         """Wait for the pending step's metrics and add them up."""
         if self._pending is None:
             return
-        at, values = self._at, jax.device_get(self._pending)
-        self._pending = None
+        at, (pending, self._pending) = self._at, (self._pending, None)
+        values = jax.device_get(dict(pending.metrics))
+        finite = values.pop("finite")
         if not math.isfinite(values["loss"]):
-            self._stop(f"the loss is {values['loss']}")
+            self._stop(pending.step, pending.records, f"the loss is {values['loss']}")
+        if not finite:
+            self._stop(pending.step, pending.records, "a parameter is no longer finite")
         for sums in (at.line_sums, at.epoch_sums):
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item()
         self._line_count += values["count"].item()
         mean = _mean(at.line_sums)
-        self._writer.advance(at.step, mean["loss"], mean["top1_error"], self._rate_of_images())
+        self._writer.advance(pending.step, mean["loss"], mean["top1_error"], self._rate_of_images())
 
-    def _stop(self, reason: str) -> NoReturn:
+    def _stop(
+        self, step: int, records: np.ndarray, reason: str, cause: Exception | None = None
+    ) -> NoReturn:
+        self._checkpoints.wait()
+        saved = self._checkpoints.latest()
+        workdir, source = self._checkpoints.workdir, self._run.data.splits.train
+        path = bad_numbers.write(workdir, step, reason, saved, records, source)
         raise FloatingPointError(
-            f"step {self._at.step}: {reason}; training needs finite numbers: the last checkpoint "
-            f"(step {self._checkpoints.latest()}) is good, but start anew in another --workdir "
-            "with a lower --optimizer.rate."
-        )
+            f"step {step}: {reason}; training needs finite numbers: the last checkpoint "
+            f"(step {saved}) is good, and {path} names the images of that step, to which the same "
+            "command with --debug returns and shows where the number is born; or start anew in "
+            "another --workdir with a lower --optimizer.rate."
+        ) from cause
 
     def _rate_of_images(self) -> float:
         return self._line_count / max(1e-9, time.monotonic() - self._line_time)
@@ -149,12 +205,12 @@ class Trainer:
         run, at = self._run, self._at
         config = run.config.schedule
         epoch = at.progress.epoch + 1
-        trained, at.epoch_sums = _mean(at.epoch_sums), {}
+        trained = _mean(at.epoch_sums)
         line = f"epoch {epoch:3d}  rate {self._learning_rate():g}"
         line += f"  training: loss {trained['loss']:.3f}, error {trained['top1_error']:.1%}"
         error, due = None, epoch % config.every == 0
         if due or epoch == config.epochs:
-            values = run.evaluate(at.state.variables, run.data.splits.validation)
+            values = run.evaluate(at.state.variables, run.data.splits.validation, self.heed)
             error = values["top1_error"]
             self._writer.evaluation("validation", at.step, epoch, **values)
             line += f"  validation: loss {values['loss']:.3f}, error {error:.1%}"
@@ -163,6 +219,7 @@ class Trainer:
         # A look out of turn, at the very end, is not the schedule's: a run that goes on to more
         # epochs would otherwise drop its rate where a run of as many in one go does not.
         at.progress = schedule.advance(config, at.progress, error if due else None)
+        at.epoch_sums = {}
         layers = [layer.name for layer in run.table.layers]
         rates = schedule.rates(config, run.config.optimizer, at.progress, layers)
         at.state = at.state.replace(opt_state=set_rates(at.state.opt_state, rates))
@@ -171,11 +228,9 @@ class Trainer:
         self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def _save(self, error: float | None) -> None:
-        """Save where the run stands, unless its parameters are no longer finite."""
+        """Save where the run stands; a step whose numbers are bad ends the run before."""
         self._settle()
         at = self._at
-        if not _all_finite(at.state.variables):
-            self._stop("a parameter is no longer finite")
         self._writer.flush()
         meta = {
             "config": flatten(self._run.config),
@@ -190,11 +245,7 @@ class Trainer:
         # Copied by way of text: the loop goes on to change these while the save is under way.
         meta = json.loads(json.dumps(meta))
         self._checkpoints.save(at.step, Saved(at.state, self._run.data.constants, meta), error)
-
-
-@jax.jit
-def _all_finite(tree: Any) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+        self._saved = at.step
 
 
 def _mean(sums: Sums) -> Sums:
