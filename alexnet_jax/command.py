@@ -7,7 +7,6 @@ import io
 import logging
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -95,8 +94,6 @@ def run(command: Callable[[], object], interrupted: str) -> int:
         print(f"alexnet_jax: {said}", file=sys.stderr)
         return 2
     except FloatingPointError as error:
-        if isinstance(error.__cause__, FloatingPointError):  # with --debug: where it was born
-            traceback.print_exception(error.__cause__)
         print(f"alexnet_jax: {error}", file=sys.stderr)
         return 1
     except Stopped as stopped:

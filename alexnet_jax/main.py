@@ -28,7 +28,8 @@ class Command:
 
     workdir: Path  # folder of the run: checkpoints, metrics, figures; made where missing
     config: tyro.conf.FlagConversionOff[Annotated[Config, tyro.conf.arg(name="")]]
-    # raise where a number that is not finite is born, with a traceback; several times slower
+    # say of a number that is not finite where it was born: layer, gradient, image; keeps the state
+    # before each step
     debug: bool = False
 
 
@@ -60,12 +61,10 @@ def main(args: Sequence[str] | None = None) -> int:
             process.restart_with_large_pages(asked.config.process)
             process.keep_compiled(asked.config.process)
             print(process.describe())
-        if asked.debug:
-            process.find_bad_numbers()
         emulate_devices(asked.config.mesh)
         from alexnet_jax.training.loop import train_and_evaluate  # after the device count
 
-        train_and_evaluate(asked.config, asked.workdir, signals.asked)
+        train_and_evaluate(asked.config, asked.workdir, signals.asked, asked.debug)
 
     return command.run(train, "interrupted; the same command goes on from the last checkpoint.")
 

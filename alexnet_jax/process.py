@@ -49,14 +49,6 @@ def keep_compiled(config: ProcessConfig) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def find_bad_numbers() -> None:
-    """Have JAX raise a FloatingPointError at the operation that makes a NaN or an infinity."""
-    import jax
-
-    jax.config.update("jax_debug_nans", True)
-    jax.config.update("jax_debug_infs", True)
-
-
 def describe() -> str:
     """Return one sentence about what is in force."""
     import jax

@@ -1,13 +1,22 @@
-"""What is written down when a number is no longer finite: which step, and which records it saw."""
+"""A number that is no longer finite: what is written down of its step, and where it was born."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 from alexnet_jax.data.sources import Source
+from alexnet_jax.model import towers
+from alexnet_jax.model.preprocess import finish
+from alexnet_jax.training.run import Run, preprocessing
+from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.step import Batch, dropout_masks, make_gradient
 
 BAD_NUMBERS = "bad_numbers.json"
+SHOWN = 3  # images named
 
 
 def write(
@@ -41,3 +50,52 @@ def write(
     partial.write_text(json.dumps(about, indent=2) + "\n")
     partial.replace(path)
     return path
+
+
+def find(run: Run, before: TrainState, batch: Batch) -> str:
+    """Return in words where the step from `before` on `batch` first makes a bad number.
+
+    JAX's own jax_debug_nans does not look inside shard_map, where the whole network is.
+
+    The order is that of the step: parameters, images, outputs layer by layer, gradients from the
+    last layer down; what is left is the update. Arguments as `run.train_step` has them.
+    """
+    for name, value, by_image in _values(run, before, batch):
+        bad = ~np.isfinite(value)
+        if bad.any():
+            kind = "nan" if np.isnan(value).any() else "inf"
+            text = f"{name} ({kind}; {bad.sum():,} of {bad.size:,} numbers"
+            return text + (f"; {_images(run, batch, bad)})" if by_image else ")")
+    return "the update of the parameters: all before is finite, so the step was too large"
+
+
+def _values(run: Run, before: TrainState, batch: Batch) -> Iterator[tuple[str, np.ndarray, bool]]:
+    """Yield names, values, and whether the first axis counts images."""
+    constants = preprocessing(run.config.data, run.data.constants)
+    yield from _leaves("the parameter", before.variables["params"])
+    images = jax.jit(finish)(batch, constants)
+    yield "the images as the network gets them", np.asarray(images), True
+    names = tuple(towers.output_specs(run.table, run.mesh))
+    keep = dropout_masks(run.table, run.config.seed, before.step, len(images))
+    apply = towers.jit(towers.forward(run.table, run.mesh, names), run.mesh)
+    logits, outputs = apply(before.variables, images, keep)
+    for name in names:
+        yield f"the outputs of {name}", np.asarray(outputs[name]), True
+    yield "the logits", np.asarray(logits), True
+    gradient = towers.jit(make_gradient(run.table, run.mesh, constants, run.config.seed), run.mesh)
+    (loss, _), gradients = gradient(before.variables, before.step, batch)
+    yield "the loss", np.asarray(loss), False
+    yield from reversed([*_leaves("the gradient of", gradients["params"])])
+
+
+def _leaves(what: str, params: Any) -> Iterator[tuple[str, np.ndarray, bool]]:
+    for layer, kinds in params.items():
+        for kind, value in kinds.items():
+            yield f"{what} {layer}'s {kind}", np.asarray(value), False
+
+
+def _images(run: Run, batch: Batch, bad: np.ndarray) -> str:
+    rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
+    source, numbers = run.data.splits.train, np.asarray(batch["index"])[rows[:SHOWN]]
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return f"of {', '.join(source.describe(number) for number in numbers.tolist())}{more}"

@@ -30,12 +30,16 @@ def _never() -> bool:
 
 
 def train_and_evaluate(
-    config: Config, workdir: Path, stop_asked: Callable[[], bool] = _never
+    config: Config,
+    workdir: Path,
+    stop_asked: Callable[[], bool] = _never,
+    debug: bool = False,
 ) -> dict[str, Any]:
     """Train as `config` says, or go on with the run in `workdir`; return what summary.json holds.
 
     `stop_asked` says whether the run is to stop as soon as it can with everything saved; it is
-    called before every step and costs next to nothing.
+    called before every step and costs next to nothing. With `debug` each step keeps the state
+    before it, and the FloatingPointError says where its number was born.
 
     Raises:
         Stopped: it was asked to; the same call goes on.
@@ -71,7 +75,7 @@ def train_and_evaluate(
         report.remove_summary(workdir)
         total = run.epoch_end(config.schedule.epochs)
         with Writer(workdir, position.step, total) as writer:
-            trainer = Trainer(run, position, writer, checkpoints, began, stop_asked)
+            trainer = Trainer(run, position, writer, checkpoints, began, stop_asked, debug)
             trainer.train()
             summary = report.finish(
                 run,

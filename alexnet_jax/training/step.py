@@ -45,6 +45,26 @@ def dropout_masks(table: Architecture, seed: int, step: Array, batch: int) -> di
     }
 
 
+def make_gradient(
+    table: Architecture, mesh: Mesh, constants: Preprocess, seed: int
+) -> Callable[[Any, Array, Batch], tuple[tuple[Array, Array], Any]]:
+    """Return `(variables, step, batch) -> ((loss, logits), gradients)`, the mean loss in nats."""
+    apply = towers.forward(table, mesh)
+
+    def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
+        images, labels = finish(batch, constants), batch["label"]
+        keep = dropout_masks(table, seed, step, len(labels))
+
+        def loss_of(variables: Any) -> tuple[Array, Array]:
+            logits = apply(variables, images, keep)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return jnp.mean(losses), logits
+
+        return jax.value_and_grad(loss_of, has_aux=True)(variables)
+
+    return gradient
+
+
 def make_train_step(
     table: Architecture,
     tx: optax.GradientTransformation,
@@ -57,18 +77,11 @@ def make_train_step(
     The metrics are sums over the batch, `loss` (nats) and `top1_error`; `count`; and `finite`,
     whether every parameter still is after the step.
     """
-    apply = towers.forward(table, mesh)
+    gradient = make_gradient(table, mesh, constants, seed)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        images, labels = finish(batch, constants), batch["label"]
-        keep = dropout_masks(table, seed, state.step, len(labels))
-
-        def loss_of(variables: Any) -> tuple[Array, Array]:
-            logits = apply(variables, images, keep)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return jnp.mean(losses), logits
-
-        (loss, logits), grads = jax.value_and_grad(loss_of, has_aux=True)(state.variables)
+        labels = batch["label"]
+        (loss, logits), grads = gradient(state.variables, state.step, batch)
         params = state.variables["params"]
         updates, opt_state = tx.update(grads["params"], state.opt_state, params)
         variables = {"params": optax.apply_updates(params, updates)}

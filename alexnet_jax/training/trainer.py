@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -45,6 +46,9 @@ class Pending:
     step: int
     records: np.ndarray  # int64 [B]: what it was shown, for when its numbers are bad
     metrics: Mapping[str, Array]
+    start: (
+        tuple[TrainState, Mapping[str, Array]] | None
+    )  # with --debug: the state before, the batch
 
 
 class Trainer:
@@ -58,11 +62,12 @@ class Trainer:
         checkpoints: Checkpoints,
         began: float,
         stop_asked: Callable[[], bool],
+        debug: bool,
     ):
         self._run, self._at = run, position
         self._writer, self._checkpoints = writer, checkpoints
         self._began, self._tracing = began, False
-        self._stop_asked = stop_asked
+        self._stop_asked, self._debug = stop_asked, debug
         self._saved = checkpoints.latest()
         self._pending: Pending | None = None
         self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
@@ -114,14 +119,12 @@ class Trainer:
             self.heed()
             self._trace()
             records, batch = self._wait_for(batches)
-            try:
-                at.state, metrics = run.train_step(at.state, batch)
-            except FloatingPointError as error:  # jax's own, where --debug had it look
-                self._settle()
-                self._stop(at.step + 1, records, str(error).partition("\n")[0], error)
+            # A copy: the step takes over the memory of the state.
+            start = (jax.tree.map(jnp.copy, at.state), batch) if self._debug else None
+            at.state, metrics = run.train_step(at.state, batch)
             self._settle()  # the step before, while this one runs
             at.step += 1
-            self._pending = Pending(at.step, records, metrics)
+            self._pending = Pending(at.step, records, metrics, start)
             if at.step % log.every == 0 or at.step == end:
                 self._settle()
                 self._write_line()
@@ -156,9 +159,9 @@ class Trainer:
         values = jax.device_get(dict(pending.metrics))
         finite = values.pop("finite")
         if not math.isfinite(values["loss"]):
-            self._stop(pending.step, pending.records, f"the loss is {values['loss']}")
+            self._stop(pending, f"the loss is {values['loss']}")
         if not finite:
-            self._stop(pending.step, pending.records, "a parameter is no longer finite")
+            self._stop(pending, "a parameter is no longer finite")
         for sums in (at.line_sums, at.epoch_sums):
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item()
@@ -166,19 +169,21 @@ class Trainer:
         mean = _mean(at.line_sums)
         self._writer.advance(pending.step, mean["loss"], mean["top1_error"], self._rate_of_images())
 
-    def _stop(
-        self, step: int, records: np.ndarray, reason: str, cause: Exception | None = None
-    ) -> NoReturn:
+    def _stop(self, bad: Pending, reason: str) -> NoReturn:
         self._checkpoints.wait()
         saved = self._checkpoints.latest()
         workdir, source = self._checkpoints.workdir, self._run.data.splits.train
-        path = bad_numbers.write(workdir, step, reason, saved, records, source)
+        if bad.start:
+            reason += (
+                f", and the first bad numbers are in {bad_numbers.find(self._run, *bad.start)}"
+            )
+        path = bad_numbers.write(workdir, bad.step, reason, saved, bad.records, source)
+        again = "" if bad.start else "; the same command with --debug finds where they are born"
         raise FloatingPointError(
-            f"step {step}: {reason}; training needs finite numbers: the last checkpoint "
-            f"(step {saved}) is good, and {path} names the images of that step, to which the same "
-            "command with --debug returns and shows where the number is born; or start anew in "
-            "another --workdir with a lower --optimizer.rate."
-        ) from cause
+            f"step {bad.step}: {reason}; training needs finite numbers: the last checkpoint (step "
+            f"{saved}) is good, and {path} names the images of step {bad.step}{again}; or start "
+            "anew in another --workdir with a lower --optimizer.rate."
+        )
 
     def _rate_of_images(self) -> float:
         return self._line_count / max(1e-9, time.monotonic() - self._line_time)
