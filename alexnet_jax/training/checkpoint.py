@@ -1,9 +1,13 @@
 """Checkpoints: everything a run needs to go on exactly, in one atomic save."""
 
+import contextlib
 import dataclasses
 import math
+import shutil
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from alexnet_jax.config import Config, flatten, option
+from alexnet_jax.training import lock, manifest
 from alexnet_jax.training.state import TrainState
 
 # May change when a run is resumed: none of them changes what is computed.
@@ -19,6 +24,8 @@ FREE = (
     *("data.path", "data.threads", "data.prefetch", "data.cache_gib"),
 )
 FOLDER = "checkpoints"
+FORMAT = 2  # of a checkpoint; those of the first version name none, and have no manifest
+SUPERSEDED = ".superseded"  # after the step: another checkpoint is about to take its place
 UNKNOWN = math.inf  # the error of a checkpoint at which nobody looked: worse than any
 
 
@@ -34,56 +41,54 @@ class Saved:
 
 
 class Checkpoints:
-    """The checkpoints of a run folder: the latest, and the one with the lowest validation error.
+    """The checkpoints of a run folder: the latest two, and the one of lowest validation error.
 
-    Saving is asynchronous; a checkpoint exists under its name only once it is whole. `read_only`
-    leaves the folder as it is, so that a run can be looked at while it goes on.
+    Saving is asynchronous; a checkpoint exists under its name only once it is whole, together with
+    the digests of its files. They are checked when the folder is opened: a damaged checkpoint is
+    set aside and an older one takes its place, which is said on stderr.
+
+    To write is for one process at a time. `read_only` leaves the folder as it is, so that a run can
+    be looked at while it goes on.
+
+    Raises:
+        ValueError: the folder cannot be written to, another process writes to it, or it has
+            checkpoints and none is whole.
     """
 
     def __init__(self, workdir: Path, read_only: bool = False):
-        # `max_to_keep` with `best_fn` would delete the latest checkpoint in favour of better ones.
-        policy = managers.AnyPreservationPolicy(
-            [
-                managers.LatestN(1),
-                managers.BestN(
-                    get_metric_fn=_error,
-                    reverse=True,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
-        # Without `best_fn` no error would be written, and the next process would drop the best.
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy,
-            best_fn=_error,
-            best_mode="min",
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-            # With these at their defaults a reader is warned that they are changed for it.
-            save_interval_steps=0 if read_only else 1,
-            create=not read_only,
-        )
-        self.workdir = workdir
-        folder = (workdir / FOLDER).absolute()
-        if not read_only:
-            _make_writable(folder, workdir)
-        self._manager = ocp.CheckpointManager(folder, options=options)
+        self.workdir, self._folder = workdir, (workdir / FOLDER).absolute()
+        self._damaged: frozenset[int] = frozenset()  # steps
+        self._saving = 0  # the step last begun
+        with contextlib.ExitStack() as stack:
+            if not read_only:
+                _make_writable(self._folder, workdir)
+                stack.enter_context(lock.held(workdir))
+                self._settle_superseded()
+            self._examine(read_only)  # first: Orbax reads every error, and would stumble over it
+            options = _options(read_only, self._write_manifest)
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            self._leave = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        # Where something has gone wrong already, that is the news; a failed save is heard of twice.
+        with self._leave, contextlib.suppress(Exception) if kind else contextlib.nullcontext():
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
 
     def latest(self) -> int | None:
-        """Return the step of the newest checkpoint, or None."""
-        return self._manager.latest_step()
+        """Return the step of the newest checkpoint that is whole, or None."""
+        return max(self._whole(), default=None)
 
     def best(self) -> int | None:
         """Return the step of the checkpoint with the lowest validation error, or None."""
-        step = self._manager.best_step()
-        return None if step is None or self.error(step) is None else step
+        errors = {step: self.error(step) for step in sorted(self._whole(), reverse=True)}
+        known = {step: error for step, error in errors.items() if error is not None}
+        return min(known, key=known.__getitem__, default=None)  # of equal ones the newest
 
     def error(self, step: int) -> float | None:
         """Return the validation error at a checkpoint, a fraction, or None where nobody looked."""
@@ -91,25 +96,53 @@ class Checkpoints:
         return _error(metrics) if metrics and _error(metrics) < UNKNOWN else None
 
     def save(self, step: int, saved: Saved, error: float | None) -> None:
-        """Begin to save; `error` is the validation error at this step, a fraction, if known."""
-        begun = self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(saved.state),
-                constants=ocp.args.StandardSave(dict(saved.constants)),
-                meta=ocp.args.JsonSave(saved.meta),
-            ),
-            metrics={"top1_error": UNKNOWN if error is None else error},
-        )
+        """Begin to save; `error` is the validation error at this step, a fraction, if known.
+
+        It takes the place of a checkpoint of the same step: that of a run which was stopped between
+        this step and the evaluation that gives the error.
+
+        Raises:
+            ValueError: the save before could not be completed.
+        """
+        self.wait()  # before `_saving` changes: the manifest of the save before may be under way
+        self._saving = step
+        if step in self._manager.all_steps():
+            (self._folder / str(step)).rename(self._folder / f"{step}{SUPERSEDED}")
+            self._manager.reload()
+        with self._writing():
+            begun = self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(saved.state),
+                    constants=ocp.args.StandardSave(dict(saved.constants)),
+                    meta=ocp.args.JsonSave({**saved.meta, "format": FORMAT}),
+                ),
+                metrics={"top1_error": UNKNOWN if error is None else error},
+            )
         assert begun, f"step {step} is saved already"
 
+    def check(self) -> None:
+        """Raise a ValueError if the save under way has failed; does not wait."""
+        with self._writing():
+            self._manager.check_for_errors()
+
     def wait(self) -> None:
-        """Return when every save begun is on the disk."""
-        self._manager.wait_until_finished()
+        """Return when every save begun is on the disk; a ValueError if it could not be written."""
+        with self._writing():
+            self._manager.wait_until_finished()
+        self._settle_superseded()
 
     def meta(self, step: int) -> dict[str, Any]:
-        """Return the plain part of a checkpoint."""
-        return self._item(step, meta=ocp.args.JsonRestore())
+        """Return the plain part of a checkpoint; a ValueError if a newer version wrote it."""
+        meta = dict(self._item(step, meta=ocp.args.JsonRestore()))
+        found = meta.pop("format", 1)
+        if found > FORMAT:
+            raise ValueError(
+                f"{self.workdir}: the checkpoint of step {step:,} has format {found}, and this "
+                f"version of alexnet_jax reads up to {FORMAT}: go on with the newer version that "
+                "wrote it."
+            )
+        return meta
 
     def constants(self, step: int) -> dict[str, Any]:
         """Return the statistics of the training split."""
@@ -122,6 +155,99 @@ class Checkpoints:
     def _item(self, step: int, **wanted: ocp.args.CheckpointArgs) -> Any:
         (name,) = wanted
         return self._manager.restore(step, args=ocp.args.Composite(**wanted))[name]
+
+    def _write_manifest(self) -> None:
+        """Called by Orbax in its own thread, before the rename that makes the checkpoint exist."""
+        (folder,) = self._folder.glob(f"{self._saving}.*tmp*")
+        manifest.write(folder)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{self.workdir}: the checkpoint of step {self._saving:,} could not be written "
+                f"({reason}); those before it are as they were: make room on the disk, and the "
+                "same command goes on from there."
+            ) from error
+
+    def _settle_superseded(self) -> None:
+        """Remove what has been replaced; bring back what has not, as the save was cut short."""
+        for old in self._folder.glob(f"*{SUPERSEDED}"):
+            if old.with_suffix("").exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(old.with_suffix(""))
+
+    def _whole(self) -> list[int]:
+        return [step for step in self._manager.all_steps() if step not in self._damaged]
+
+    def _examine(self, read_only: bool) -> None:
+        """Find the damaged checkpoints, say so, and set them aside unless `read_only`."""
+        folders = [path for path in self._folder.iterdir() if path.name.isdigit()]
+        with ThreadPoolExecutor() as threads:
+            found = zip(folders, threads.map(manifest.fault, folders), strict=True)
+            # A reader may see a running process remove its oldest.
+            faults = {int(path.name): fault for path, fault in found if path.exists()}
+        self._damaged = frozenset(step for step, fault in faults.items() if fault)
+        whole = sorted({*faults} - self._damaged)
+        if self._damaged and not whole:
+            steps = "; ".join(f"step {step:,}: {faults[step]}" for step in sorted(faults))
+            raise ValueError(
+                f"{self.workdir}: none of its checkpoints is whole ({steps}); nothing was changed: "
+                f"copy {FOLDER} back from where it is whole, or start anew in another --workdir."
+            )
+        for step in sorted(self._damaged):
+            said = f"the checkpoint of step {step:,} is damaged ({faults[step]})"
+            said += "" if read_only else f" and set aside as {self._set_aside(step)}"
+            self._say(f"{said}; the newest whole one, of step {whole[-1]:,}, is used.")
+        if whole and not manifest.is_there(self._folder / str(whole[-1])):
+            self._say(
+                f"the checkpoint of step {whole[-1]:,} is of an older version, which kept no "
+                "digests; it looks whole and is used unchecked."
+            )
+
+    def _set_aside(self, step: int) -> str:
+        """Move a checkpoint to a name that Orbax takes for none of its own; return that name."""
+        names = (f"{step}.damaged{end}" for end in ("", *(f".{n}" for n in range(2, 1000))))
+        free = next(name for name in names if not (self._folder / name).exists())
+        (self._folder / str(step)).rename(self._folder / free)
+        return f"{FOLDER}/{free}"
+
+    def _say(self, sentence: str) -> None:
+        print(f"{self.workdir}: {sentence}", file=sys.stderr)
+
+
+def _options(read_only: bool, before_commit: Callable[[], None]) -> ocp.CheckpointManagerOptions:
+    # `max_to_keep` with `best_fn` would delete the latest checkpoint in favour of better ones. Two
+    # of the latest: were the only one damaged, the best may be of long ago.
+    policy = managers.AnyPreservationPolicy(
+        [
+            managers.LatestN(2),
+            managers.BestN(
+                get_metric_fn=_error,
+                reverse=True,
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            ),
+        ]
+    )
+    return ocp.CheckpointManagerOptions(
+        preservation_policy=policy,
+        # Without `best_fn` no error would be written, and the next process would drop the best.
+        best_fn=_error,
+        best_mode="min",
+        async_options=ocp.AsyncOptions(post_finalization_callback=before_commit),
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        # A reader, who sets nothing aside, would read the errors of damaged checkpoints too.
+        lightweight_initialize=read_only,
+        # With these at their defaults a reader is warned that they are changed for it.
+        save_interval_steps=0 if read_only else 1,
+        create=not read_only,
+    )
 
 
 def _error(metrics: Mapping[str, float]) -> float:
