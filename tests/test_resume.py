@@ -1,6 +1,8 @@
 """A run that was interrupted goes on as if it had not been: bit for bit, or not at all."""
 
+import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -17,6 +19,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
+from alexnet_jax import signals
 from alexnet_jax.config import Config, ModelConfig, OptimizerConfig, flatten, option
 from alexnet_jax.main import main
 from alexnet_jax.model import towers
@@ -97,9 +100,17 @@ class Probe:
         self.state = None
         self._monkeypatch = monkeypatch
 
-    def run(self, arguments, stop_after=None, spoil=None):
-        """Return the exit code; `spoil` is a step whose images arrive as nonsense."""
+    def run(self, arguments, stop_after=None, spoil=None, ask=math.inf):
+        """Return the exit code.
+
+        Args:
+            arguments: of the command.
+            stop_after: steps after which the power is cut.
+            spoil: a step whose images arrive as nonsense.
+            ask: as which of the questions whether to stop is answered by yes.
+        """
         put, finish, steps = towers.put_batch, loop.report.finish, 0
+        questions = itertools.count(1)
 
         def watch(batch, mesh):
             nonlocal steps
@@ -119,6 +130,7 @@ class Probe:
         with self._monkeypatch.context() as patch:
             patch.setattr(towers, "put_batch", watch)
             patch.setattr(loop.report, "finish", keep)
+            patch.setattr(signals, "asked", lambda: next(questions) >= ask)
             return main(["--workdir", str(self.workdir), *arguments])
 
     def metrics(self):
@@ -235,6 +247,58 @@ def test_interrupted_and_continued_equals_never_interrupted(
         assert summaries[0][name] == summaries[1][name]
 
 
+def test_stopped_anywhere_and_continued_equals_never_stopped(
+    whole, photos, patched, tmp_path, capsys
+):
+    probe = Probe(patched, tmp_path / "run")
+    for ask, saved, place in [
+        (1, None, "before everything"),
+        (3, None, "while the images are surveyed"),
+        (5, 0, "before the first step"),
+        (4, 2, "between steps"),
+        (5, 4, "during an evaluation"),
+        (3, 4, "again in the same"),
+        (4, 4, "after it"),
+        (13, 12, "during the last evaluation"),
+        (4, 12, "during the test"),
+    ]:
+        assert probe.run(options(photos), ask=ask) == 0, place
+        said = capsys.readouterr().out.splitlines()[-1]
+        if saved is None:
+            stands = f"Stopped before a step was made in {probe.workdir}; "
+        else:
+            stands = f"Stopped after step {saved} of 12, which is saved in {probe.workdir}; "
+            assert state_at(probe.workdir).step == saved
+        assert said == f"{stands}the same command goes on.", place
+        assert not (probe.workdir / "summary.json").exists()
+    assert probe.run(options(photos)) == 0
+    assert probe.order == whole.order
+    assert_same(probe.state, whole.state)
+    assert_same(state_at(probe.workdir), whole.state)
+    assert probe.metrics() == whole.metrics()
+    assert not [*probe.workdir.rglob("*.superseded")]
+    summaries = [json.loads((one.workdir / "summary.json").read_text()) for one in (probe, whole)]
+    for name in ("validation", "test", "steps", "best_step", "best_validation_top1_error"):
+        assert summaries[0][name] == summaries[1][name]
+
+
+@pytest.mark.parametrize("whole_again", [False, True])
+def test_killed_while_a_checkpoint_takes_the_place_of_another(
+    whole, photos, patched, tmp_path, whole_again
+):
+    again = copy_of(whole, patched, tmp_path)
+    (again.workdir / "summary.json").unlink()
+    folder = again.workdir / "checkpoints"
+    if whole_again:
+        shutil.copytree(folder / "12", folder / "12.superseded")
+    else:
+        (folder / "12").rename(folder / "12.superseded")
+    assert again.run(options(photos)) == 0
+    assert again.order == []
+    assert_same(state_at(again.workdir), whole.state)
+    assert not [*folder.glob("*.superseded")]
+
+
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)], ids=["on one device", "on four"])
 def test_saved_on_two_devices_and_resumed(whole, broken, patched, photos, tmp_path, mesh):
     again = copy_of(broken, patched, tmp_path)
@@ -344,11 +408,42 @@ def test_a_loss_that_is_not_finite_stops_the_run(whole, photos, patched, tmp_pat
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("alexnet_jax: step 7: the loss is nan; ")
     assert "the last checkpoint (step 5) is good" in line
+    bad = probe.workdir / "bad_numbers.json"
+    assert f"{bad} names the images of step 7; the same command with --debug finds" in line
+    said = json.loads(bad.read_text())
+    assert (said["step"], said["reason"], said["checkpoint"]) == (7, "the loss is nan", 5)
+    assert said["indices"] == whole.order[6]
+    files = sorted(str(path) for path in (photos / "train").rglob("*.png"))
+    assert said["records"] == [files[index] for index in whole.order[6]]
     saved = state_at(probe.workdir)
     assert saved.step == 5
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
     assert probe.run(options(photos)) == 0  # and it is good: the run goes on from it
     assert_same(probe.state, whole.state)
+
+
+def test_debug_finds_the_image_that_a_bad_number_comes_from(
+    whole, photos, patched, tmp_path, capsys
+):
+    arguments = options(photos, log_every=20)
+    probe = Probe(patched, tmp_path / "run")
+    assert probe.run([*arguments, "--debug"], spoil=2) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    files = sorted(str(path) for path in (photos / "train").rglob("*.png"))
+    first = ", ".join(files[index] for index in whole.order[1][:3])
+    assert (
+        "step 2: the loss is nan, and the first bad numbers are in the images as the network gets "
+        f"them (nan; 31,104 of 31,104 numbers; of {first} and 5 more); training needs"
+    ) in line
+    assert "--debug" not in line
+    assert probe.run([*arguments, "--debug"]) == 0
+    assert probe.order == whole.order[:3] + whole.order
+
+
+def test_debug_finds_the_layer_that_a_bad_number_comes_from(photos, patched, tmp_path, capsys):
+    probe = Probe(patched, tmp_path / "run")
+    assert probe.run([*options(photos, optimizer_rate=1e30), "--debug"]) == 1
+    assert ", and the first bad numbers are in the outputs of conv4 (" in capsys.readouterr().err
 
 
 def test_a_rate_that_is_far_too_high_stops_the_run_at_its_first_bad_step(
@@ -367,10 +462,14 @@ def test_a_rate_that_is_far_too_high_stops_the_run_at_its_first_bad_step(
 def test_parameters_that_are_not_finite_are_not_saved(photos, patched, tmp_path, capsys):
     # The first loss is finite; decay then sends every kernel out of float32's range.
     probe = Probe(patched, tmp_path / "run")
-    decay = {"optimizer_weight_decay": 1e38, "optimizer_rate": 1e4, "log_checkpoint_every": 1}
-    assert probe.run(options(photos, **decay)) == 1
+    decay = {"optimizer_weight_decay": 1e38, "optimizer_rate": 1e4, "log_every": 20}
+    assert probe.run([*options(photos, **decay), "--debug"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("alexnet_jax: step 1: a parameter is no longer finite; ")
+    assert line.startswith(
+        "alexnet_jax: step 1: a parameter is no longer finite, and the first bad numbers are in "
+        "the update of the parameters: all before is finite, so the step was too large; "
+    )
+    assert len(probe.order) == 2
     with Checkpoints(probe.workdir) as checkpoints:
         assert checkpoints.latest() == 0
 
@@ -414,6 +513,7 @@ def test_a_run_keeps_its_best_checkpoint(whole):
         assert errors[checkpoints.best()] == min(errors.values())
 
 
+@pytest.mark.slow
 def test_killed_and_restarted_equals_never_killed(photos, patched, compilations, tmp_path):
     arguments = options(photos, schedule_epochs=12)
     never = Probe(patched, tmp_path / "never")
