@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 Run = Callable[[int], int]
-VERSIONS = ("jax", "flax", "numpy", "torch", "grain", "Pillow")
+VERSIONS = ("jax", "flax", "numpy", "torch", "grain", "array_record", "Pillow")
 SHOWN = ("GLIBC_TUNABLES", "XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS")
 
 
@@ -154,8 +154,12 @@ def main(
     unit: str,
     add_arguments: Callable[[argparse.ArgumentParser], None],
     steps: int = 2,
+    prepare: Callable[[argparse.Namespace], None] = lambda _: None,
 ) -> None:
-    """Run the command line of a benchmark; the first contestant is what the others are held to."""
+    """Run the command line of a benchmark; the first contestant is what the others are held to.
+
+    `prepare` makes what all of them need, once, before any is started.
+    """
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
     parser.add_argument("--only", nargs="+", choices=contestants, default=list(contestants))
     parser.add_argument("--repetitions", type=int, default=5)
@@ -168,6 +172,7 @@ def main(
     if asked.worker:
         worker(lambda: contestants[asked.worker](asked))
         return
+    prepare(asked)
     own = {"only", "repetitions", "steps", "json", "worker", "plain"}
     rest = {name: value for name, value in vars(asked).items() if name not in own}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in rest.items()]
