@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import errno
 import io
 import logging
 import re
@@ -89,7 +90,10 @@ def run(command: Callable[[], object], interrupted: str) -> int:
         command()
     except (ValueError, OSError) as error:
         said = str(error)
-        if isinstance(error, OSError) and error.filename and error.strerror:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            said = f"{error.filename or 'the disk'}: {error.strerror}; make room, and give the "
+            said += "same command again."
+        elif isinstance(error, OSError) and error.filename and error.strerror:
             said = f"{error.filename}: {error.strerror}; correct the path, or the permissions."
         print(f"alexnet_jax: {said}", file=sys.stderr)
         return 2

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -166,11 +168,12 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = str(error).partition("\n")[0]
+            full = os.strerror(errno.ENOSPC)
+            reason = full if full in str(error) else str(error).partition("\n")[0]
             raise ValueError(
                 f"{self.workdir}: the checkpoint of step {self._saving:,} could not be written "
-                f"({reason}); those before it are as they were: make room on the disk, and the "
-                "same command goes on from there."
+                f"({reason}); those saved before it are whole: make room on the disk, and the same "
+                "command goes on from there."
             ) from error
 
     def _settle_superseded(self) -> None:

@@ -1,15 +1,18 @@
 """What a run says while it trains: metrics.jsonl, TensorBoard, one progress bar, plain lines."""
 
+import contextlib
 import json
 import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, SupportsFloat
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from alexnet_jax.training.events import Events
 
 METRICS = "metrics.jsonl"
 
@@ -37,21 +40,17 @@ class Writer:
         self._path = Path(workdir) / METRICS
         _cut(self._path, step)
         self._file = self._path.open("a", encoding="utf-8")
-        # The suffix keeps a resumption within the same second from opening the same event file.
-        self._board = SummaryWriter(
-            str(self._path.parent / "tensorboard"),
-            purge_step=step + 1,
-            flush_secs=10,
-            filename_suffix=f".{step}",
-        )
+        self._events = Events(self._path.parent / "tensorboard", step)
         # disable=None: no bar where stderr is not a terminal, so log files hold only the lines.
         self._bar = tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        # On a full disk closing fails as writing did, and that is known by then.
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self.close()
 
     def train(self, step: int, epoch: float, **values: SupportsFloat) -> None:
         """Record running training values at `step`; `epoch` counts passes, with their fraction."""
@@ -74,32 +73,43 @@ class Writer:
         sys.stdout.flush()
 
     def flush(self) -> None:
-        """Force metrics.jsonl onto the disk: no checkpoint may outlive the metrics before it.
+        """Force what was recorded onto the disk: no checkpoint may outlive the metrics before it.
 
-        TensorBoard's queue is written in the background and may lag by seconds until `close`.
+        Raises:
+            OSError: the disk is full, as of each method that records; names the file.
         """
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._board.flush()
+        with self._writing():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._events.flush()
 
     def close(self) -> None:
         """Flush, close the files and leave the bar as it stands."""
-        if not self._file.closed:
+        if self._file.closed:
+            return
+        with self._writing(), contextlib.ExitStack() as stack:
+            for file in (self._bar, self._events, self._file):
+                stack.callback(file.close)
             self.flush()
-            self._file.close()
-            self._board.close()
-            self._bar.close()
 
     def _record(
         self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
     ) -> None:
         finite = {name: _finite(value) for name, value in values.items()}
         record = {"step": step, "epoch": _finite(epoch), "split": split, **finite}
-        self._file.write(_line({**record, "time": round(time.time(), 3)}))
-        self._file.flush()
-        for name, value in finite.items():
-            if value is not None:
-                self._board.add_scalar(f"{split}/{name}", value, step)
+        with self._writing():
+            self._file.write(_line({**record, "time": round(time.time(), 3)}))
+            self._file.flush()
+            shown = {f"{split}/{name}": n for name, n in finite.items() if n is not None}
+            self._events.scalars(step, shown)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Name the file in an error that came of writing, where Python does not."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 def _finite(value: Any) -> float | int | None:
