@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.embedded import Embedded
 from alexnet_jax.data.shards import ArrayRecords, Tfds, find_shards, open_tfds
-from alexnet_jax.data.sources import Folder, Labelled, Source, subfolders
+from alexnet_jax.data.sources import Folder, Labelled, Source, Stored, subfolders
 from alexnet_jax.data.views import Cached, Resized, Subset
 
 # What the splits of a source may be called; training looks at the validation split.
@@ -26,6 +26,8 @@ class Splits:
     test: Source | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...]  # sentences for the log: how the splits came about, what was left aside
+    # The bytes of every file that was opened, by split/name; what changes when a file does.
+    inventory: Callable[[], dict[str, int]] = dict
 
 
 def open_splits(config: DataConfig, seed: int) -> Splits:
@@ -62,7 +64,17 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
         squares.get("test"),
         names,
         (*notes, f"{where}: {len(names):,} classes; images: {counts}."),
+        lambda: _inventory(sources),
     )
+
+
+def _inventory(sources: dict[str, Source]) -> dict[str, int]:
+    return {
+        f"{split}/{name}": size
+        for split, source in sources.items()
+        if isinstance(source, Stored)
+        for name, size in source.inventory().items()
+    }
 
 
 def _check_address(config: DataConfig) -> None:
@@ -162,24 +174,32 @@ def _folder(config: DataConfig) -> Opened:
                 "them."
             )
         folder = Folder(root)
-        return str(root), {"train": folder}, _ignored(folder)
+        return str(root), {"train": folder}, _remarks(folder)
     present = _present(names, str(root), "add it, or rename the folders if these are classes")
     train = Folder(root / "train")
     folders = {"train": train}
     for split, name in present.items():
         if split != "train":
             folders[split] = Folder(root / name, train.class_names)
-    notes = sum((_ignored(folder) for folder in folders.values()), ())
+    notes = sum((_remarks(folder) for folder in folders.values()), ())
     if others := [name for name in names if name not in NAMES]:
         note = f"{root}: ignored what is no split by its name: {', '.join(others)}."
         notes = (*notes, note)
     return str(root), dict(folders), notes
 
 
-def _ignored(folder: Folder) -> tuple[str, ...]:
-    if not folder.ignored:
-        return ()
-    return (f"{folder.root}: left aside what is no image by its name, {folder.ignored:,} in all.",)
+def _remarks(folder: Folder) -> tuple[str, ...]:
+    remarks, out = [], folder.links_out
+    if folder.ignored:
+        left = f"left aside what is no image by its name, {folder.ignored:,} in all"
+        remarks.append(f"{folder.root}: {left}.")
+    if out:
+        links = f"{len(out):,} links lead" if len(out) > 1 else "a link leads"
+        remarks.append(
+            f"{folder.root}: {links} out of it, and what is there counts: {out[0]}"
+            f"{', ...' if len(out) > 1 else ''}."
+        )
+    return tuple(remarks)
 
 
 def _array_records(config: DataConfig) -> Opened:

@@ -1,11 +1,14 @@
 """What a source of labelled images offers, and the plainest one: a folder of class folders."""
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +19,7 @@ NO_IMAGES = frozenset(
     (".csv", ".db", ".htm", ".html", ".ini", ".json", ".mat", ".md", ".npy", ".npz")
     + (".pdf", ".txt", ".xml", ".yaml", ".yml", ".zip")
 )
+LARGEST = 2**29  # bytes of an image file, which is read whole; photographs have a hundredth of that
 
 
 class Record(TypedDict):
@@ -49,6 +53,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Stored(Protocol):
+    """A source that lies in files."""
+
+    def inventory(self) -> dict[str, int]:
+        """Return the bytes of every file by its name below the root; -1 for one that is gone."""
+        ...
+
+
 class Labelled(Source, Protocol):
     """A source that tells its labels without decoding the images."""
 
@@ -67,7 +80,8 @@ class Folder:
 
     With `class_names` given, labels follow it, other class folders are an error and missing ones
     are none; without it, a class folder that holds no images is an error. `ignored` counts the
-    files that are no images by their name; hidden files are passed over.
+    files that are no images by their name; hidden files are passed over. Links are followed, and
+    `links_out` has those that lead out of the root, as "link -> where".
     """
 
     def __init__(self, root: Path, class_names: Sequence[str] | None = None):
@@ -80,6 +94,7 @@ class Folder:
                 "training images: add some, or remove its folder here."
             )
         self.ignored = 0
+        self.links_out: list[str] = []
         self._files: list[Path] = []
         labels: list[int] = []
         for label, name in enumerate(self.class_names):
@@ -94,16 +109,21 @@ class Folder:
         self._labels = np.array(labels, np.int64)
 
     def _scan(self, folder: Path) -> list[Path]:
-        files, ignored = _images_below(folder)
-        self.ignored += ignored
-        return files
+        found = _images_below(folder)
+        self.ignored += found.ignored
+        root = os.path.realpath(self.root)
+        for link in [folder, *found.links]:
+            target = os.path.realpath(link)
+            if link.is_symlink() and not Path(target).is_relative_to(root):
+                self.links_out.append(f"{link} -> {target}")
+        return found.files
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
         try:
-            encoded = self._files[index].read_bytes()
+            encoded = _read(self._files[index])
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error)) from error
         return {"image": decode(encoded), "label": int(self._labels[index])}
@@ -118,13 +138,24 @@ class Folder:
 
     def fingerprint(self) -> str:
         """Digest the class names and the paths below the root, in order."""
+        return digest(self.class_names, self._names())
+
+    def inventory(self) -> dict[str, int]:
+        """Return the bytes of every file by its path below the root; -1 for one that is gone."""
+        sizes = dict.fromkeys(self._names(), -1)
+        for name, path in zip(sizes, self._files, strict=True):
+            with contextlib.suppress(OSError):
+                sizes[name] = path.stat().st_size
+        return sizes
+
+    def _names(self) -> list[str]:
         start = len((self.root / "_").as_posix()) - 1  # "." is no part of the paths below it
-        return digest(self.class_names, [path.as_posix()[start:] for path in self._files])
+        return [path.as_posix()[start:] for path in self._files]
 
 
 def image_files(path: Path) -> list[Path]:
     """Return the image files in a folder, at any depth, sorted; or the file itself."""
-    return _images_below(path)[0] if path.is_dir() else [path]
+    return _images_below(path).files if path.is_dir() else [path]
 
 
 def read_image(image: Path | str | np.ndarray) -> np.ndarray:
@@ -137,27 +168,58 @@ def read_image(image: Path | str | np.ndarray) -> np.ndarray:
             )
         return image
     try:
-        return decode(Path(image).read_bytes())
+        return decode(_read(Path(image)))
     except (OSError, UnreadableImage) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{image}: {reason}; give files that hold images.") from error
 
 
-def _images_below(folder: Path) -> tuple[list[Path], int]:
-    """List the images below a folder, and count what is none by its name.
+def _read(path: Path) -> bytes:
+    """Return what a file holds; a pipe would be waited for, and a device may never end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImage("it is no regular file")
+    if status.st_size > LARGEST:
+        raise UnreadableImage(f"suspiciously large ({status.st_size:,} bytes, limit {LARGEST:,})")
+    return path.read_bytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    files: list[Path]
+    links: list[Path]
+    ignored: int  # files that are no images by their name
+
+
+def _images_below(folder: Path) -> _Found:
+    """List the images below a folder.
 
     A folder that links lead to again counts once; what is hidden is passed over.
     """
-    files, ignored, seen = [], 0, set()
-    for here, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
+    files, links, ignored, seen, waiting = [], [], 0, set(), [str(folder)]
+    while waiting:
+        here = waiting.pop()
         real = os.path.realpath(here)
-        shown = [] if real in seen else [name for name in names if not name.startswith(".")]
-        below[:] = [] if real in seen else sorted(n for n in below if not n.startswith("."))
+        if real in seen:
+            continue
         seen.add(real)
-        images = [name for name in shown if Path(name).suffix.lower() not in NO_IMAGES]
-        ignored += len(shown) - len(images)
-        files += [Path(here, name) for name in images]
-    return sorted(files), ignored
+        shown = [entry for entry in _entries(here) if not entry.name.startswith(".")]
+        links += [Path(entry.path) for entry in shown if entry.is_symlink()]
+        folders = [entry.path for entry in shown if entry.is_dir()]
+        waiting += sorted(folders, reverse=True)
+        others = [Path(entry.path) for entry in shown if not entry.is_dir()]
+        images = [path for path in others if path.suffix.lower() not in NO_IMAGES]
+        ignored += len(others) - len(images)
+        files += images
+    return _Found(sorted(files), links, ignored)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise _refusal(error) from error
 
 
 def subfolders(root: Path) -> list[str]:
@@ -165,15 +227,8 @@ def subfolders(root: Path) -> list[str]:
 
     Raises ValueError where `root` is missing or may not be read.
     """
-    try:
-        with os.scandir(root) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    except OSError as error:
-        raise _refusal(error) from error
-
-
-def _refuse(error: OSError) -> None:
-    raise _refusal(error) from error
+    entries = _entries(str(root))
+    return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
 def _refusal(error: OSError) -> ValueError:
