@@ -108,17 +108,20 @@ def run(command: Callable[[], object], interrupted: str) -> int:
     return 0
 
 
-def emulate_devices(mesh: MeshConfig) -> None:
-    """Have the CPU pose as as many devices as the mesh wants; two where it may choose."""
+def emulate_devices(mesh: MeshConfig, processes: int = 1) -> None:
+    """Have the CPU pose as as many devices as the mesh wants; two where it may choose.
+
+    Several processes have equal shares of them.
+    """
     import jax
 
     if jax.config.values["jax_num_cpu_devices"] > 0:
         return  # whoever started this process has chosen (JAX_NUM_CPU_DEVICES)
     towers = 2 if mesh.towers == "auto" else mesh.towers
-    data = 1 if mesh.data == "auto" else mesh.data
+    data = processes if mesh.data == "auto" else mesh.data
     # Refused once a backend is up, as in a notebook: then its devices are those there are.
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", towers * data)
+        jax.config.update("jax_num_cpu_devices", -(-towers * data // processes))
 
 
 def _options(kind: Any, prefix: str = "") -> list[str]:

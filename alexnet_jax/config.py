@@ -378,6 +378,54 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DistributedConfig:
+    """Several processes as one run, each with devices of its own; the same command for all of them."""
+
+    # HOST:PORT of process 0, free for it to listen on; auto: as SLURM, Open MPI or a TPU pod say, one
+    # process elsewhere; none: one process whatever they say; ours
+    coordinator: str = "auto"
+    # of this run, when the coordinator is named; ours
+    num_processes: int | Literal["auto"] = "auto"
+    # of this one, from 0, when the coordinator is named; ours
+    process_id: int | Literal["auto"] = "auto"
+    # seconds after which a process that fell silent is given up, and with it the run; ours
+    timeout: int = 60
+
+    def __post_init__(self):
+        host, colon, port = self.coordinator.rpartition(":")
+        named = self.coordinator not in ("auto", "none")
+        _require(
+            not named or bool(host and colon and port.isdecimal() and 0 < int(port) < 2**16),
+            "--distributed.coordinator",
+            self.coordinator,
+            "is auto, none, or HOST:PORT of process 0",
+            "try auto",
+        )
+        for name in ("num_processes", "process_id"):
+            value = getattr(self, name)
+            _require(
+                (value != "auto") == named,
+                option(f"distributed.{name}"),
+                value,
+                "goes with --distributed.coordinator HOST:PORT, one not without the other",
+                "give both or neither",
+            )
+        if named:
+            number, this = int(self.num_processes), int(self.process_id)
+            _require(number >= 1, "--distributed.num-processes", number, "is at least 1", "try 2")
+            _require(
+                0 <= this < number,
+                "--distributed.process-id",
+                this,
+                f"is between 0 and --distributed.num-processes={number} less 1",
+                "give each process its own",
+            )
+        _require(
+            self.timeout >= 1, "--distributed.timeout", self.timeout, "is at least 1", "try 60"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class LogConfig:
     """What is written down, and how often."""
 
@@ -475,6 +523,8 @@ class Config:
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     # devices: shards of the batch times towers of the network
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    # processes that make up this run, on one machine or several
+    distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     # what is written down, and how often
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
     # traces of a few steps

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from alexnet_jax import command, process
+from alexnet_jax import command, distributed, process
 from alexnet_jax.command import emulate_devices
 from alexnet_jax.config import Config
 from alexnet_jax.presets import PRESETS
@@ -61,13 +61,15 @@ def main(args: Sequence[str] | None = None) -> int:
             process.restart_with_large_pages(asked.config.process)
             process.keep_compiled(asked.config.process)
             print(process.describe())
-        emulate_devices(asked.config.mesh)
+        emulate_devices(asked.config.mesh, distributed.processes(asked.config.distributed))
+        distributed.join(asked.config.distributed)
         from alexnet_jax.training.loop import train_and_evaluate  # after the device count
 
-        train_and_evaluate(asked.config, asked.workdir, signals.asked, asked.debug)
+        with distributed.contact():
+            train_and_evaluate(asked.config, asked.workdir, signals.asked, asked.debug)
 
     return command.run(train, "interrupted; the same command goes on from the last checkpoint.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    distributed.leave(main())

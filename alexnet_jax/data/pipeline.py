@@ -3,7 +3,7 @@
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import grain
 import numpy as np
@@ -12,6 +12,8 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data.augment import View, centre_view, random_view
 from alexnet_jax.data.decode import UnreadableImage
 from alexnet_jax.data.sources import Record, Source
+
+Rows = slice | tuple[slice, ...]  # of a batch; several blocks are put one after the other
 
 LOGGER = logging.getLogger(__name__)
 # Records that were warned of: evaluation reads a source again and again.
@@ -38,7 +40,7 @@ def training_batches(
     seed: int,
     batch: int,
     start: int = 0,
-    rows: slice | tuple[slice, ...] = slice(None),
+    rows: Rows = slice(None),
 ) -> Batches:
     """Yield batches `start`, `start` + 1, ... without end, and of the `batch` rows only `rows`.
 
@@ -50,44 +52,53 @@ def training_batches(
     shuffled = grain.MapDataset.range(len(source)).seed(seed).shuffle()
     order = shuffled.repeat(reseed_each_epoch=config.order == "reshuffled")
     order[0]  # Grain sets up its counters at the first read, which threads must not share
-    blocks = rows if isinstance(rows, tuple) else (rows,)
-    mine = np.concatenate([np.arange(batch)[block] for block in blocks])
+    mine = _numbers(rows, batch)
     read = _Reader(source)
     lit = config.lighting_epochs * len(source) or sys.maxsize  # positions with lighting
 
-    def make(step: int) -> Batch:
-        examples = []
+    def examples(step: int) -> Iterator[tuple[View, int, int]]:
         for position in (step * batch + mine).tolist():
             index, record = read.this_or_next(order[position])
             view = random_view(record["image"], config, seed, position, position < lit)
-            examples.append((view, record["label"], index))
-        return _stack(examples)
+            yield view, record["label"], index
+
+    def make(step: int) -> Batch:
+        return _collect(examples(step), len(mine), config.crop)
 
     return _iterate(make, sys.maxsize // batch, config, start)
 
 
-def evaluation_batches(source: Source, config: DataConfig, batch: int) -> Batches:
+def evaluation_batches(
+    source: Source, config: DataConfig, batch: int, rows: Rows = slice(None)
+) -> Batches:
     """Yield the centre views of all records in order, once each, in ceil(n / batch) batches.
 
-    `mask` is False on the zeros that pad the last batch, and on a record that has become
-    unreadable, which is warned of.
+    Of the `batch` rows only `rows`, in as many batches. `mask` is False on the zeros that pad the
+    last batch, and on a record that has become unreadable, which is warned of.
     """
+    mine = _numbers(rows, batch)
     read = _Reader(source)
     crop = config.crop
     blank = centre_view(np.zeros((crop, crop, 3), np.uint8), crop)
 
     def make(step: int) -> Batch:
-        examples, mask = [], np.zeros(batch, bool)
-        for row, index in enumerate(range(step * batch, (step + 1) * batch)):
+        examples, mask = [], np.zeros(len(mine), bool)
+        for row, index in enumerate((step * batch + mine).tolist()):
             record = read.get(index) if index < len(source) else None
             if record is None:
                 examples.append((blank, 0, index if index < len(source) else -1))
             else:
                 examples.append((centre_view(record["image"], crop), record["label"], index))
                 mask[row] = True
-        return _stack(examples) | {"mask": mask}
+        return _collect(examples, len(mine), crop) | {"mask": mask}
 
     return _iterate(make, -(-len(source) // batch), config, 0)
+
+
+def _numbers(rows: Rows, batch: int) -> np.ndarray:
+    """Return the numbers of the rows, int64."""
+    blocks = rows if isinstance(rows, tuple) else (rows,)
+    return np.concatenate([np.arange(batch)[block] for block in blocks])
 
 
 class _Reader:
@@ -119,17 +130,21 @@ class _Reader:
         )
 
 
-def _stack(examples: list[tuple[View, int, int]]) -> Batch:
-    views, labels, indices = zip(*examples, strict=True)
-    return {
-        "image": np.stack([view["image"] for view in views]),
-        "label": np.array(labels, np.int32),
-        "lighting": np.stack([view["lighting"] for view in views]),
-        "offset": np.stack([view["offset"] for view in views]),
-        "divisor": np.array([view["divisor"] for view in views], np.float32),
-        "mirror": np.array([view["mirror"] for view in views]),
-        "index": np.array(indices, np.int64),
+def _collect(examples: Iterable[tuple[View, int, int]], number: int, crop: int) -> Batch:
+    """Copy each example into the batch as it comes: the next record then takes its memory."""
+    batch = {
+        "image": np.empty((number, crop, crop, 3), np.uint8),
+        "label": np.empty(number, np.int32),
+        "lighting": np.empty((number, 3), np.float32),
+        "divisor": np.empty(number, np.float32),
+        "offset": np.empty((number, 2), np.int32),
+        "mirror": np.empty(number, bool),
+        "index": np.empty(number, np.int64),
     }
+    for row, (view, label, index) in enumerate(examples):
+        for name, value in {**view, "label": label, "index": index}.items():
+            batch[name][row] = value
+    return batch
 
 
 def _iterate(make: Callable[[int], Batch], steps: int, config: DataConfig, start: int) -> Batches:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -27,7 +28,7 @@ DATA, TOWER = "data", "tower"
 def make_mesh(
     *, towers: int | Literal["auto"] = "auto", data: int | Literal["auto"] = "auto", batch: int
 ) -> Mesh:
-    """Return a mesh `(data, tower)` over this process's devices.
+    """Return a mesh `(data, tower)` over the devices of all processes.
 
     Args:
         towers: devices that share one network, 1 or 2; auto: 2 where there are enough.
@@ -35,7 +36,8 @@ def make_mesh(
         batch: images a step.
 
     Raises:
-        ValueError: there are fewer devices, or the batch does not divide into the shards.
+        ValueError: there are fewer devices, the batch does not divide into the shards, or a process
+            would have no device in the mesh.
     """
     devices = jax.devices()
     if towers == "auto":
@@ -52,12 +54,16 @@ def make_mesh(
             f"--optimizer.batch {batch}: it must be divisible by the {data} data shards of the "
             f"mesh; try {max(1, round(batch / data)) * data}."
         )
+    used = devices[: data * towers]
+    if idle := {device.process_index for device in devices} - {d.process_index for d in used}:
+        raise ValueError(
+            f"--mesh.data {data} x --mesh.towers {towers}: of {len(devices)} devices they use "
+            f"{len(used)}, none of them process {', '.join(map(str, sorted(idle)))}'s; use auto, a "
+            "--optimizer.batch that divides over all devices, or fewer processes."
+        )
     # Auto axes: with Explicit ones each convolution outside shard_map would ask for its sharding.
     return jax.make_mesh(
-        (data, towers),
-        (DATA, TOWER),
-        axis_types=(AxisType.Auto, AxisType.Auto),
-        devices=devices[: data * towers],
+        (data, towers), (DATA, TOWER), axis_types=(AxisType.Auto, AxisType.Auto), devices=used
     )
 
 
@@ -113,9 +119,51 @@ def state_shardings(tree: Any, table: Architecture, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
+def rows(mesh: Mesh, batch: int) -> tuple[slice, ...]:
+    """Return which rows of a batch this process is to load: those of its devices' data shards.
+
+    Blocks without gaps or overlaps, in order; all rows where there is one process. Processes that
+    share a tower pair load the same ones.
+    """
+    shards = NamedSharding(mesh, P(DATA)).addressable_devices_indices_map((batch,))
+    bounds = {index[0].indices(batch)[:2] for index in shards.values() if index is not None}
+    return tuple(slice(first, end) for first, end in sorted(bounds))
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
-    """Move a batch to the devices: rows by data shard, the same rows on both towers."""
-    return jax.device_put(dict(batch), NamedSharding(mesh, P(DATA)))
+    """Move a batch to the devices: rows by data shard, the same rows on both towers.
+
+    Each process brings the rows that `rows` says, and all of them get the whole, global arrays.
+    """
+    sharding = NamedSharding(mesh, P(DATA))
+    if jax.process_count() == 1:
+        return jax.device_put(dict(batch), sharding)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }
+
+
+def fetch(array: Array) -> np.ndarray:
+    """Return the whole of a global array, on every process; all of them have to call."""
+    if array.is_fully_addressable:
+        return jax.device_get(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def make_any(mesh: Mesh) -> Callable[[bool], Array]:
+    """Return `flag -> bool []`: whether the flag of any process is up, on every process.
+
+    All of them have to call; nobody waits before reading the answer.
+    """
+    sharding, everywhere = NamedSharding(mesh, P((DATA, TOWER))), NamedSharding(mesh, P())
+    any_of = jax.jit(jnp.any, out_shardings=everywhere)
+
+    def ask(flag: bool) -> Array:
+        flags = np.full(mesh.size, flag)  # of which each process's devices take their own
+        return any_of(jax.make_array_from_callback(flags.shape, sharding, flags.__getitem__))
+
+    return ask
 
 
 def initializer(table: Architecture) -> Callable[[Array], Any]:

@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import finish
+from alexnet_jax.training import consensus
 from alexnet_jax.training.run import Run, preprocessing
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.step import Batch, dropout_masks, make_gradient
@@ -46,9 +48,10 @@ def write(
         "records": [source.describe(number) for number in numbers],
     }
     path = workdir / BAD_NUMBERS
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(about, indent=2) + "\n")
-    partial.replace(path)
+    if consensus.first():
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(about, indent=2) + "\n")
+        partial.replace(path)
     return path
 
 
@@ -60,7 +63,8 @@ def find(run: Run, before: TrainState, batch: Batch) -> str:
     The order is that of the step: parameters, images, outputs layer by layer, gradients from the
     last layer down; what is left is the update. Arguments as `run.train_step` has them.
     """
-    for name, value, by_image in _values(run, before, batch):
+    for name, array, by_image in _values(run, before, batch):
+        value = towers.fetch(array)
         bad = ~np.isfinite(value)
         if bad.any():
             kind = "nan" if np.isnan(value).any() else "inf"
@@ -69,33 +73,33 @@ def find(run: Run, before: TrainState, batch: Batch) -> str:
     return "the update of the parameters: all before is finite, so the step was too large"
 
 
-def _values(run: Run, before: TrainState, batch: Batch) -> Iterator[tuple[str, np.ndarray, bool]]:
+def _values(run: Run, before: TrainState, batch: Batch) -> Iterator[tuple[str, Array, bool]]:
     """Yield names, values, and whether the first axis counts images."""
     constants = preprocessing(run.config.data, run.data.constants)
     yield from _leaves("the parameter", before.variables["params"])
     images = jax.jit(finish)(batch, constants)
-    yield "the images as the network gets them", np.asarray(images), True
+    yield "the images as the network gets them", images, True
     names = tuple(towers.output_specs(run.table, run.mesh))
     keep = dropout_masks(run.table, run.config.seed, before.step, len(images))
     apply = towers.jit(towers.forward(run.table, run.mesh, names), run.mesh)
     logits, outputs = apply(before.variables, images, keep)
     for name in names:
-        yield f"the outputs of {name}", np.asarray(outputs[name]), True
-    yield "the logits", np.asarray(logits), True
+        yield f"the outputs of {name}", outputs[name], True
+    yield "the logits", logits, True
     gradient = towers.jit(make_gradient(run.table, run.mesh, constants, run.config.seed), run.mesh)
     (loss, _), gradients = gradient(before.variables, before.step, batch)
-    yield "the loss", np.asarray(loss), False
+    yield "the loss", loss, False
     yield from reversed([*_leaves("the gradient of", gradients["params"])])
 
 
-def _leaves(what: str, params: Any) -> Iterator[tuple[str, np.ndarray, bool]]:
+def _leaves(what: str, params: Any) -> Iterator[tuple[str, Array, bool]]:
     for layer, kinds in params.items():
         for kind, value in kinds.items():
-            yield f"{what} {layer}'s {kind}", np.asarray(value), False
+            yield f"{what} {layer}'s {kind}", value, False
 
 
 def _images(run: Run, batch: Batch, bad: np.ndarray) -> str:
     rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
-    source, numbers = run.data.splits.train, np.asarray(batch["index"])[rows[:SHOWN]]
+    source, numbers = run.data.splits.train, towers.fetch(batch["index"])[rows[:SHOWN]]
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     return f"of {', '.join(source.describe(number) for number in numbers.tolist())}{more}"

@@ -17,12 +17,12 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from alexnet_jax.config import Config, flatten, option
-from alexnet_jax.training import lock, manifest
+from alexnet_jax.training import consensus, lock, manifest
 from alexnet_jax.training.state import TrainState
 
 # May change when a run is resumed: none of them changes what is computed.
 FREE = (
-    *("preset", "mesh", "log", "profile", "process", "schedule.epochs"),
+    *("preset", "mesh", "distributed", "log", "profile", "process", "schedule.epochs"),
     *("data.path", "data.threads", "data.prefetch", "data.cache_gib"),
 )
 FOLDER = "checkpoints"
@@ -64,12 +64,18 @@ class Checkpoints:
         with contextlib.ExitStack() as stack:
             if not read_only:
                 _make_writable(self._folder, workdir)
-                stack.enter_context(lock.held(workdir))
-                self._settle_superseded()
-            self._examine(read_only)  # first: Orbax reads every error, and would stumble over it
+                consensus.check_shared(workdir)
+                consensus.from_first("lock", lambda: self._enter(stack))
+            # First: Orbax reads every error, and would stumble over it.
+            damaged = consensus.from_first("examine", lambda: self._examine(read_only))
+            self._damaged = frozenset(damaged)
             options = _options(read_only, self._write_manifest)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
             self._leave = stack.pop_all()
+
+    def _enter(self, stack: contextlib.ExitStack) -> None:
+        stack.enter_context(lock.held(self.workdir))
+        self._settle_superseded()
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +115,9 @@ class Checkpoints:
         self.wait()  # before `_saving` changes: the manifest of the save before may be under way
         self._saving = step
         if step in self._manager.all_steps():
-            (self._folder / str(step)).rename(self._folder / f"{step}{SUPERSEDED}")
+            if consensus.first():
+                (self._folder / str(step)).rename(self._folder / f"{step}{SUPERSEDED}")
+            consensus.wait("superseded")
             self._manager.reload()
         with self._writing():
             begun = self._manager.save(
@@ -132,7 +140,8 @@ class Checkpoints:
         """Return when every save begun is on the disk; a ValueError if it could not be written."""
         with self._writing():
             self._manager.wait_until_finished()
-        self._settle_superseded()
+        if consensus.first():
+            self._settle_superseded()
 
     def meta(self, step: int) -> dict[str, Any]:
         """Return the plain part of a checkpoint; a ValueError if a newer version wrote it."""
@@ -187,22 +196,22 @@ class Checkpoints:
     def _whole(self) -> list[int]:
         return [step for step in self._manager.all_steps() if step not in self._damaged]
 
-    def _examine(self, read_only: bool) -> None:
-        """Find the damaged checkpoints, say so, and set them aside unless `read_only`."""
+    def _examine(self, read_only: bool) -> list[int]:
+        """Return the damaged checkpoints; say so, and set them aside unless `read_only`."""
         folders = [path for path in self._folder.iterdir() if path.name.isdigit()]
         with ThreadPoolExecutor() as threads:
             found = zip(folders, threads.map(manifest.fault, folders), strict=True)
             # A reader may see a running process remove its oldest.
             faults = {int(path.name): fault for path, fault in found if path.exists()}
-        self._damaged = frozenset(step for step, fault in faults.items() if fault)
-        whole = sorted({*faults} - self._damaged)
-        if self._damaged and not whole:
+        damaged = sorted(step for step, fault in faults.items() if fault)
+        whole = sorted({*faults} - {*damaged})
+        if damaged and not whole:
             steps = "; ".join(f"step {step:,}: {faults[step]}" for step in sorted(faults))
             raise ValueError(
                 f"{self.workdir}: none of its checkpoints is whole ({steps}); nothing was changed: "
                 f"copy {FOLDER} back from where it is whole, or start anew in another --workdir."
             )
-        for step in sorted(self._damaged):
+        for step in damaged:
             said = f"the checkpoint of step {step:,} is damaged ({faults[step]})"
             said += "" if read_only else f" and set aside as {self._set_aside(step)}"
             self._say(f"{said}; the newest whole one, of step {whole[-1]:,}, is used.")
@@ -211,6 +220,7 @@ class Checkpoints:
                 f"the checkpoint of step {whole[-1]:,} is of an older version, which kept no "
                 "digests; it looks whole and is used unchecked."
             )
+        return damaged
 
     def _set_aside(self, step: int) -> str:
         """Move a checkpoint to a name that Orbax takes for none of its own; return that name."""

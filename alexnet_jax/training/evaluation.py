@@ -11,7 +11,7 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
-from alexnet_jax.training import stopping
+from alexnet_jax.training import consensus, stopping
 from alexnet_jax.training.stopping import Heed
 
 
@@ -29,13 +29,13 @@ def evaluate(
 
     Centre views. The last batch is padded and masked; sums are divided once, at the end. An image
     that has become unreadable is not counted. `heed` is called before each batch; what it raises
-    ends the evaluation.
+    ends the evaluation. Each process reads its devices' rows of every batch; all return the same.
 
     Raises:
         ValueError: no image can be read.
     """
     totals: dict[str, float] = {}
-    batches = evaluation_batches(source, config, batch)
+    batches = evaluation_batches(source, config, batch, towers.rows(mesh, batch))
     # disable=None: no bar where stderr is no terminal.
     bar = tqdm(batches, "evaluating", -(-len(source) // batch), disable=None if progress else True)
     with contextlib.closing(batches):
@@ -47,4 +47,5 @@ def evaluate(
         raise ValueError(
             f"None of the {len(source)} images can be read; a score needs some: check the files."
         )
-    return {**{name: total / count for name, total in totals.items()}, "count": count}
+    scores = {**{name: total / count for name, total in totals.items()}, "count": count}
+    return consensus.from_first("scores", lambda: scores)  # the schedule follows the last digit

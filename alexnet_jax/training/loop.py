@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from alexnet_jax.config import Config
 from alexnet_jax.data.records import Splits
 from alexnet_jax.model import towers
-from alexnet_jax.training import report, schedule, trained
+from alexnet_jax.training import consensus, inventory, report, schedule, trained
 from alexnet_jax.training.checkpoint import (
     FOLDER,
     Checkpoints,
@@ -22,7 +22,7 @@ from alexnet_jax.training.run import Run, describe, fingerprints, open_data, ope
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.stopping import Heed, Stopped
 from alexnet_jax.training.trainer import Position, Trainer
-from alexnet_jax.training.writer import Writer
+from alexnet_jax.training.writer import METRICS, Silent, Writer, read_metrics
 
 
 def _never() -> bool:
@@ -53,7 +53,8 @@ def train_and_evaluate(
         if stop_asked():
             raise Stopped(f"Stopped before a step was made in {workdir}; the same command goes on.")
 
-    heed()
+    consensus.from_first("start", heed)
+    consensus.check_settings(config)
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch
     )
@@ -66,16 +67,26 @@ def train_and_evaluate(
             check_not_imported(meta, workdir)
             check_same(meta["config"], config, workdir)
             over = schedule.finished(config.schedule, schedule.Progress(**meta["progress"]))
-            if over and (summary := report.read_summary(workdir)):
+            ended = consensus.from_first("summary", lambda: report.read_summary(workdir))
+            if over and (summary := ended):
                 print(f"{workdir} is finished: {report.closing_line(summary, workdir)}")
                 return summary
+        elif lines := read_metrics(workdir):
+            raise ValueError(
+                f"{workdir}: its {METRICS} reaches step {lines[-1]['step']:,} and it holds no "
+                f"checkpoint: copy {FOLDER} back from where it is whole, or start anew in another "
+                "--workdir."
+            )
         splits = splits or open_splits(config)
+        consensus.check_same(fingerprints(splits), "they train on the same images: give them those")
         run, position = _begin(config, mesh, splits, workdir, checkpoints, latest, heed)
-        report.write_config(run, workdir)
-        report.remove_summary(workdir)
+        if consensus.first():
+            report.write_config(run, workdir)
+            report.remove_summary(workdir)
         total = run.epoch_end(config.schedule.epochs)
-        with Writer(workdir, position.step, total) as writer:
-            trainer = Trainer(run, position, writer, checkpoints, began, stop_asked, debug)
+        stop_agreed = consensus.any_process(stop_asked, mesh)
+        with Writer(workdir, position.step, total) if consensus.first() else Silent() as writer:
+            trainer = Trainer(run, position, writer, checkpoints, began, stop_agreed, debug)
             trainer.train()
             summary = report.finish(
                 run,
@@ -104,6 +115,8 @@ def _begin(
         inherited = origin.statistics if origin else None
         data = open_data(config, splits, print, inherited=inherited, heed=heed)
         run = open_run(config, mesh, data)
+        if consensus.first():
+            inventory.keep(splits.inventory(), workdir)
         print(describe(run))
         if origin:
             print(
@@ -112,7 +125,11 @@ def _begin(
             )
         return run, Position(_initial(run, origin))
     meta = checkpoints.meta(latest)
+    files = splits.inventory()
+    listed = inventory.check(files, workdir)
     check_data(meta["data"], fingerprints(splits), workdir)
+    if not listed and consensus.first():
+        inventory.keep(files, workdir)  # as good as those that the fingerprints tell from others
     saved = {**meta, "constants": checkpoints.constants(latest)}
     run = open_run(config, mesh, open_data(config, splits, print, saved))
     state = checkpoints.state(latest, run.target)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -17,6 +16,7 @@ from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.views import Subset
 from alexnet_jax.model import towers
+from alexnet_jax.training import consensus
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.run import UNREADABLE, Run
 from alexnet_jax.training.schedule import Progress
@@ -90,10 +90,10 @@ def finish(
     """
     splits, workdir, step = run.data.splits, checkpoints.workdir, int(state.step)
     writer.flush()
-    written = {(line["split"], line["step"]): line for line in read_metrics(workdir)}
+    written = consensus.from_first("written", lambda: _written(workdir, step))
     scores: dict[str, dict[str, Any]] = {}
     for split, source in (("validation", splits.validation), ("test", splits.test)):
-        if line := written.get((split, step)):  # by the last epoch, or a process that ended here
+        if line := written.get(split):  # by the last epoch, or a process that ended here
             scores[split] = {name: line[name] for name in SCORES}
         elif source is not None:
             scores[split] = run.evaluate(state.variables, source, heed)
@@ -119,26 +119,37 @@ def finish(
         "figures": run.config.log.figures,
         "devices": towers.describe_mesh(run.mesh),
     }
-    partial = workdir / f"{SUMMARY}.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.replace(workdir / SUMMARY)
+    if consensus.first():
+        partial = workdir / f"{SUMMARY}.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        partial.replace(workdir / SUMMARY)
     return summary
 
 
+def _written(workdir: Path, step: int) -> dict[str, Any]:
+    """Return the lines of metrics.jsonl at this step, by split."""
+    return {line["split"]: line for line in read_metrics(workdir) if line["step"] == step}
+
+
 def _draw(run: Run, state: TrainState, workdir: Path) -> None:
+    """Draw the figures; every process has its part in what they show, the first one draws."""
+    kernel = towers.fetch(state.variables["params"]["conv1"]["kernel"])
+    source = run.data.splits.test or run.data.splits.validation
+    batch = towers.put_batch(next(_examples(run, source)), run.mesh)
+    _, probabilities = run.eval_step(state.variables, batch)
+    seen = {name: towers.fetch(batch[name]) for name in ("image", "label", "mask")}
+    probabilities = towers.fetch(probabilities)
+    if not consensus.first():
+        return
     folder = workdir / FIGURES
     folder.mkdir(exist_ok=True)
     figures.curves(read_metrics(workdir), folder / "curves.png")
-    kernel = jax.device_get(state.variables["params"]["conv1"]["kernel"])
     figures.filters(kernel, folder / "filters.png")
-    source = run.data.splits.test or run.data.splits.validation
-    batch = next(_examples(run, source))
-    _, probabilities = run.eval_step(state.variables, towers.put_batch(batch, run.mesh))
-    shown = np.flatnonzero(batch["mask"])[:EXAMPLES]
+    shown = np.flatnonzero(seen["mask"])[:EXAMPLES]
     figures.predictions(
-        batch["image"][shown],
-        jax.device_get(probabilities)[shown],
-        batch["label"][shown],
+        seen["image"][shown],
+        probabilities[shown],
+        seen["label"][shown],
         run.data.splits.class_names,
         folder / "predictions.png",
     )
@@ -148,7 +159,8 @@ def _examples(run: Run, source: Source) -> Iterator[Any]:
     """Yield one batch of images drawn from all over the split."""
     spread = np.random.default_rng(run.config.seed).permutation(len(source))
     batch = run.config.optimizer.batch
-    return evaluation_batches(Subset(source, spread[:batch]), run.config.data, batch)
+    subset, rows = Subset(source, spread[:batch]), towers.rows(run.mesh, batch)
+    return evaluation_batches(subset, run.config.data, batch, rows)
 
 
 def closing_line(summary: dict[str, Any], workdir: Path) -> str:

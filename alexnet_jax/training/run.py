@@ -15,7 +15,7 @@ from alexnet_jax.data.views import without
 from alexnet_jax.model import architecture, towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.preprocess import Preprocess
-from alexnet_jax.training import stopping
+from alexnet_jax.training import consensus, stopping
 from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
@@ -117,10 +117,12 @@ def open_data(
         unreadable = saved["unreadable"]
         _report(unreadable, config, say)
         return Data(_readable(splits, unreadable), saved["data"], unreadable, saved["constants"])
-    constants, found = _survey(config.data, splits, heed)
+    # By one process for all: what they each saw of a disk, or computed, might differ.
+    constants, unreadable = consensus.from_first(
+        "survey", lambda: _survey(config.data, splits, heed)
+    )
     if config.data.statistics == "init":
         constants = _inherited(inherited, config.data)
-    unreadable = {name: {str(i): why for i, why in bad.items()} for name, bad in found.items()}
     _report(unreadable, config, say)
     known = fingerprints(splits)
     return Data(_readable(splits, unreadable), known, unreadable, constants)
@@ -128,7 +130,7 @@ def open_data(
 
 def _survey(
     config: DataConfig, splits: records.Splits, heed: Heed
-) -> tuple[Mapping[str, np.ndarray], dict[str, dict[int, str]]]:
+) -> tuple[Mapping[str, np.ndarray], Unreadable]:
     """Return the constants of the run, where they are not another run's, and what is unreadable."""
     constants, found = {}, {}
     if config.statistics == "computed":
@@ -140,7 +142,7 @@ def _survey(
         source = getattr(splits, name)
         if source is not None and name not in found:
             found[name] = statistics.find_unreadable(source, config.threads, heed=heed)
-    return constants, found
+    return constants, {name: {str(i): why for i, why in bad.items()} for name, bad in found.items()}
 
 
 def _inherited(

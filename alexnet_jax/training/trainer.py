@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from alexnet_jax.config import flatten
@@ -44,7 +43,7 @@ class Pending:
     """A step that the devices may still be at."""
 
     step: int
-    records: np.ndarray  # int64 [B]: what it was shown, for when its numbers are bad
+    records: Array  # int [B]: what it was shown, for when its numbers are bad
     metrics: Mapping[str, Array]
     start: (
         tuple[TrainState, Mapping[str, Array]] | None
@@ -81,9 +80,11 @@ class Trainer:
         config, at = self._run.config, self._at
         if self._saved is None:
             self._save(None)  # from here on the folder knows its data, and what it was made with
-        batches = training_batches(
-            self._run.data.splits.train, config.data, config.seed, config.optimizer.batch, at.step
-        )
+            self._checkpoints.wait()  # no line of metrics without a checkpoint: `loop` relies on it
+        batch = config.optimizer.batch
+        rows = towers.rows(self._run.mesh, batch)
+        source = self._run.data.splits.train
+        batches = training_batches(source, config.data, config.seed, batch, at.step, rows)
         with contextlib.closing(batches):
             while not schedule.finished(config.schedule, at.progress):
                 self._train_epoch(batches)
@@ -118,26 +119,26 @@ class Trainer:
         while at.step < end:
             self.heed()
             self._trace()
-            records, batch = self._wait_for(batches)
+            batch = self._wait_for(batches)
             # A copy: the step takes over the memory of the state.
             start = (jax.tree.map(jnp.copy, at.state), batch) if self._debug else None
             at.state, metrics = run.train_step(at.state, batch)
             self._settle()  # the step before, while this one runs
             at.step += 1
-            self._pending = Pending(at.step, records, metrics, start)
+            self._pending = Pending(at.step, batch["index"], metrics, start)
             if at.step % log.every == 0 or at.step == end:
                 self._settle()
                 self._write_line()
+                self._checkpoints.check()  # rather now than at the next save
             if at.step % log.checkpoint_every == 0 and at.step < end:
                 self._save(None)
 
-    def _wait_for(self, batches: Iterator[Batch]) -> tuple[np.ndarray, dict[str, Array]]:
-        """Return the numbers of the next batch's records, and the batch on its way."""
+    def _wait_for(self, batches: Iterator[Batch]) -> dict[str, Array]:
+        """Return the next batch, on its way to the devices."""
         began = time.monotonic()
-        batch = next(batches)
-        sent = towers.put_batch(batch, self._run.mesh)
+        batch = towers.put_batch(next(batches), self._run.mesh)
         self._line_wait += time.monotonic() - began
-        return batch["index"], sent
+        return batch
 
     def _trace(self, ended: bool = False) -> None:
         """Start the profiler before the first step to trace, stop it after the last."""
@@ -177,7 +178,9 @@ class Trainer:
             reason += (
                 f", and the first bad numbers are in {bad_numbers.find(self._run, *bad.start)}"
             )
-        path = bad_numbers.write(workdir, bad.step, reason, saved, bad.records, source)
+        path = bad_numbers.write(
+            workdir, bad.step, reason, saved, towers.fetch(bad.records), source
+        )
         again = "" if bad.start else "; the same command with --debug finds where they are born"
         raise FloatingPointError(
             f"step {bad.step}: {reason}; training needs finite numbers: the last checkpoint (step "

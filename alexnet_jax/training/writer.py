@@ -112,6 +112,30 @@ class Writer:
             raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
+class Silent(Writer):
+    """Stands for the writer in the processes that leave writing to the first one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def advance(self, step: int, loss: float, error: float, images_per_second: float) -> None:
+        """Move no bar."""
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+    def flush(self) -> None:
+        """Leave the disk alone."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    def _record(
+        self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
+    ) -> None:
+        pass
+
+
 def _finite(value: Any) -> float | int | None:
     """Return a plain Python number; None, JSON's null, for what JSON cannot say (nan, inf)."""
     number = value.item() if hasattr(value, "item") else value

@@ -1,0 +1,155 @@
+"""Several processes as one run: how they find each other, and how none waits for a dead one.
+
+For the commands. `training/consensus.py` has what the processes then agree on.
+"""
+
+import contextlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from alexnet_jax.config import DistributedConfig
+
+# What collectives and JAX's coordinator raise begins with a status of gRPC: a RuntimeError or,
+# from gloo, a ValueError.
+_STATUS = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")
+_AGAIN = "start the same command in all of them: the run goes on from the last checkpoint."
+_LEAVING = 5  # seconds that a process which failed waits for others that fail alike
+_watchers: list[subprocess.Popen[bytes]] = []  # kept until this process ends
+
+
+def processes(config: DistributedConfig) -> int:
+    """Return how many processes make up the run; 1 also where only JAX can find out."""
+    if config.num_processes != "auto":
+        return config.num_processes
+    return _scheduled() if config.coordinator == "auto" else 1
+
+
+def join(config: DistributedConfig) -> None:
+    """Meet the other processes, if there are any; before JAX looks at the devices.
+
+    Returns only when all of them are there. From then on process 0 alone speaks on standard
+    output, and a process that dies is given up by the others after `config.timeout` seconds, at
+    once where it is process 0 or they were talking to it.
+
+    Raises:
+        ValueError: they are not all there in time.
+    """
+    named = config.coordinator not in ("auto", "none")
+    on_tpu = config.coordinator == "auto" and _tpu_vm()
+    if not named and not on_tpu and processes(config) == 1:
+        return
+    import jax
+
+    # Its handler of SIGTERM would take the place of ours; `consensus.any_process` agrees instead.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator_address=config.coordinator if named else None,
+            num_processes=int(config.num_processes) if named else None,
+            process_id=int(config.process_id) if named else None,
+            cluster_detection_method="deactivate" if named else None,
+            heartbeat_timeout_seconds=config.timeout,
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"--distributed.coordinator {config.coordinator}: the processes have not all met "
+            f"({_first_line(error)}); start the same command once for each process, and let them "
+            "reach that port of process 0."
+        ) from error
+    _watch()
+    print(f"{_this()} has met the others.", flush=True)
+    if jax.process_index():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, for as long as the process lives
+
+
+def _scheduled() -> int:
+    """Return how many processes a scheduler that JAX knows has started.
+
+    Of a job of one task JAX would make a run of one process that sees one GPU only: it counts as
+    none, 1.
+    """
+    slurm = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
+    if all(name in os.environ for name in slurm):
+        return int(os.environ.get("SLURM_NTASKS", "1"))
+    if "TPU_WORKER_HOSTNAMES" in os.environ:
+        return len(os.environ["TPU_WORKER_HOSTNAMES"].split(","))
+    return int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
+
+
+def _tpu_vm() -> bool:
+    """Return whether this is a machine with TPUs whose fellows only Google's metadata name."""
+    chips = Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()
+    told = "TPU_WORKER_HOSTNAMES" in os.environ or "TPU_SKIP_MDS_QUERY" in os.environ
+    return chips and not told and importlib.util.find_spec("libtpu") is not None
+
+
+def _this() -> str:
+    import jax
+
+    return f"Process {jax.process_index()} of {jax.process_count()}"
+
+
+def _watch() -> None:
+    """Start what speaks when this process no longer can.
+
+    JAX ends a process whose fellow died from within C++, with a trace and no exception.
+    """
+    said = f"alexnet_jax: {_this()} ended before the run did: it was killed, or JAX ended it "
+    said += f"because another process died or fell silent; {_AGAIN}"
+    script = ["sh", "-c", 'read -r ended || echo "$0" >&2', said]
+    watcher = subprocess.Popen(
+        script, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    _watchers.append(watcher)
+
+
+def _dismiss() -> None:
+    for watcher in _watchers:
+        watcher.communicate(b"ended\n")
+    _watchers.clear()
+
+
+@contextlib.contextmanager
+def contact() -> Iterator[None]:
+    """End this process in a sentence, exit code 1, where the others can no longer be reached."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        cause = error
+        while cause.__cause__ is not None and not _STATUS.match(str(cause)):
+            cause = cause.__cause__
+        if not _watchers or not _STATUS.match(str(cause)):
+            raise
+        said = f"{_this()} has lost another one ({_first_line(cause)}); {_AGAIN}"
+        print(f"alexnet_jax: {said}", file=sys.stderr, flush=True)
+        _end(1)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process; where it has failed, without waiting long for the others."""
+    if _watchers and code:
+        from orbax.checkpoint import multihost
+
+        # Bad input is bad for all, as a rule: each says so, and none sees another one vanish.
+        with contextlib.suppress(RuntimeError):
+            multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=_LEAVING * 1000)
+        _end(code)
+    _dismiss()
+    sys.exit(code)  # JAX then waits for the others
+
+
+def _end(code: int) -> NoReturn:
+    _dismiss()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # JAX's own end would wait for processes that wait for this one
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0].strip()
