@@ -12,6 +12,10 @@ PILLOWS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings.fil
 
 # A binary PPM as `encode` writes it: its pixels follow, 3 bytes each, and nothing else.
 PPM = re.compile(rb"P6\n([1-9]\d{0,8}) ([1-9]\d{0,8})\n255\n")
+# A marker of a JPEG file that ends a scan or begins a segment: not a byte of 255, nor a restart.
+MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+SCAN, END = b"\xda", b"\xd9"
+MOST_SCANS = 100  # each costs a pass over all pixels, in a file of 100 bytes more; cameras write 10
 QUALITY = 95  # of JPEG records, in Pillow's scale: the highest it recommends
 
 Encoding = Literal["jpeg", "raw"]
@@ -34,9 +38,12 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
     if (pixels := _raw(encoded)) is not None:
         return pixels
     _ignore_pillows_warnings()
+    encoded = bytes(encoded)
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             _refuse_bomb(image.size)
+            _refuse_program(image)
+            _refuse_endless(encoded)
             image.load()
             return np.asarray(_rgb(_upright(image)))
     except UnreadableImage:
@@ -88,6 +95,25 @@ def _refuse_bomb(size: tuple[int, int]) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and size[0] * size[1] > limit:
         raise UnreadableImage(f"suspiciously many pixels ({size[0]} x {size[1]}, limit {limit})")
+
+
+def _refuse_program(image: Image.Image) -> None:
+    """Refuse what Pillow would hand to Ghostscript, to be run for as long as it likes."""
+    if image.format == "EPS":
+        raise UnreadableImage("a PostScript program, which is not run")
+
+
+def _refuse_endless(encoded: bytes) -> None:
+    """Refuse a JPEG of so many scans that a small file takes minutes."""
+    if not encoded.startswith(b"\xff\xd8") or encoded.count(b"\xff" + SCAN) <= MOST_SCANS:
+        return  # nearly always; the count may be too high, by what lies in or behind the picture
+    scans, place = 0, 2
+    while (marker := MARKER.search(encoded, place)) and marker[1] != END:
+        scans += marker[1] == SCAN
+        length = int.from_bytes(encoded[marker.end() : marker.end() + 2], "big")
+        place = marker.end() + max(length, 2)
+    if scans > MOST_SCANS:
+        raise UnreadableImage(f"suspiciously many scans ({scans}, limit {MOST_SCANS})")
 
 
 def _upright(image: Image.Image) -> Image.Image:
