@@ -14,6 +14,7 @@ its end counts against it. "plain files" has each record in a file of its own.
 """
 
 import argparse
+import contextlib
 import functools
 import io
 import itertools
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser, records: str) -> None:
     """Add what is read, and how much of it a step takes; `records` is where it is written."""
     parser.add_argument("--path", default="", help="a folder of class folders of photographs")
     parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg")
-    parser.add_argument("--images", type=int, default=1000, help="records to prepare, at most")
+    parser.add_argument("--images", type=int, default=4096, help="records, if need be of one image")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
     parser.add_argument("--core", type=int, default=0, help="the core that all are held to")
     parser.add_argument("--records", default=records, help=argparse.SUPPRESS)
@@ -46,15 +47,17 @@ def prepare(asked: argparse.Namespace) -> None:
     from alexnet_jax.data.sources import Folder
 
     source = Folder(Path(asked.path)) if asked.path else Embedded("train")
-    records = []
+    different = []
     for index in range(min(asked.images, len(source))):
         record = source[index]
-        encoded = encode(resize_centre(record["image"], SIZE), asked.encoding)
+        square = resize_centre(record["image"], SIZE)
+        different.append((encode(square, asked.encoding), record["label"]))
+    records = [different[index % len(different)] for index in range(asked.images)]
+    for index, (encoded, _) in enumerate(records):
         Path(asked.records, f"{index}.image").write_bytes(encoded)
-        records.append((encoded, record["label"]))
     write_array_records(Path(asked.records), "train", records, source.class_names)
     mean = sum(len(encoded) for encoded, _ in records) / len(records)
-    print(f"{len(records):,} records, {mean:,.0f} bytes an image")
+    print(f"{len(records):,} records of {len(different):,} images, of {mean:,.0f} bytes each")
 
 
 def ours(threads: int):
@@ -75,10 +78,9 @@ def ours(threads: int):
         mesh = towers.make_mesh(towers=1, data=1, batch=asked.batch)
 
         def run(steps: int) -> int:
-            batches = training_batches(source, config, 0, asked.batch)
-            for batch in itertools.islice(batches, steps):
-                jax.block_until_ready(towers.put_batch(batch, mesh))
-            batches.close()
+            with contextlib.closing(training_batches(source, config, 0, asked.batch)) as batches:
+                for batch in itertools.islice(batches, steps):
+                    jax.block_until_ready(towers.put_batch(batch, mesh))
             return steps * asked.batch
 
         run(1)

@@ -41,7 +41,8 @@ def test_views_are_what_they_say_they_are():
 def test_crops_and_mirrors_come_in_the_variants_published_all_as_likely(offsets, variants):
     # 33 x 33 x 2 in the 2012 code, 32 x 32 x 2 in P4.1.
     side = int(np.sqrt(variants / 2))
-    views = draw(np.zeros((256, 256, 3), np.uint8), 20 * variants, offsets=offsets, lighting=0)
+    blank = np.zeros((40, 40, 3), np.uint8)  # a crop of 8 has the places of one of 224 in 256
+    views = draw(blank, 20 * variants, crop=8, offsets=offsets, lighting=0)
     counts = np.zeros((2, side, side), int)
     places = [(int(view["mirror"]), *view["offset"]) for view in views]
     np.add.at(counts, tuple(np.array(places).T), 1)  # an IndexError past the last offset
@@ -149,6 +150,7 @@ def test_resizing_the_right_size_changes_nothing():
     np.testing.assert_array_equal(resize_centre(image, 72), image)
     wide = RNG.integers(0, 256, (72, 101, 3), np.uint8)
     np.testing.assert_array_equal(resize_centre(wide, 72), wide[:, 14:86])
+    assert resize_centre(image, 72, "warp", "point") is image  # at no cost
 
 
 def picture(shape: tuple[int, int]) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data import decode as module
 from alexnet_jax.data.decode import UnreadableImage, decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -37,6 +38,54 @@ def test_rgb_png_comes_back_exactly():
     decoded = decode(encode(image))
     assert decoded.dtype == np.uint8
     np.testing.assert_array_equal(decoded, image)
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 3), (1, 1, 3), (256, 256, 3)])
+def test_raw_records_come_back_exactly_and_are_not_copied(shape: tuple[int, int, int]):
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    encoded = module.encode(image, "raw")
+    for form in (encoded, memoryview(b"four" + encoded)[4:]):
+        np.testing.assert_array_equal(decode(form), image)
+        assert np.shares_memory(decode(form), np.frombuffer(form, np.uint8))
+    assert encoded == encode(image, "PPM")  # as anybody writes it
+
+
+def test_jpeg_records_come_back_nearly():
+    image = quadrants(64, 64)
+    encoded = module.encode(image, "jpeg")
+    assert encoded.startswith(b"\xff\xd8")
+    np.testing.assert_array_equal(decode(memoryview(encoded)), decode(encoded))
+    assert np.abs(decode(encoded).astype(int) - image).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        (b"P6\n2 1\n255\n" + bytes(range(6)) + b"more", [[(0, 1, 2), (3, 4, 5)]]),
+        (b"P6 2 1 255 " + bytes(range(6)), [[(0, 1, 2), (3, 4, 5)]]),
+        (b"P6\n# by hand\n2 1\n255\n" + bytes(range(6)), [[(0, 1, 2), (3, 4, 5)]]),
+        (b"P6\n2 1\n3\n" + bytes([0, 1, 2, 3, 3, 3]), [[(0, 85, 170), WHITE]]),
+        (b"P5\n2 1\n255\n" + bytes([0, 9]), [[(0, 0, 0), (9, 9, 9)]]),
+    ],
+)
+def test_other_ppm_files_are_read_as_well(encoded: bytes, expected: list):
+    np.testing.assert_array_equal(decode(encoded), expected)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"P6\n2 1\n255\n" + bytes(5), "damaged: .*truncated"),
+        (b"P6\n2 1\n255\n", "damaged: .*truncated"),
+        (b"P6\n0 9\n255\n", "damaged|no image format"),
+        (b"P6\n-2 -1\n255\n" + bytes(6), "damaged|no image format"),
+        (b"P6\n2 1\n70000\n" + bytes(6), "damaged|no image format"),
+        (b"P6\n999999999 999999999\n255\n" + bytes(6), "suspiciously many pixels"),
+    ],
+)
+def test_damaged_raw_records_are_unreadable(encoded: bytes, reason: str):
+    with pytest.raises(UnreadableImage, match=reason):
+        decode(encoded)
 
 
 def test_cmyk_jpeg_with_adobes_inverted_inks_keeps_its_colours():
@@ -170,10 +219,12 @@ def test_what_is_no_image_is_unreadable():
 @pytest.mark.parametrize("limit", [1000, 500])  # Pillow warns above its limit, refuses above twice
 def test_decompression_bombs_are_refused(limit: int, monkeypatch: pytest.MonkeyPatch):
     encoded = encode(Image.new("RGB", (40, 40)))
+    raw = module.encode(np.zeros((40, 40, 3), np.uint8), "raw")
     decode(encoded)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(UnreadableImage, match="suspiciously many pixels"):
-        decode(encoded)
+    for bomb in (encoded, raw):
+        with pytest.raises(UnreadableImage, match="suspiciously many pixels"):
+            decode(bomb)
 
 
 def test_bytes_damaged_anywhere_never_raise_anything_else():
@@ -182,6 +233,7 @@ def test_bytes_damaged_anywhere_never_raise_anything_else():
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "x")
     originals = [encode(image, "PNG", pnginfo=info), encode(image, "JPEG"), encode(image, "GIF")]
+    originals.append(module.encode(np.asarray(image), "raw")[:40])  # mostly header
     outcomes: list[object] = []
     for original in originals:
         for _ in range(60):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data import embedded, shards
-from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.decode import Encoding, UnreadableImage, encode
 from alexnet_jax.data.embedded import Embedded
 from alexnet_jax.data.records import Splits, open_splits, stratify
 from alexnet_jax.data.shards import ArrayRecords, write_array_records
@@ -260,6 +260,27 @@ def test_array_records_come_back_over_several_shards(tmp_path: Path, monkeypatch
     )
     assert (values(splits.validation), values(splits.test)) == ([0, 1, 2], [5, 6, 7, 8, 9])
     assert splits.class_names == ("x", "y", "z")
+
+
+@pytest.mark.parametrize(("encoding", "tolerance"), [("raw", 0), ("jpeg", 3)])
+def test_pixels_are_written_and_read(tmp_path: Path, encoding: Encoding, tolerance: int):
+    grey = np.arange(0, 250, 10, np.uint8)[:, None, None, None]
+    images = np.broadcast_to(grey, (25, 16, 16, 3))
+    records = [(encode(image, encoding), index % 2) for index, image in enumerate(images)]
+    write_array_records(tmp_path, "train", records, ["x", "y"])
+    source = ArrayRecords(tmp_path, "train")
+    assert labels(source) == [index % 2 for index in range(25)]
+    read = np.stack([source[index]["image"] for index in range(25)])
+    np.testing.assert_allclose(read.astype(int), images, rtol=0, atol=tolerance)
+
+
+def test_a_raw_record_cut_short_costs_itself_alone(tmp_path: Path):
+    raw = encode(np.zeros((8, 8, 3), np.uint8), "raw")
+    write_array_records(tmp_path, "train", [(raw, 0), (raw[:-1], 1), (raw, 1)], ["x", "y"])
+    source = ArrayRecords(tmp_path, "train")
+    assert source[0]["image"].shape == source[2]["image"].shape == (8, 8, 3)
+    with pytest.raises(UnreadableImage, match="damaged: .*truncated"):
+        source[1]
 
 
 def array_records(path: Path, **changes) -> Splits:

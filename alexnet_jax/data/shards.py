@@ -1,6 +1,8 @@
 """Sources that lie in record files: ArrayRecord shards of our own, and prepared TFDS data sets."""
 
+import bisect
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -34,11 +36,11 @@ class ArrayRecords:
                 f"{root}: {error}; {split} needs whole ArrayRecord shards with {CLASSES}, a list "
                 "of class names, beside them: write them anew."
             ) from error
-        self._ends = np.cumsum([len(shard) for shard in self._shards])
+        self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
 
     def _locate(self, index: int) -> tuple[int, int]:
-        shard = int(np.searchsorted(self._ends, index, side="right"))
-        return shard, int(index - (self._ends[shard - 1] if shard else 0))
+        shard = bisect.bisect_right(self._ends, index)
+        return shard, index - (self._ends[shard - 1] if shard else 0)
 
     def _read(self, index: int) -> bytes:
         shard, within = self._locate(index)
@@ -48,7 +50,7 @@ class ArrayRecords:
             raise UnreadableImage(f"damaged shard: {error}") from error
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> Record:
         record = self._read(index)
@@ -65,7 +67,7 @@ class ArrayRecords:
 
     def fingerprint(self) -> str:
         """Digest the class names, and the names of the shards and where each ends."""
-        return digest(self.class_names, [path.name for path in self._paths], self._ends.tolist())
+        return digest(self.class_names, [path.name for path in self._paths], self._ends)
 
 
 def find_shards(root: Path, split: str) -> list[Path]:
