@@ -3,14 +3,14 @@
     pip install '.[parity]'
     python experiments/benchmark_pipeline.py --path DIR --encoding jpeg --json pipeline.json
 
-Photographs (or, without --path, the embedded images) are resized to squares of 256 pixels and written
-to ArrayRecord, as JPEG or raw. From there every contestant, held to the same core, makes batches of
-random crops of 224 pixels, half of them mirrored, with a lighting draw for each: uint8, ours as arrays
-on the device, PyTorch's as tensors. Both decode with Pillow. PyTorch's draws what comes next;
-ours draws each view from (seed, position), so that a run goes on exactly.
+Photographs (or, without --path, the embedded images) are resized to squares of 256 pixels and
+written to ArrayRecord, as JPEG or raw. From there every contestant, held to the same core, makes
+batches of random crops of 224 pixels, half of them mirrored, with a lighting draw for each: uint8,
+ours as arrays on the device, PyTorch's as tensors. Both decode with Pillow. PyTorch's draws what
+comes next; ours draws each view from (seed, position), so that a run goes on exactly.
 
-"default threads" reads ahead: its threads begin with a repetition, and what they have read in vain at
-its end counts against it. "plain files" has each record in a file of its own.
+"default threads" reads ahead: its threads begin with a repetition, and what they have read in vain
+at its end counts against it. "plain files" has each record in a file of its own.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The benchmark of the pipeline runs, and says what it measured on; PyTorch's side needs PyTorch."""
+"""The benchmark of the pipeline runs, and says what it measured on; PyTorch's side is left out."""
 
 import json
 import os

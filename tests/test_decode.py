@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from alexnet_jax.data.augment import resize_centre
 from alexnet_jax.data import decode as module
+from alexnet_jax.data.augment import resize_centre
 from alexnet_jax.data.decode import UnreadableImage, decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

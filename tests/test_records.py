@@ -264,7 +264,7 @@ def test_array_records_come_back_over_several_shards(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize(("encoding", "tolerance"), [("raw", 0), ("jpeg", 3)])
 def test_pixels_are_written_and_read(tmp_path: Path, encoding: Encoding, tolerance: int):
-    grey = np.arange(0, 250, 10, np.uint8)[:, None, None, None]
+    grey = np.arange(0, 250, 10, dtype=np.uint8)[:, None, None, None]
     images = np.broadcast_to(grey, (25, 16, 16, 3))
     records = [(encode(image, encoding), index % 2) for index, image in enumerate(images)]
     write_array_records(tmp_path, "train", records, ["x", "y"])

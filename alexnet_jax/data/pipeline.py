@@ -4,6 +4,7 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
 
 import grain
 import numpy as np
@@ -142,7 +143,8 @@ def _collect(examples: Iterable[tuple[View, int, int]], number: int, crop: int) 
         "index": np.empty(number, np.int64),
     }
     for row, (view, label, index) in enumerate(examples):
-        for name, value in {**view, "label": label, "index": index}.items():
+        example: dict[str, Any] = {**view, "label": label, "index": index}
+        for name, value in example.items():
             batch[name][row] = value
     return batch
 
