@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from alexnet_jax import signals
 from alexnet_jax.config import Config, ModelConfig, OptimizerConfig, flatten, option
 from alexnet_jax.main import main
 from alexnet_jax.model import towers
-from alexnet_jax.training import loop
+from alexnet_jax.training import inventory, lock, loop
 from alexnet_jax.training.checkpoint import Checkpoints, Saved, check_same
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
@@ -163,7 +164,7 @@ def files_of(workdir):
     return {
         path.relative_to(workdir): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(workdir.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != lock.NAME  # which names its holder
     }
 
 
@@ -358,19 +359,32 @@ def test_a_run_that_changed_is_refused_field_by_field(broken, photos, tmp_path, 
     assert files_of(again.workdir) == before
 
 
-@pytest.mark.parametrize("change", ["removed", "renamed"])
+@pytest.mark.parametrize("change", ["removed", "renamed", "changed", "renamed, list lost"])
 def test_a_run_on_other_images_is_refused(broken, photos, tmp_path, patched, capsys, change):
     again = copy_of(broken, patched, tmp_path)
     shutil.copytree(photos, tmp_path / "photos")
     image = tmp_path / "photos/train/amber/0.png"
+    size = image.stat().st_size
     if change == "removed":
         image.unlink()
+    elif change == "changed":
+        image.write_bytes(image.read_bytes() + b"1234")
     else:  # as many images as before, in another order
         image.rename(image.with_name("99.png"))
+    if "lost" in change:  # as in a run of an earlier version
+        (again.workdir / inventory.FILE).unlink()
+    before = files_of(again.workdir)
     assert again.run(options(tmp_path / "photos")) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "renamed or moved in train; a resumed run" in line
+    expected = {
+        "removed": "1 removed (train/amber/0.png); a resumed run",
+        "renamed": "1 added (train/amber/99.png); 1 removed (train/amber/0.png); a resumed run",
+        "changed": f"1 changed (train/amber/0.png: {size} bytes, now {size + 4} bytes); a resumed",
+        "renamed, list lost": "renamed or moved in train; a resumed run",
+    }
+    assert expected[change] in line
     assert "give the old --data.path, or another --workdir" in line
+    assert files_of(again.workdir) == before
 
 
 FREE = {
@@ -474,7 +488,79 @@ def test_parameters_that_are_not_finite_are_not_saved(photos, patched, tmp_path,
         assert checkpoints.latest() == 0
 
 
-def test_the_latest_and_the_best_checkpoint_are_kept(tmp_path):
+def damage(workdir, step):
+    """Flip a bit in the middle of the largest file of a checkpoint, its parameters and velocity."""
+    files = (workdir / "checkpoints" / str(step)).rglob("*")
+    largest = max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    whole, broken, patched, photos, tmp_path, capsys
+):
+    again = copy_of(broken, patched, tmp_path)
+    damage(again.workdir, 5)
+    assert again.run(options(photos)) == 0
+    said = capsys.readouterr()
+    assert re.search(r"step 5 is damaged \(.*\) and set aside as checkpoints/5.damaged", said.err)
+    assert f"Resumed after step 4, epoch 1, from {again.workdir}." in said.out
+    assert again.order == whole.order[4:]
+    assert_same(again.state, whole.state)
+    assert again.metrics() == whole.metrics()
+
+
+@pytest.mark.parametrize("loss", ["all damaged", "all removed", "folder removed"])
+def test_a_run_whose_checkpoints_are_lost_does_not_begin_anew(
+    broken, patched, photos, tmp_path, capsys, loss
+):
+    again = copy_of(broken, patched, tmp_path)
+    if loss == "all damaged":
+        for path in (again.workdir / "checkpoints").iterdir():
+            damage(again.workdir, path.name)
+        expected = "none of its checkpoints is whole (step 4: "
+    else:
+        shutil.rmtree(again.workdir / "checkpoints")
+        expected = "its metrics.jsonl reaches step 7 and it holds no checkpoint: copy"
+        if loss == "all removed":
+            (again.workdir / "checkpoints").mkdir()
+    before = files_of(again.workdir)
+    for _ in range(2):
+        assert again.run(options(photos)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"alexnet_jax: {again.workdir}: {expected}")
+        assert line.endswith("or start anew in another --workdir.")
+    assert files_of(again.workdir) == before
+    assert again.order == []
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_during_a_save(whole, broken, patched, photos, compilations, tmp_path):
+    again = copy_of(broken, patched, tmp_path)
+    checkpoints = again.workdir / "checkpoints"
+    before = files_of(checkpoints)
+
+    def limit():
+        # What can be done to a process without a disk of its own: no file may be larger.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    limited = start(again.workdir, options(photos), compilations, preexec_fn=limit)
+    _, said = limited.communicate(timeout=300)
+    assert limited.returncode == 2
+    (line,) = said.splitlines()
+    assert re.search(
+        r"the checkpoint of step 8 could not be written \(.*File too large.*\); those", line
+    )
+    assert line.endswith("make room on the disk, and the same command goes on from there.")
+    left = files_of(checkpoints)
+    assert {path: left[path] for path in before} == before
+    assert again.run(options(photos)) == 0
+    assert_same(again.state, whole.state)
+    assert again.metrics() == whole.metrics()
+
+
+def test_the_latest_two_and_the_best_checkpoint_are_kept(tmp_path):
     def saved(value):
         state = TrainState(jnp.array(value), {"w": jnp.full(3, value)}, ())
         return Saved(state, {"mean": np.full(3, value)}, {"value": value})
@@ -490,14 +576,14 @@ def test_the_latest_and_the_best_checkpoint_are_kept(tmp_path):
             checkpoints.save(step, saved(step), error)
             checkpoints.wait()
             assert (checkpoints.latest(), checkpoints.best()) == (step, best[step])
-            assert kept() == sorted({best[step] or step, step})
+            assert kept() == sorted({best[step] or step, step, max(0, step - 10)})
     with Checkpoints(tmp_path) as checkpoints:  # another process knows it too
         assert (checkpoints.latest(), checkpoints.best()) == (50, 20)
         assert [checkpoints.meta(step) for step in (20, 50)] == [{"value": 20}, {"value": 50}]
         checkpoints.save(60, saved(60), 0.125)
     with Checkpoints(tmp_path) as checkpoints:
         assert (checkpoints.latest(), checkpoints.best()) == (60, 60)
-        assert kept() == [60]
+        assert kept() == [50, 60]
         restored = checkpoints.state(60, saved(0).state)
         assert_same(jax.device_get(restored), jax.device_get(saved(60).state))
 
@@ -537,7 +623,7 @@ def test_killed_and_restarted_equals_never_killed(photos, patched, compilations,
     assert not [path for path in workdir.rglob("*") if "tmp" in path.name]
 
 
-def start(workdir, arguments, compilations):
+def start(workdir, arguments, compilations, **how):
     """Start the command in a process of its own, with as many devices as here."""
     environment = os.environ | {
         "JAX_NUM_CPU_DEVICES": str(jax.device_count()),
@@ -551,6 +637,7 @@ def start(workdir, arguments, compilations):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **how,
     )
 
 

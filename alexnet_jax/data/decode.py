@@ -56,6 +56,16 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
         raise UnreadableImage(f"damaged: {error or type(error).__name__}") from error
 
 
+def size_of(encoded: bytes) -> tuple[int, int] | None:
+    """Return width and height as the file states them; None where it states none."""
+    _ignore_pillows_warnings()
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return image.size
+    except Exception:  # noqa: BLE001  (whoever decodes the file says what is wrong)
+        return None
+
+
 def encode(image: np.ndarray, encoding: Encoding) -> bytes:
     """Return the file that `decode` reads back, of an image uint8 [H, W, 3].
 

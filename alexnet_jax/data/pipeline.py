@@ -17,8 +17,9 @@ from alexnet_jax.data.sources import Record, Source
 Rows = slice | tuple[slice, ...]  # of a batch; several blocks are put one after the other
 
 LOGGER = logging.getLogger(__name__)
-# Records that were warned of: evaluation reads a source again and again.
-_WARNED: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictionary()
+NAMED = 10  # records of a source that are warned of by name: a disk that is gone has millions
+# Records that have become unreadable: evaluation reads a source again and again.
+_GONE_BAD: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictionary()
 
 
 # B images on their way to the device, which finishes them (float, mean, lighting, scale); `mask`
@@ -54,7 +55,7 @@ def training_batches(
     order = shuffled.repeat(reseed_each_epoch=config.order == "reshuffled")
     order[0]  # Grain sets up its counters at the first read, which threads must not share
     mine = _numbers(rows, batch)
-    read = _Reader(source)
+    read = _Reader(source, config)
     lit = config.lighting_epochs * len(source) or sys.maxsize  # positions with lighting
 
     def examples(step: int) -> Iterator[tuple[View, int, int]]:
@@ -78,7 +79,7 @@ def evaluation_batches(
     last batch, and on a record that has become unreadable, which is warned of.
     """
     mine = _numbers(rows, batch)
-    read = _Reader(source)
+    read = _Reader(source, config)
     crop = config.crop
     blank = centre_view(np.zeros((crop, crop, 3), np.uint8), crop)
 
@@ -102,23 +103,43 @@ def _numbers(rows: Rows, batch: int) -> np.ndarray:
     return np.concatenate([np.arange(batch)[block] for block in blocks])
 
 
-class _Reader:
-    """Reads records, and warns once of each that it cannot read, however often it is tried."""
+def gone_bad(source: Source) -> int:
+    """Return how many records of a source this process has found to have become unreadable."""
+    return len(_GONE_BAD.get(source, ()))
 
-    def __init__(self, source: Source):
+
+class _Reader:
+    """Reads records, and warns once of each that it cannot read, however often it is tried.
+
+    Raises ValueError there where the configuration says to stop.
+    """
+
+    def __init__(self, source: Source, config: DataConfig):
         self._source = source
-        self._warned = _WARNED.setdefault(source, set())
+        self._stop = config.unreadable == "stop"
+        self._gone_bad = _GONE_BAD.setdefault(source, set())
 
     def get(self, index: int) -> Record | None:
         try:
             return self._source[index]
         except UnreadableImage as error:
-            if index not in self._warned:
-                self._warned.add(index)
-                LOGGER.warning(
-                    "%s is unreadable and left out: %s.", self._source.describe(index), error
-                )
+            if self._stop:
+                raise ValueError(
+                    f"--data.unreadable stop: {self._source.describe(index)} has become unreadable "
+                    f"({error}); bring it back: the same command then goes on."
+                ) from error
+            if index not in self._gone_bad:
+                self._gone_bad.add(index)
+                self._warn(index, error)
             return None
+
+    def _warn(self, index: int, error: UnreadableImage) -> None:
+        if len(self._gone_bad) <= NAMED:
+            LOGGER.warning(
+                "%s is unreadable and left out: %s.", self._source.describe(index), error
+            )
+        if len(self._gone_bad) == NAMED:
+            LOGGER.warning("Whatever else becomes unreadable is counted, not named.")
 
     def this_or_next(self, index: int) -> tuple[int, Record]:
         number = len(self._source)

@@ -207,6 +207,15 @@ def _array_records(config: DataConfig) -> Opened:
     subfolders(root)  # refuses a folder that is missing or closed
     found = [name for name in NAMES if find_shards(root, name)]
     sources = _open(found, str(root), lambda name: ArrayRecords(root, name), "write its shards")
+    sides = {
+        split: s.side for split, s in sources.items() if isinstance(s, ArrayRecords) and s.side
+    }
+    if len(set(sides.values())) > 1:
+        each = ", ".join(f"{split} of {side}" for split, side in sides.items())
+        raise ValueError(
+            f"{root}: its splits hold squares of unequal sides, {each} pixels; the splits of a "
+            "data set are prepared alike: write them anew."
+        )
     return str(root), sources, ()
 
 

@@ -4,6 +4,7 @@ import bisect
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,25 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from alexnet_jax.data.decode import UnreadableImage, decode
+from alexnet_jax.data.decode import UnreadableImage, decode, size_of
 from alexnet_jax.data.sources import Record, digest
 
 CLASSES = "classes.json"  # list of class names beside the shards
 SHARD = 8192  # records
+OF = re.compile(r"-(\d+)-of-(\d+)$")  # the end of the name of one shard of a set
 
 
 class ArrayRecords:
     """The shards `<split>[-_.]*array_record*` of a folder, with `classes.json` beside them.
 
     A record is its label (4 bytes, little-endian, signed) followed by the bytes of an image file.
+    Shards that are missing from a set (-00003-of-00008), or that hold squares of another size than
+    the others, are refused. `side` is that of the squares; None where the pictures are no squares.
     """
 
     def __init__(self, root: Path, split: str):
         self._paths = find_shards(root, split)
+        _check_complete(self._paths)
         try:
             self.class_names = tuple(json.loads((Path(root) / CLASSES).read_text("utf-8")))
             self._shards = [grain.sources.ArrayRecordDataSource(str(path)) for path in self._paths]
@@ -37,6 +42,31 @@ class ArrayRecords:
                 "of class names, beside them: write them anew."
             ) from error
         self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
+        self.side = self._prepared()
+
+    def _prepared(self) -> int | None:
+        """Return the side of the squares in all shards, by three records of each."""
+        sides: dict[int, Path] = {}
+        for path, shard, end in zip(self._paths, self._shards, self._ends, strict=True):
+            places = {end - len(shard), end - len(shard) // 2 - 1, end - 1}
+            if len(places) == 3:  # of fewer nothing can be said
+                sizes = {self._size(place) for place in places}
+                size = sizes.pop()
+                if sizes or size is None or size[0] != size[1]:
+                    return None  # pictures as they came
+                sides.setdefault(size[0], path)
+        if len(sides) > 1:
+            (side, path), (other, another) = list(sides.items())[:2]
+            raise ValueError(
+                f"{path} holds squares of {side} pixels, {another.name} of {other}; the shards of "
+                "a data set are prepared alike: write them anew."
+            )
+        return next(iter(sides), None)
+
+    def _size(self, index: int) -> tuple[int, int] | None:
+        with contextlib.suppress(UnreadableImage):
+            return size_of(self._read(index)[4:])
+        return None
 
     def _locate(self, index: int) -> tuple[int, int]:
         shard = bisect.bisect_right(self._ends, index)
@@ -69,6 +99,23 @@ class ArrayRecords:
         """Digest the class names, and the names of the shards and where each ends."""
         return digest(self.class_names, [path.name for path in self._paths], self._ends)
 
+    def inventory(self) -> dict[str, int]:
+        """Return the bytes of every shard by its name."""
+        return {path.name: path.stat().st_size for path in self._paths}
+
+
+def _check_complete(paths: Sequence[Path]) -> None:
+    """Raise a ValueError where a shard is missing from a set of so many, or is of another set."""
+    numbers = [match.groups() for path in paths if (match := OF.search(path.name))]
+    for many in sorted({of for _, of in numbers}):
+        there = {int(number) for number, of in numbers if of == many}
+        if missing := sorted(set(range(int(many))) - there):
+            raise ValueError(
+                f"{paths[0].parent}: of {int(many)} shards like {paths[0].name}, {len(missing)} "
+                f"are missing, number {missing[0]} the first; a split needs them all: fetch them, "
+                "or write them anew."
+            )
+
 
 def find_shards(root: Path, split: str) -> list[Path]:
     """Return the sorted ArrayRecord shards of a split."""
@@ -84,7 +131,13 @@ def write_array_records(
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    (root / CLASSES).write_text(json.dumps(list(class_names), indent=0) + "\n", "utf-8")
+    names = json.dumps(list(class_names), indent=0) + "\n"
+    if (root / CLASSES).exists() and (root / CLASSES).read_text("utf-8") != names:
+        raise ValueError(
+            f"{root / CLASSES}: it lists other classes, which the shards beside it are labelled "
+            "by; the splits of a data set have the same: write these to another folder."
+        )
+    (root / CLASSES).write_text(names, "utf-8")
     writer = None
     for index, (encoded, label) in enumerate(records):
         if index % SHARD == 0:
@@ -169,6 +222,11 @@ class Tfds:
         return digest(
             self._split, self.class_names, self._info.filenames, list(self._info.shard_lengths)
         )
+
+    def inventory(self) -> dict[str, int]:
+        """Return the bytes of every shard by its name."""
+        paths = self._info.filepaths if len(self) else []
+        return {Path(path).name: Path(path).stat().st_size for path in paths}
 
 
 def open_tfds(name: str, data_dir: str) -> tfds.core.DatasetBuilder:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax import figures
 from alexnet_jax.config import Config, flatten
-from alexnet_jax.data.pipeline import evaluation_batches
+from alexnet_jax.data.pipeline import evaluation_batches, gone_bad
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.views import Subset
 from alexnet_jax.model import towers
@@ -105,6 +105,7 @@ def finish(
         line["images_per_second"] for line in read_metrics(workdir) if "images_per_second" in line
     ]
     best = checkpoints.best()
+    sources = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     summary = {
         **scores,
         "best_step": best,
@@ -116,6 +117,8 @@ def finish(
         "images_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "source": run.config.data.source,
         "classes": run.table.num_classes,
+        # In this process; what was so at the start is in unreadable.txt.
+        "became_unreadable": {name: gone_bad(s) for name, s in sources.items() if s is not None},
         "figures": run.config.log.figures,
         "devices": towers.describe_mesh(run.mesh),
     }

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from alexnet_jax.config import flatten
-from alexnet_jax.data.pipeline import Batch, training_batches
+from alexnet_jax.data.pipeline import Batch, gone_bad, training_batches
 from alexnet_jax.model import towers
 from alexnet_jax.training import bad_numbers, schedule
 from alexnet_jax.training.checkpoint import Checkpoints, Saved
@@ -224,6 +224,8 @@ class Trainer:
             line += f"  validation: loss {values['loss']:.3f}, error {error:.1%}"
             if run.table.num_classes > 5:
                 line += f", top-5 error {values['top5_error']:.1%}"
+        if gone := gone_bad(run.data.splits.train):
+            line += f"  ({gone:,} training images have become unreadable)"
         # A look out of turn, at the very end, is not the schedule's: a run that goes on to more
         # epochs would otherwise drop its rate where a run of as many in one go does not.
         at.progress = schedule.advance(config, at.progress, error if due else None)
