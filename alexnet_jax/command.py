@@ -18,6 +18,8 @@ from alexnet_jax.training.stopping import Stopped
 
 T = TypeVar("T")
 
+_unraisable = sys.unraisablehook
+
 # What people type for an option, from other programs or from another command of these: the first
 # that the command has is named.
 _OFTEN = {
@@ -86,6 +88,7 @@ def run(command: Callable[[], object], interrupted: str) -> int:
     """
     # Orbax logs with its traceback what it then raises, a Ctrl-C while it saves among them.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _show_unraisable
     try:
         command()
     except (ValueError, OSError) as error:
@@ -106,6 +109,15 @@ def run(command: Callable[[], object], interrupted: str) -> int:
         print(f"alexnet_jax: {interrupted}", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_unraisable(unraisable: Any) -> None:
+    """Show what was raised where nobody could catch it, but for what a failed save leaves behind.
+
+    TensorStore then goes on to report to an event loop that Orbax has closed.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _unraisable(unraisable)
 
 
 def emulate_devices(mesh: MeshConfig, processes: int = 1) -> None:

@@ -379,7 +379,7 @@ def test_a_run_on_other_images_is_refused(broken, photos, tmp_path, patched, cap
     expected = {
         "removed": "1 removed (train/amber/0.png); a resumed run",
         "renamed": "1 added (train/amber/99.png); 1 removed (train/amber/0.png); a resumed run",
-        "changed": f"1 changed (train/amber/0.png: {size} bytes, now {size + 4} bytes); a resumed",
+        "changed": f"1 changed (train/amber/0.png: {size:,} bytes, now {size + 4:,} bytes); a resumed",
         "renamed, list lost": "renamed or moved in train; a resumed run",
     }
     assert expected[change] in line
@@ -541,11 +541,9 @@ def test_a_disk_that_fills_during_a_save(whole, broken, patched, photos, compila
     checkpoints = again.workdir / "checkpoints"
     before = files_of(checkpoints)
 
-    def limit():
-        # What can be done to a process without a disk of its own: no file may be larger.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    limited = start(again.workdir, options(photos), compilations, preexec_fn=limit)
+    limited = start(again.workdir, options(photos), compilations)
+    # What can be done to a process without a disk of its own: no file of it may be larger.
+    resource.prlimit(limited.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
     _, said = limited.communicate(timeout=300)
     assert limited.returncode == 2
     (line,) = said.splitlines()
@@ -623,7 +621,7 @@ def test_killed_and_restarted_equals_never_killed(photos, patched, compilations,
     assert not [path for path in workdir.rglob("*") if "tmp" in path.name]
 
 
-def start(workdir, arguments, compilations, **how):
+def start(workdir, arguments, compilations):
     """Start the command in a process of its own, with as many devices as here."""
     environment = os.environ | {
         "JAX_NUM_CPU_DEVICES": str(jax.device_count()),
@@ -637,7 +635,6 @@ def start(workdir, arguments, compilations, **how):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **how,
     )
 
 

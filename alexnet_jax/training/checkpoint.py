@@ -59,7 +59,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, read_only: bool = False):
         self.workdir, self._folder = workdir, (workdir / FOLDER).absolute()
-        self._damaged: frozenset[int] = frozenset()  # steps
+        self._damaged: frozenset[int] = frozenset()  # steps that a reader passes over
         self._saving = 0  # the step last begun
         with contextlib.ExitStack() as stack:
             if not read_only:
@@ -133,8 +133,8 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raise a ValueError if the save under way has failed; does not wait."""
-        with self._writing():
-            self._manager.check_for_errors()
+        if not self._manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
         """Return when every save begun is on the disk; a ValueError if it could not be written."""
@@ -197,7 +197,7 @@ class Checkpoints:
         return [step for step in self._manager.all_steps() if step not in self._damaged]
 
     def _examine(self, read_only: bool) -> list[int]:
-        """Return the damaged checkpoints; say so, and set them aside unless `read_only`."""
+        """Set the damaged checkpoints aside, or return them if `read_only`; say so."""
         folders = [path for path in self._folder.iterdir() if path.name.isdigit()]
         with ThreadPoolExecutor() as threads:
             found = zip(folders, threads.map(manifest.fault, folders), strict=True)
@@ -220,7 +220,7 @@ class Checkpoints:
                 f"the checkpoint of step {whole[-1]:,} is of an older version, which kept no "
                 "digests; it looks whole and is used unchecked."
             )
-        return damaged
+        return damaged if read_only else []
 
     def _set_aside(self, step: int) -> str:
         """Move a checkpoint to a name that Orbax takes for none of its own; return that name."""
