@@ -3,6 +3,7 @@
 For the commands. `training/consensus.py` has what the processes then agree on.
 """
 
+import atexit
 import contextlib
 import importlib.util
 import os
@@ -107,6 +108,7 @@ def _watch() -> None:
         script, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     )
     _watchers.append(watcher)
+    atexit.register(_dismiss)  # an end that Python knows of has been spoken of
 
 
 def _dismiss() -> None:
@@ -140,7 +142,6 @@ def leave(code: int) -> NoReturn:
         with contextlib.suppress(RuntimeError):
             multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=_LEAVING * 1000)
         _end(code)
-    _dismiss()
     sys.exit(code)  # JAX then waits for the others
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from alexnet_jax import main, signals
+from alexnet_jax import distributed, main, signals
 
 
 def record(order: str) -> None:
@@ -39,4 +39,4 @@ if __name__ == "__main__":
     _, order, *arguments = sys.argv
     sys.argv = [main.__file__, *arguments]
     record(order)
-    sys.exit(main.main())
+    distributed.leave(main.main())

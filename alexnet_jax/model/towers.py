@@ -7,7 +7,7 @@ Figure 2), or one device with both; `data` repeats that over shards of the batch
 parameters, global arrays in standard shapes, serve every mesh.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -119,14 +119,15 @@ def state_shardings(tree: Any, table: Architecture, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def rows(mesh: Mesh, batch: int) -> tuple[slice, ...]:
-    """Return which rows of a batch this process is to load: those of its devices' data shards.
+def rows(mesh: Mesh, batch: int, devices: Iterable[jax.Device] | None = None) -> tuple[slice, ...]:
+    """Return which rows of a batch a process is to load: those of its devices' data shards.
 
-    Blocks without gaps or overlaps, in order; all rows where there is one process. Processes that
-    share a tower pair load the same ones.
+    Blocks without overlaps, in order; all rows where there is one process. Processes that share a
+    tower pair load the same ones. `devices` are those of the mesh that are this process's.
     """
-    shards = NamedSharding(mesh, P(DATA)).addressable_devices_indices_map((batch,))
-    bounds = {index[0].indices(batch)[:2] for index in shards.values() if index is not None}
+    mine = mesh.local_devices if devices is None else devices
+    shards = NamedSharding(mesh, P(DATA)).devices_indices_map((batch,))
+    bounds = {shards[device][0].indices(batch)[:2] for device in mine}
     return tuple(slice(first, end) for first, end in sorted(bounds))
 
 
