@@ -183,7 +183,7 @@ class Failing:
         self.bad = bad
 
     def __len__(self) -> int:
-        return 40
+        return 250
 
     def __getitem__(self, index: int):
         if index < self.bad:
@@ -201,7 +201,7 @@ def test_what_becomes_unreadable_is_counted_and_the_first_are_named(caplog):
     caplog.set_level(logging.WARNING)
     source = Failing(bad=25)
     config = DataConfig(image_size=24, crop=24, threads=0)
-    batches = training_batches(source, config, 0, 40)
+    batches = training_batches(source, config, 0, 250)
     assert (next(batches)["index"] >= 25).all()
     batches.close()
     list(evaluation_batches(source, config, 8))
@@ -212,10 +212,18 @@ def test_what_becomes_unreadable_is_counted_and_the_first_are_named(caplog):
     assert gone_bad(Failing(bad=0)) == 0
 
 
+def test_a_run_of_which_a_tenth_is_gone_stops():
+    config = DataConfig(image_size=24, crop=24, threads=0)
+    with pytest.raises(ValueError, match=r"^26 of 250 images have become unreadable.*goes on"):
+        next(training_batches(Failing(bad=26), config, 0, 250))
+    with pytest.raises(ValueError, match="^26 of 250 images have become unreadable, .* 25.jpg"):
+        list(evaluation_batches(Failing(bad=250), config, 8))
+
+
 def test_a_run_that_is_to_stop_stops_at_what_becomes_unreadable():
     config = DataConfig(image_size=24, crop=24, unreadable="stop")
     with pytest.raises(ValueError, match=r"stop: 0.jpg has become unreadable \(torn\); bring it"):
-        next(training_batches(Failing(bad=1), config, 0, 40))
+        next(training_batches(Failing(bad=1), config, 0, 250))
     with pytest.raises(ValueError, match=r"stop: 0.jpg has become unreadable"):
         next(evaluation_batches(Failing(bad=1), config, 8))
 

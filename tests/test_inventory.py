@@ -27,7 +27,9 @@ def test_each_difference_is_counted_and_some_are_named(tmp_path):
         f"{tmp_path} holds a run on other data: 1 added (train/dog/0.jpg); 5 removed "
         "(train/cat/0.jpg, train/cat/1.jpg, train/cat/2.jpg, ...); 2 changed (train/cat/6.jpg: "
         "1,006 bytes, now 2,000 bytes, train/cat/7.jpg: 1,007 bytes, now gone); a resumed run "
-        "keeps its data: restore them, give the old --data.path, or another --workdir."
+        "keeps its data: restore them, give the old --data.path, or another --workdir. In the "
+        "place of files that are lost for good put any, and delete data-files.jsonl.gz in the "
+        "--workdir."
     )
 
 

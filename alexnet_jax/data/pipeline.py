@@ -18,6 +18,7 @@ Rows = slice | tuple[slice, ...]  # of a batch; several blocks are put one after
 
 LOGGER = logging.getLogger(__name__)
 NAMED = 10  # records of a source that are warned of by name: a disk that is gone has millions
+FEW = 0.1  # the share that may become unreadable; what more leaves is another data set
 # Records that have become unreadable: evaluation reads a source again and again.
 _GONE_BAD: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictionary()
 
@@ -111,7 +112,7 @@ def gone_bad(source: Source) -> int:
 class _Reader:
     """Reads records, and warns once of each that it cannot read, however often it is tried.
 
-    Raises ValueError there where the configuration says to stop.
+    Raises ValueError there where the configuration says to stop, and where too many are gone.
     """
 
     def __init__(self, source: Source, config: DataConfig):
@@ -134,11 +135,18 @@ class _Reader:
             return None
 
     def _warn(self, index: int, error: UnreadableImage) -> None:
-        if len(self._gone_bad) <= NAMED:
+        gone, number = len(self._gone_bad), len(self._source)
+        if gone > max(NAMED, FEW * number):
+            raise ValueError(
+                f"{gone:,} of {number:,} images have become unreadable, the last of them "
+                f"{self._source.describe(index)} ({error}); at most {FEW:.0%} may: bring them "
+                "back, and the same command goes on."
+            ) from error
+        if gone <= NAMED:
             LOGGER.warning(
                 "%s is unreadable and left out: %s.", self._source.describe(index), error
             )
-        if len(self._gone_bad) == NAMED:
+        if gone == NAMED:
             LOGGER.warning("Whatever else becomes unreadable is counted, not named.")
 
     def this_or_next(self, index: int) -> tuple[int, Record]:

@@ -51,7 +51,8 @@ def check(files: Mapping[str, int], workdir: Path) -> bool:
     if differences:
         raise ValueError(
             f"{workdir} holds a run on other data: {'; '.join(differences)}; a resumed run keeps "
-            "its data: restore them, give the old --data.path, or another --workdir."
+            "its data: restore them, give the old --data.path, or another --workdir. In the place "
+            f"of files that are lost for good put any, and delete {FILE} in the --workdir."
         )
     return True
 
