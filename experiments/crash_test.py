@@ -8,7 +8,7 @@ speeds. After each kill the next process has to go on from the newest checkpoint
 
 Expected: every run ends as the one never killed; no kill loses more steps than lie between two
           checkpoints and what is trained while one is written.
-Cost:     about 6 seconds a kill on 2 CPU cores, most of it the next start
+Cost:     about 7 seconds a kill on 2 CPU cores, most of it the next start
 Run:      python experiments/crash_test.py --workdir runs/crash --kills 30
 
 The same command with more --kills goes on; --seed decides the moments.
