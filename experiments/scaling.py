@@ -41,6 +41,7 @@ The ring's latency grows with n; trees, and rings along two axes of a torus, do 
 
 import argparse
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -209,42 +210,50 @@ def cost(plan: Plan, table: Architecture, hardware: Hardware, asked: argparse.Na
     )
 
 
-def measured() -> Hardware:
-    """Time two emulated devices of this machine: a step's compute, and a ring of two."""
+def measured(images: int) -> Hardware:
+    """Time this machine: training steps of `images` images on one device, sums over two."""
+    import side_by_side  # which lies beside this file
+
+    benchmark = str(Path(__file__).with_name("benchmark_step.py"))
+    names, arguments = ["ours, 1 device", "ours, 2 devices"], [f"--batch={images}"]
+    tuned = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    rates = side_by_side.compare(benchmark, names, arguments, 3, 2, tuned)
+    one, two = (rates[name]["median"] for name in names)
+    bandwidth, latency = ring_of_two()
+    # The one device has all the cores; of two, each has half.
+    flops = one * operations(PRESETS["paper"].model.table(1000, 224)) / 2
+    where = side_by_side.machine()
+    source = (
+        f"measured: each half of {where['cores']} cores of {where['processor']}, jax "
+        f"{where['jax']}; {images} images a step: one device {one:.1f} images/s, two {two:.1f}"
+    )
+    return Hardware(flops, bandwidth, latency, 2, bandwidth, source)
+
+
+def ring_of_two() -> tuple[float, float]:
+    """Return bytes a second and seconds a message of an all-reduce over two emulated devices."""
     import jax
+    import jax.numpy as jnp
 
     jax.config.update("jax_num_cpu_devices", 2)
-    import jax.numpy as jnp
-    import side_by_side
-    from benchmark_step import ours
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    split, whole = jax.P("x"), jax.P()
 
-    images, mesh = 64, jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-    whole = jax.jit(
-        jax.shard_map(
-            lambda x: jax.lax.psum(x, "x"), mesh=mesh, in_specs=jax.P("x"), out_specs=jax.P()
-        )
-    )
+    @jax.jit
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=split, out_specs=whole)
+    def total(x):
+        return jax.lax.psum(x, "x")
 
     def best(values: int) -> float:
-        x, times = jnp.zeros(2 * values), []
-        x = jax.device_put(x, jax.NamedSharding(mesh, jax.P("x")))
+        x = jax.device_put(jnp.zeros(2 * values), jax.NamedSharding(mesh, split))
+        times = []
         for _ in range(10):
             began = time.perf_counter()
-            whole(x).block_until_ready()
+            total(x).block_until_ready()
             times.append(time.perf_counter() - began)
         return min(times)
 
-    bandwidth, latency = 4 * 2**24 / best(2**24), best(1) / 2
-    run, times = ours(towers=1)(argparse.Namespace(batch=images)), []
-    for _ in range(5):
-        began = time.perf_counter()
-        run(1)
-        times.append(time.perf_counter() - began)
-    table = PRESETS["paper"].model.table(1000, 224)
-    flops = images * operations(table) / min(times) / 2
-    where = side_by_side.machine()
-    named = f"measured: half of {where['cores']} cores of {where['processor']}, jax {where['jax']}"
-    return Hardware(flops, bandwidth, latency, 2, bandwidth, named)
+    return 4 * 2**24 / best(2**24), best(1) / 2
 
 
 def steps(
@@ -335,7 +344,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Print the tables, draw the figure."""
     asked = arguments()
-    hardware = measured() if asked.hardware == "measured" else HARDWARE[asked.hardware]
+    hardware = (
+        measured(2 * asked.per_device) if asked.hardware == "measured" else HARDWARE[asked.hardware]
+    )
     fields = [field.name for field in dataclasses.fields(Hardware)]
     given = {name: value for name in fields if (value := getattr(asked, name, None)) is not None}
     hardware = dataclasses.replace(hardware, **given)
