@@ -1,5 +1,7 @@
 """From an image to the square that the network sees. The colours change on the device (P4.1)."""
 
+import functools
+from collections.abc import Callable
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -82,18 +84,38 @@ def random_view(
     position), and each whether or not another is switched off. Without `lit` there is no lighting,
     and with no lighting no division (convdata_jpeg.py:155-179).
     """
-    rng = np.random.default_rng((seed, position // config.share))
+    draw = _of_position(_places, seed, position // config.share)
     last = image.shape[0] - config.crop
     if config.offsets == "all-but-last":
         last = max(0, last - 1)
-    offset = rng.integers(0, last, size=2, endpoint=True, dtype=np.int32)
-    mirror = bool(rng.random() < 0.5) and config.mirror
+    offset = (draw[:2] * (last + 1)).astype(np.int32)
+    mirror = bool(draw[2] < 0.5) and config.mirror
     if not (lit and config.lighting):
         return _view(image, offset, config.crop, mirror)
-    # A stream of its own: the crop of block n has nothing to do with the lighting of image n.
-    draw = config.lighting * np.random.default_rng((seed, position, 1)).standard_normal(3)
-    lighting = draw.astype(np.float32)
+    lighting = (config.lighting * _of_position(_lights, seed, position)).astype(np.float32)
     return _view(image, offset, config.crop, mirror, lighting, config.divisor)
+
+
+# Draws are made for a block of positions at once: to seed a generator for each position took as
+# long as to read its raw record.
+BLOCK = 1024
+
+
+def _of_position(draws: Callable[[int, int], np.ndarray], seed: int, position: int) -> np.ndarray:
+    block, row = divmod(position, BLOCK)
+    return draws(seed, block)[row]
+
+
+@functools.lru_cache(maxsize=64)
+def _places(seed: int, block: int) -> np.ndarray:
+    """Return uniform draws for row, column and mirror, float64 [BLOCK, 3] in [0, 1)."""
+    return np.random.default_rng((seed, block)).random((BLOCK, 3))
+
+
+@functools.lru_cache(maxsize=64)
+def _lights(seed: int, block: int) -> np.ndarray:
+    """Return standard normal draws, float64 [BLOCK, 3], from a stream of their own."""
+    return np.random.default_rng((seed, block, 1)).standard_normal((BLOCK, 3))
 
 
 def centre_view(image: np.ndarray, crop: int) -> View:
