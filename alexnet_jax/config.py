@@ -81,7 +81,7 @@ class DataConfig:
     # share of each class held out where the source has no validation split; 0 = none held out,
     # `test` is looked at instead; ours
     validation_fraction: float = 0.1
-    # leave unreadable images out and say so, or stop before training; ours
+    # leave unreadable images out and say so, or stop: before training, and at a file that goes bad on the way; ours
     unreadable: Literal["skip", "stop"] = "skip"
     # GiB: resized images are kept in memory once decoded, split by split (training first) as long
     # as the whole split fits; 0 keeps none; ours

@@ -22,6 +22,8 @@ from alexnet_jax.data.pipeline import evaluation_batches, gone_bad, training_bat
 from alexnet_jax.data.records import open_splits
 from alexnet_jax.data.shards import ArrayRecords, write_array_records
 from alexnet_jax.data.sources import Folder, read_image
+from alexnet_jax.main import main
+from alexnet_jax.training import loop
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "mutated_images.py"
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
@@ -226,6 +228,30 @@ def test_a_run_that_is_to_stop_stops_at_what_becomes_unreadable():
         next(training_batches(Failing(bad=1), config, 0, 250))
     with pytest.raises(ValueError, match=r"stop: 0.jpg has become unreadable"):
         next(evaluation_batches(Failing(bad=1), config, 8))
+
+
+@pytest.mark.slow
+def test_a_run_says_what_became_unreadable_on_its_way(folder, tmp_path, monkeypatch, capsys):
+    begin = loop._begin
+
+    def begin_and_spoil(*arguments):
+        begun = begin(*arguments)
+        (folder / "cat" / "1.ppm").unlink()
+        (folder / "dog" / "2.ppm").write_bytes(b"P6")
+        return begun
+
+    monkeypatch.setattr(loop, "_begin", begin_and_spoil)
+    options = (
+        "--data.source folder --data.image-size 40 --data.crop 36 --data.cache-gib 0 --seed 3 "
+        "--model.width 0.05 --optimizer.batch 3 --schedule.epochs 2 --mesh.towers 1 --mesh.data 1 "
+        "--log.figures False --process.large-pages False --process.compilation-cache="
+    ).split()
+    assert main([*options, "--workdir", str(tmp_path / "run"), "--data.path", str(folder)]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    gone = summary["became_unreadable"]
+    assert sum(gone.values()) == 2
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "epoch   2" in line]
+    assert f"({gone['train']} training images have become unreadable)" in line
 
 
 def squares(side: int, number: int = 4) -> list[tuple[bytes, int]]:
