@@ -34,7 +34,7 @@ from alexnet_jax.training.writer import Silent
 CHECKOUT = Path(__file__).parents[1]
 CLASSES = ("amber", "beige", "coral")
 IMAGES = {"train": 10, "val": 4, "test": 3}  # of each class
-BATCH, STEPS = 8, 45  # 30 images in batches of 8, 12 epochs
+BATCH, STEPS = 8, 30  # 30 images in batches of 8, 8 epochs
 FLEETING = ("time", "images_per_second", "waiting_for_data")
 TIMEOUT = 120  # seconds that a group of processes may take on a machine that others use too
 NOISE = re.compile(r"\[Gloo\] Rank .*")  # from C++, on standard output
@@ -73,7 +73,7 @@ def options(photos, workdir, **changes):
         "data.crop": 36,
         "model.width": 0.05,
         "optimizer.batch": BATCH,
-        "schedule.epochs": 12,
+        "schedule.epochs": 8,
         "schedule.at": 1,
         "log.every": 1,
         "log.checkpoint-every": 5,
@@ -227,14 +227,14 @@ def test_a_run_goes_on_with_two_processes_one_four_and_two_again(
     workdir, orders, stops = tmp_path / "run", [], []
     arguments = options(photos, workdir)
     # SIGTERM to one process: all stop after the same step.
-    for number, told, at in ((2, 1, 8), (1, 0, 16), (4, 3, 24)):
+    for number, told, at in ((2, 1, 5), (1, 0, 12), (4, 3, 18)):
         devices = 2 if number == 1 else 1
         group = Group(number, devices, arguments, environment, tmp_path / f"orders{number}")
         wait_for_step(workdir, at, group)
         group.processes[told].send_signal(signal.SIGTERM)
         codes, outs, errors = group.end()
         assert codes == [0] * number, errors
-        stopped = re.search(r"Stopped after step (\d+) of 45, .*same command goes on", str(outs[0]))
+        stopped = re.search(r"Stopped after step (\d+) of 30, .*same command goes on", str(outs[0]))
         assert stopped, outs[0]
         stops.append(int(stopped[1]))
         assert at <= stops[-1] < at + 8
@@ -265,7 +265,7 @@ def test_where_one_process_dies_the_other_says_so_and_the_run_goes_on(
     workdir = tmp_path / "run"
     arguments = options(photos, workdir)
     group = Group(2, 1, arguments, environment, tmp_path / "orders")
-    wait_for_step(workdir, 12, group)
+    wait_for_step(workdir, 11, group)
     group.processes[victim].kill()
     killed = time.monotonic()
     codes, _, errors = group.end()
