@@ -327,6 +327,7 @@ def test_a_full_disk_is_known_before_the_next_save_and_said_once(workdir, monkey
             for _ in range(1000):
                 checkpoints.check()
                 time.sleep(0.01)
+            pytest.fail("the save has failed long ago")
 
     with pytest.raises(ValueError, match=FULL):
         train()
