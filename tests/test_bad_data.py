@@ -230,6 +230,13 @@ def test_a_run_that_is_to_stop_stops_at_what_becomes_unreadable():
         next(evaluation_batches(Failing(bad=1), config, 8))
 
 
+TINY = (
+    "--data.source folder --data.image-size 40 --data.crop 36 --data.cache-gib 0 --seed 3 "
+    "--model.width 0.05 --optimizer.batch 3 --schedule.epochs 2 --mesh.towers 1 --mesh.data 1 "
+    "--log.figures False --process.large-pages False --process.compilation-cache="
+)
+
+
 @pytest.mark.slow
 def test_a_run_says_what_became_unreadable_on_its_way(folder, tmp_path, monkeypatch, capsys):
     begin = loop._begin
@@ -241,12 +248,9 @@ def test_a_run_says_what_became_unreadable_on_its_way(folder, tmp_path, monkeypa
         return begun
 
     monkeypatch.setattr(loop, "_begin", begin_and_spoil)
-    options = (
-        "--data.source folder --data.image-size 40 --data.crop 36 --data.cache-gib 0 --seed 3 "
-        "--model.width 0.05 --optimizer.batch 3 --schedule.epochs 2 --mesh.towers 1 --mesh.data 1 "
-        "--log.figures False --process.large-pages False --process.compilation-cache="
-    ).split()
-    assert main([*options, "--workdir", str(tmp_path / "run"), "--data.path", str(folder)]) == 0
+    assert (
+        main([*TINY.split(), "--workdir", str(tmp_path / "run"), "--data.path", str(folder)]) == 0
+    )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     gone = summary["became_unreadable"]
     assert sum(gone.values()) == 2
