@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from alexnet_jax import distributed, main, signals
 
@@ -31,7 +31,7 @@ def record(order: str) -> None:
         finally:
             batches.close()
 
-    trainer.training_batches = recorded
+    trainer.training_batches = cast(Any, recorded)
 
 
 if __name__ == "__main__":

@@ -43,13 +43,19 @@ def start(*arguments):
     )
 
 
+def line_of(process):
+    """Wait for a line of its output."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
 @pytest.mark.parametrize("then", [SLEEPS, COMPUTES], ids=["asleep", "computing"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_one_signal_asks_and_a_second_ends_at_once(number, code, then):
     process = start("-c", WAITS.format(then=then))
-    assert process.stdout.readline() == "ready\n"
+    assert line_of(process) == "ready\n"
     process.send_signal(number)
-    assert process.stdout.readline() == "asked\n"
+    assert line_of(process) == "asked\n"
     sent = time.monotonic()
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
@@ -72,7 +78,7 @@ def test_a_signal_during_the_restart_with_large_pages_waits_for_the_new_program(
 def test_what_nohup_ignores_stays_ignored():
     ignores = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     process = start("-c", ignores + WAITS.format(then=""))
-    assert process.stdout.readline() == "ready\n"
+    assert line_of(process) == "ready\n"
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.3)

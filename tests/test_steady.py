@@ -18,6 +18,8 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 def experiment(name):
     """Import an experiment, which is no part of the package."""
     spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
