@@ -379,7 +379,7 @@ def test_a_run_on_other_images_is_refused(broken, photos, tmp_path, patched, cap
     expected = {
         "removed": "1 removed (train/amber/0.png); a resumed run",
         "renamed": "1 added (train/amber/99.png); 1 removed (train/amber/0.png); a resumed run",
-        "changed": f"1 changed (train/amber/0.png: {size:,} bytes, now {size + 4:,} bytes); a resumed",
+        "changed": f"1 changed (train/amber/0.png: {size:,} bytes, now {size + 4:,} bytes)",
         "renamed, list lost": "renamed or moved in train; a resumed run",
     }
     assert expected[change] in line
