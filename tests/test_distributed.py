@@ -421,6 +421,25 @@ def test_one_process_agrees_with_itself():
     consensus.check_settings(Config())
 
 
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ([(7, 1), (7, 1)], ""),
+        ([(7, 1), (8, 2), (7, 1), (8, 2)], ""),  # two towers for each half of the batch
+        ([(7, 1), (7, 2)], "Processes 0 and 1, "),
+        ([(7, 1), (8, 2), (7, 1), (8, 3)], "Processes 1 and 3, "),
+    ],
+)
+def test_towers_that_were_shown_other_images_are_not_saved(held, said, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: len(held))
+    monkeypatch.setattr(consensus, "_everywhere", lambda *_: np.array(held, np.uint32))
+    if not said:
+        consensus.check_images((slice(0, 8),), 1)
+    else:
+        with pytest.raises(ValueError, match=f"^{said}which hold the towers of the same images"):
+            consensus.check_images((slice(0, 8),), 1)
+
+
 def test_a_silent_writer_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with Silent() as writer:

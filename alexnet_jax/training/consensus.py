@@ -4,7 +4,8 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -140,6 +141,30 @@ def check_shared(folder: Path) -> None:
             f"{jax.process_count()} has another folder of that name; a run has one, which all its "
             "processes see: name one on a disk that they share."
         )
+
+
+def check_images(rows: Sequence[slice], shown: int) -> None:
+    """Raise a ValueError in every process unless those with the same rows read the same images.
+
+    Where two processes hold the towers of the same images, a file that one of them alone cannot
+    read, and replaces, would let the halves of the network drift apart unseen.
+
+    Args:
+        rows: those that this process loads.
+        shown: a checksum of the images' numbers so far, 32 bits.
+    """
+    if jax.process_count() == 1:
+        return
+    held = _everywhere("images", np.array([zlib.crc32(repr(rows).encode()), shown], np.uint32))
+    for process, (block, checksum) in enumerate(held):
+        fellow = int(np.argmax(held[:, 0] == block))
+        if held[fellow, 1] != checksum:
+            raise ValueError(
+                f"Processes {fellow} and {process}, which hold the towers of the same images, have "
+                "not read the same since the last checkpoint; one has left out a file that it "
+                "could not read, and warned of it: make that readable for both, and the same "
+                "command goes on from the last checkpoint."
+            )
 
 
 def _appears(path: Path) -> bool:

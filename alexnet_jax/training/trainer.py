@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ from jax import Array
 from alexnet_jax.config import flatten
 from alexnet_jax.data.pipeline import Batch, gone_bad, training_batches
 from alexnet_jax.model import towers
-from alexnet_jax.training import bad_numbers, schedule
+from alexnet_jax.training import bad_numbers, consensus, schedule
 from alexnet_jax.training.checkpoint import Checkpoints, Saved
 from alexnet_jax.training.optimizer import set_rates
 from alexnet_jax.training.run import Run
@@ -69,6 +70,8 @@ class Trainer:
         self._stop_asked, self._debug = stop_asked, debug
         self._saved = checkpoints.latest()
         self._pending: Pending | None = None
+        # What this process loads of each batch, and a checksum of which images those were.
+        self._rows, self._shown = towers.rows(run.mesh, run.config.optimizer.batch), 0
         self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def seconds(self) -> float:
@@ -82,9 +85,8 @@ class Trainer:
             self._save(None)  # from here on the folder knows its data, and what it was made with
             self._checkpoints.wait()  # no line of metrics without a checkpoint: `loop` relies on it
         batch = config.optimizer.batch
-        rows = towers.rows(self._run.mesh, batch)
         source = self._run.data.splits.train
-        batches = training_batches(source, config.data, config.seed, batch, at.step, rows)
+        batches = training_batches(source, config.data, config.seed, batch, at.step, self._rows)
         with contextlib.closing(batches):
             while not schedule.finished(config.schedule, at.progress):
                 self._train_epoch(batches)
@@ -136,7 +138,9 @@ class Trainer:
     def _wait_for(self, batches: Iterator[Batch]) -> dict[str, Array]:
         """Return the next batch, on its way to the devices."""
         began = time.monotonic()
-        batch = towers.put_batch(next(batches), self._run.mesh)
+        taken = next(batches)
+        self._shown = zlib.crc32(taken["index"].tobytes(), self._shown)
+        batch = towers.put_batch(taken, self._run.mesh)
         self._line_wait += time.monotonic() - began
         return batch
 
@@ -240,6 +244,7 @@ class Trainer:
     def _save(self, error: float | None) -> None:
         """Save where the run stands; a step whose numbers are bad ends the run before."""
         self._settle()
+        consensus.check_images(self._rows, self._shown)
         at = self._at
         self._writer.flush()
         meta = {
