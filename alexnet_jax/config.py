@@ -207,6 +207,10 @@ class ModelConfig:
     # test: outputs times the share kept, at test (P4.2); training: divided by it, in training
     # (torchvision)
     dropout_scale: Literal["test", "training"] = "test"
+    # numbers that layers multiply and hand on; parameters, velocity, the sums of response
+    # normalisation, the last layer and the loss stay float32. bfloat16 gains on GPU and TPU, not on
+    # a CPU; ours
+    compute: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
         for name, usual in {"std": 0.01, "middle_std": 0.01, "fc_std": 0.01, "lrn_k": 2}.items():

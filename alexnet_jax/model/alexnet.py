@@ -28,7 +28,8 @@ Taken = dict[str, Array]  # outputs that were asked for, by name, of what is hel
 
 
 def _shift(x: Array, bias: Array) -> Array:
-    return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    """Add a bias in its own precision: one of 1 would not move by less than .004 in bfloat16."""
+    return (x + bias.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
 class Weights(nn.Module):
@@ -154,7 +155,7 @@ class AlexNet(nn.Module):
 
         def take(name: str, x: Parts) -> None:
             if name in self.taps:
-                taken[name] = jnp.concatenate(x, axis=-1)
+                taken[name] = jnp.concatenate(x, axis=-1).astype(jnp.float32)
 
         for layer in stage:
             kernel, bias = weights[layer.name]
@@ -172,6 +173,8 @@ class AlexNet(nn.Module):
         padding = layer.padding(x[0].shape[1])
 
         def convolve(x: Array, kernel: Array, bias: Array) -> Array:
+            # Rounded here, in each block: so the gradients of the blocks add up in float32.
+            x, kernel = self._rounded(layer, x, kernel)
             return _shift(self.kernels.convolve(x, kernel, layer.stride, padding), bias)
 
         if layer.sees == "both":
@@ -179,7 +182,13 @@ class AlexNet(nn.Module):
         # On a CPU two ordinary convolutions are five times as fast as one with two groups.
         return list(map(convolve, x, self._towers(kernel), self._towers(bias)))
 
+    def _rounded(self, layer: Layer, *arrays: Array) -> list[Array]:
+        """Return arrays as a layer multiplies them; the last gives the loss its logits whole."""
+        last = layer is self.table.layers[-1]
+        return [array.astype(jnp.float32 if last else self.table.compute) for array in arrays]
+
     def _multiply(self, layer: Dense, kernel: Array, bias: Array, x: Parts) -> Parts:
+        kernel, *x = self._rounded(layer, kernel, *x)
         if layer.sees == "own":
             return self._multiply_own(kernel, bias, x)
         # Towers are joined before flattening: the inputs of fc6 run (row, column, map of both).

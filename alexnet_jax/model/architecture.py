@@ -115,6 +115,7 @@ class Architecture:
     pooling: Pooling = Pooling()
     dropout: float = 0.5  # share of outputs silenced in training
     dropout_scale: Literal["test", "training"] = "test"  # where the share kept is made up for
+    compute: Literal["float32", "bfloat16"] = "float32"  # of products, and of what lies between
 
     @property
     def num_classes(self) -> int:

@@ -45,23 +45,30 @@ def normalize(x: Array, norm: ResponseNorm) -> Array:
 
     y_i = x_i / s_i ** beta, s_i = k + alpha * sum over the window around i of x_j ** 2. With
     u = g y / s the gradient is g / s ** beta - 2 alpha beta x * (window sum of u): one pass
-    over the window instead of the several that differentiating it term by term gives.
+    over the window instead of the several that differentiating it term by term gives. Of bfloat16
+    the sums and the power are float32.
     """
     return _normalize_forward(x, norm)[0]
 
 
-def _normalize_forward(x, norm):
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _normalize_forward(narrow, norm):
+    x = _wide(narrow)
     s = norm.k + norm.alpha * _window_sum(x * x, norm)
     # Without the barrier XLA computes y again for every window of the pooling that reads it.
-    y = lax.optimization_barrier(x * _inverse_power(s, norm.beta))
-    return y, (x, s)
+    y = lax.optimization_barrier((x * _inverse_power(s, norm.beta)).astype(narrow.dtype))
+    return y, (narrow, s)
 
 
 def _normalize_backward(norm, saved, g):
-    x, s = saved
-    scaled = g * _inverse_power(s, norm.beta)
+    narrow, s = saved
+    x = _wide(narrow)
+    scaled = _wide(g) * _inverse_power(s, norm.beta)
     spread = _window_sum(scaled * x / s, norm)
-    return (scaled - 2 * norm.alpha * norm.beta * x * spread,)
+    return ((scaled - 2 * norm.alpha * norm.beta * x * spread).astype(narrow.dtype),)
 
 
 normalize.defvjp(_normalize_forward, _normalize_backward)

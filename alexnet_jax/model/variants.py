@@ -65,6 +65,7 @@ def build(model: "ModelConfig", num_classes: int, crop: int) -> Architecture:
         ),
         dropout=model.dropout,
         dropout_scale=model.dropout_scale,
+        compute=model.compute,
     )
     check_crop(table)
     return _scaled(table, model) if model.scale_std else table

@@ -285,7 +285,8 @@ def _free(name: str) -> bool:
 
 def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
     """Raise a ValueError that lists, field by field, what may not change when a run is resumed."""
-    before, now = dict(saved), flatten(config)
+    # What a run of an earlier version did not choose, it did as the default says.
+    before, now = {**flatten(Config()), **saved}, flatten(config)
     differences = [
         f"{option(name)} was {before.get(name)!r} and is now {now.get(name)!r}"
         for name in sorted({*before, *now})
