@@ -122,11 +122,7 @@ class Folder:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
-        try:
-            encoded = _read(self._files[index])
-        except OSError as error:
-            raise UnreadableImage(error.strerror or str(error)) from error
-        return {"image": decode(encoded), "label": int(self._labels[index])}
+        return {"image": open_image(self._files[index]), "label": int(self._labels[index])}
 
     def labels(self) -> np.ndarray:
         """Return the label of every record, int64 [n]."""
@@ -168,10 +164,18 @@ def read_image(image: Path | str | np.ndarray) -> np.ndarray:
             )
         return image
     try:
-        return decode(_read(Path(image)))
-    except (OSError, UnreadableImage) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{image}: {reason}; give files that hold images.") from error
+        return open_image(Path(image))
+    except UnreadableImage as error:
+        raise ValueError(f"{image}: {error}; give files that hold images.") from error
+
+
+def open_image(path: Path) -> np.ndarray:
+    """Return the picture in a file, uint8 [H, W, 3]; UnreadableImage says why there is none."""
+    try:
+        encoded = _read(path)
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from error
+    return decode(encoded)
 
 
 def _read(path: Path) -> bytes:

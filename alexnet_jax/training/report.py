@@ -147,7 +147,7 @@ def _draw(run: Run, state: TrainState, workdir: Path) -> None:
     folder = workdir / FIGURES
     folder.mkdir(exist_ok=True)
     figures.curves(read_metrics(workdir), folder / "curves.png")
-    figures.filters(kernel, folder / "filters.png")
+    figures.filters(kernel, folder / "filters.png", run.table.has_towers)
     shown = np.flatnonzero(seen["mask"])[:EXAMPLES]
     figures.predictions(
         seen["image"][shown],

@@ -1,6 +1,5 @@
-"""Pictures of a run as PNG files: curves, first-layer filters by tower, predictions.
+"""Pictures of a run: curves, first-layer filters by tower, predictions.
 
-Each picture has a function that draws it (returns a matplotlib Figure) and one that saves it.
 Layout and colours follow the 2012 plotting code, shownet.py of cuda-convnet2.
 """
 
@@ -14,16 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-DPI = 150
+from alexnet_jax.figures.tiles import draw_mosaic, mosaic, save
+
 TRAINING, LOOKED_AT = "black", "red"  # shownet.py:101-108
 TRUE_CLASS, OTHER_CLASS = "#ffaaaa", "#aaaaff"  # shownet.py:252-257
-FILTERS_PER_ROW = 16  # shownet.py:110
-TOWER_GAP = 4  # white pixels between the towers' filters
 
 
 def curves(metrics: Sequence[dict[str, Any]], path: Path) -> Path:
     """Save top-1 error and loss over epochs, from the records of metrics.jsonl; return `path`."""
-    return _save(draw_curves(metrics), path)
+    return save(draw_curves(metrics), path)
 
 
 def draw_curves(metrics: Sequence[dict[str, Any]]) -> Figure:
@@ -102,60 +100,32 @@ def _mark_drops(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def filters(kernel: np.ndarray, path: Path) -> Path:
+def filters(kernel: np.ndarray, path: Path, towers: bool = True) -> Path:
     """Save the first layer's filters, `kernel` [k, k, 3, C], tower 0 above tower 1."""
-    return _save(draw_filters(kernel), path)
+    return save(draw_filters(kernel, towers), path)
 
 
-def draw_filters(kernel: np.ndarray) -> Figure:
-    """Draw `filter_mosaic(kernel)` enlarged, with the towers named beside it."""
-    mosaic = filter_mosaic(kernel)
-    height, width, _ = mosaic.shape
-    scale = 6 / DPI  # inches: a weight is 6 x 6 pixels of the file
-    margin = 0.45  # inches on the left for the names
-    figure = Figure(figsize=(width * scale + margin + 0.1, height * scale + 0.2))
-    total_width, total_height = figure.get_size_inches()
-    box = (margin / total_width, 0.1 / total_height)
-    axes = figure.add_axes((*box, width * scale / total_width, height * scale / total_height))
-    axes.imshow(mosaic, interpolation="nearest", aspect="auto")
-    axes.set_axis_off()
-    tower_height = (height - TOWER_GAP) / 2
-    for tower, centre in enumerate((tower_height / 2, height - tower_height / 2)):
-        axes.text(-3, centre, f"tower {tower}", rotation=90, ha="right", va="center", fontsize=9)
-    return figure
+def draw_filters(kernel: np.ndarray, towers: bool = True) -> Figure:
+    """Draw `filter_mosaic(kernel, towers)`, a weight as 6 x 6 pixels, with the towers named."""
+    return draw_mosaic(filter_mosaic(kernel, towers), enlarged=6, towers=towers)
 
 
-def filter_mosaic(kernel: np.ndarray) -> np.ndarray:
+def filter_mosaic(kernel: np.ndarray, towers: bool = True) -> np.ndarray:
     """Return uint8 [H, W, 3]: the filters of `kernel` [k, k, 3, C], tower 0 above tower 1.
 
     Black to white is the least to the greatest weight of all filters together, so their strengths
     compare (shownet.py:110-197); 16 a row, 1 white pixel around each. Tower 0 holds the first
-    half of the filters. Raises ValueError for another shape or an odd C.
+    half of the filters; without `towers` they are in one block. Raises ValueError for another
+    shape or, with towers, an odd C.
     """
-    if kernel.ndim != 4 or kernel.shape[2] != 3 or kernel.shape[3] % 2:
+    if kernel.ndim != 4 or kernel.shape[2] != 3 or (towers and kernel.shape[3] % 2):
         raise ValueError(
             f"kernel of shape {kernel.shape}: filters are drawn from [k, k, 3, C] with an even C, "
             "one half a tower; pass the first layer's kernel."
         )
     least, greatest = float(kernel.min()), float(kernel.max())
     scaled = (kernel - least) / max(greatest - least, np.finfo(np.float32).tiny)
-    images = np.rint(255 * scaled).astype(np.uint8).transpose(3, 0, 1, 2)
-    first, second = (_tiles(half) for half in np.split(images, 2))
-    gap = np.full((TOWER_GAP, *first.shape[1:]), 255, np.uint8)
-    return np.concatenate([first, gap, second])
-
-
-def _tiles(images: np.ndarray) -> np.ndarray:
-    """Return [n, k, k, 3] as rows of at most 16, with one white pixel around each."""
-    count, side = len(images), images.shape[1]
-    columns = min(FILTERS_PER_ROW, count)
-    rows = -(-count // columns)
-    pitch = side + 1
-    mosaic = np.full((rows * pitch + 1, columns * pitch + 1, 3), 255, np.uint8)
-    for place, image in enumerate(images):
-        top, left = (1 + pitch * number for number in divmod(place, columns))
-        mosaic[top : top + side, left : left + side] = image
-    return mosaic
+    return mosaic(np.rint(255 * scaled).astype(np.uint8).transpose(3, 0, 1, 2), towers)
 
 
 def predictions(
@@ -166,7 +136,7 @@ def predictions(
     path: Path,
 ) -> Path:
     """Save the first eight images with their five most probable classes; return `path`."""
-    return _save(draw_predictions(images, probabilities, labels, class_names), path)
+    return save(draw_predictions(images, probabilities, labels, class_names), path)
 
 
 def draw_predictions(
@@ -220,10 +190,3 @@ def _draw_bars(
         axes.text(0.02, place, class_names[one], va="center", fontsize=8, clip_on=True)
     axes.set(xlim=(0, 1), ylim=(4.6, -0.6), xticks=[], yticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, facecolor="white")
-    return path

@@ -1,0 +1,23 @@
+"""Pictures as PNG files; each has a function that draws it and one that saves it."""
+
+from alexnet_jax.figures.run import (
+    curves,
+    draw_curves,
+    draw_filters,
+    draw_predictions,
+    filter_mosaic,
+    filters,
+    predictions,
+)
+from alexnet_jax.figures.tiles import save
+
+__all__ = [
+    "curves",
+    "draw_curves",
+    "draw_filters",
+    "draw_predictions",
+    "filter_mosaic",
+    "filters",
+    "predictions",
+    "save",
+]

@@ -1,0 +1,81 @@
+"""What the pictures share: images side by side, one tower's above the other's; the PNG file."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+DPI = 150
+PER_ROW = 16  # shownet.py:110
+TOWER_GAP = 4  # white pixels between the towers' tiles
+MARGIN = 0.45  # inches on the left for the towers' names
+EDGE = 0.1  # inches around
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a picture as a PNG file, making its folder; return `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI, facecolor="white")
+    return path
+
+
+def mosaic(images: np.ndarray, towers: bool) -> np.ndarray:
+    """Return images uint8 [n, h, w, ...] in rows of at most 16, with one white pixel around each.
+
+    With `towers`, the first half, tower 0's, stands above the second.
+    """
+    if not towers:
+        return _tiles(images)
+    first, second = (_tiles(half) for half in np.split(images, 2))
+    gap = np.full((TOWER_GAP, *first.shape[1:]), 255, np.uint8)
+    return np.concatenate([first, gap, second])
+
+
+def _tiles(images: np.ndarray) -> np.ndarray:
+    count, high, wide = images.shape[:3]
+    columns = min(PER_ROW, count)
+    rows = -(-count // columns)
+    picture = np.full(
+        (rows * (high + 1) + 1, columns * (wide + 1) + 1, *images.shape[3:]), 255, np.uint8
+    )
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        top, left = 1 + row * (high + 1), 1 + column * (wide + 1)
+        picture[top : top + high, left : left + wide] = image
+    return picture
+
+
+def draw_mosaic(picture: np.ndarray, enlarged: int, towers: bool, title: str = "") -> Figure:
+    """Draw a mosaic to the pixel, each of its pixels `enlarged` times, the towers named beside it.
+
+    A title stands above it.
+    """
+    height, width = (side * enlarged / DPI for side in picture.shape[:2])
+    left = MARGIN if towers else EDGE
+    above = 0.35 if title else EDGE
+    figure = Figure(figsize=(left + width + EDGE, EDGE + height + above))
+    total_width, total_height = figure.get_size_inches()
+    box = (left / total_width, EDGE / total_height, width / total_width, height / total_height)
+    axes = figure.add_axes(box)
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.ndim == 2 else {}
+    axes.imshow(picture, interpolation="nearest", aspect="auto", **grey)
+    axes.set_axis_off()
+    if title:
+        figure.text(
+            left / total_width, 1 - 0.17 / total_height, title, ha="left", va="center", fontsize=9
+        )
+    if towers:
+        pixels = picture.shape[0]
+        half = (pixels - TOWER_GAP) / 2
+        for tower, centre in enumerate((half / 2, pixels - half / 2)):
+            axes.text(
+                -18 / enlarged,
+                centre,
+                f"tower {tower}",
+                rotation=90,
+                ha="right",
+                va="center",
+                fontsize=9,
+            )
+    return figure
