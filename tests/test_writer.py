@@ -135,6 +135,21 @@ def test_resuming_cuts_what_will_be_run_again(tmp_path):
     assert purges == [1, 21]
 
 
+def test_what_is_recorded_at_the_step_of_the_checkpoint_is_not_recorded_twice(tmp_path):
+    for loss in (0.5, 0.25):  # of a look, and of the same once more
+        with Writer(tmp_path, 4) as writer:
+            writer.evaluation("validation", 4, 1, loss=loss)
+            writer.flush()
+            writer.evaluation("test", 4 + (loss == 0.25), 1, loss=loss)
+    records = read_metrics(tmp_path)
+    assert [(line["split"], line["step"], line["loss"]) for line in records] == [
+        ("validation", 4, 0.5),
+        ("test", 4, 0.5),
+        ("test", 5, 0.25),
+    ]
+    assert len(scalars(tmp_path)) == 3
+
+
 def test_two_resumptions_in_one_second_keep_both_event_files(tmp_path):
     for step in (0, 1, 2):
         with Writer(tmp_path, step) as writer:

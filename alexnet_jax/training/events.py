@@ -23,8 +23,9 @@ class Events:
     def __init__(self, folder: Path, step: int):
         """Begin a file after `step`; TensorBoard forgets what other files have after it."""
         folder.mkdir(parents=True, exist_ok=True)
-        # The step keeps a resumption within the same second from opening the same file.
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{step}"
+        # Nanoseconds keep a resumption within the same second from writing over the same file.
+        second, rest = divmod(time.time_ns(), 10**9)
+        name = f"events.out.tfevents.{second}.{socket.gethostname()}.{rest:09d}"
         self._file = RecordWriter(str(folder / name))
         self._flushed = time.monotonic()
         self._write(Event(file_version="brain.Event:2"))
@@ -38,7 +39,7 @@ class Events:
             self.flush()
 
     def flush(self) -> None:
-        """Force what was written onto the disk."""
+        """Hand what was written to the system: no process that dies then takes it along."""
         self._file.flush()
         self._flushed = time.monotonic()
 

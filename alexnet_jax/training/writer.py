@@ -33,12 +33,15 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 class Writer:
     """Records a run that starts, or was restored, at `step` of `total` steps.
 
-    Opening cuts what was recorded after `step`: those steps are about to be run again.
+    Opening cuts what was recorded after `step`: those steps are about to be run again. What was
+    recorded at `step` stays, and is not recorded twice: a run that was stopped in an evaluation,
+    went on and was killed before it had saved the outcome evaluates again.
     """
 
     def __init__(self, workdir: Path, step: int, total: int | None = None):
         self._path = Path(workdir) / METRICS
-        _cut(self._path, step)
+        kept = _cut(self._path, step)
+        self._there = {(line.get("split"), step) for line in kept if line["step"] == step}
         self._file = self._path.open("a", encoding="utf-8")
         self._events = Events(self._path.parent / "tensorboard", step)
         # disable=None: no bar where stderr is not a terminal, so log files hold only the lines.
@@ -95,6 +98,8 @@ class Writer:
     def _record(
         self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
     ) -> None:
+        if (split, step) in self._there:
+            return
         finite = {name: _finite(value) for name, value in values.items()}
         record = {"step": step, "epoch": _finite(epoch), "split": split, **finite}
         with self._writing():
@@ -159,13 +164,15 @@ def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
     return record
 
 
-def _cut(path: Path, step: int) -> None:
+def _cut(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the records after `step`; return the others."""
     if not path.exists():
-        return
-    kept = [_line(record) for record in read_metrics(path.parent) if record["step"] <= step]
+        return []
+    kept = [record for record in read_metrics(path.parent) if record["step"] <= step]
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
-        file.writelines(kept)
+        file.writelines(map(_line, kept))
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    return kept
