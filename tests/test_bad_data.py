@@ -133,6 +133,7 @@ def folder(tmp_path) -> Path:
 def test_pipes_devices_and_enormous_files_are_not_read(folder):
     os.mkfifo(folder / "cat" / "pipe.jpg")  # which would be waited for
     (folder / "cat" / "zero.jpg").symlink_to("/dev/zero")  # which never ends
+    (folder / "cat" / "circle.jpg").symlink_to("circle.jpg")
     with (folder / "cat" / "large.jpg").open("wb") as file:
         file.truncate(sources.LARGEST + 1)  # of zeros, which take no room on the disk
     read = Folder(folder)
@@ -140,6 +141,7 @@ def test_pipes_devices_and_enormous_files_are_not_read(folder):
     for name, reason in (
         ("pipe.jpg", "it is no regular file"),
         ("zero.jpg", "it is no regular file"),
+        ("circle.jpg", "Too many levels of symbolic links"),
         ("large.jpg", r"suspiciously large \(536,870,913 bytes, limit 536,870,912\)"),
     ):
         with pytest.raises(UnreadableImage, match=reason):

@@ -209,9 +209,9 @@ def _images_below(folder: Path) -> _Found:
         seen.add(real)
         shown = [entry for entry in _entries(here) if not entry.name.startswith(".")]
         links += [Path(entry.path) for entry in shown if entry.is_symlink()]
-        folders = [entry.path for entry in shown if entry.is_dir()]
+        folders = [entry.path for entry in shown if _is_folder(entry)]
         waiting += sorted(folders, reverse=True)
-        others = [Path(entry.path) for entry in shown if not entry.is_dir()]
+        others = [Path(entry.path) for entry in shown if not _is_folder(entry)]
         images = [path for path in others if path.suffix.lower() not in NO_IMAGES]
         ignored += len(others) - len(images)
         files += images
@@ -232,7 +232,14 @@ def subfolders(root: Path) -> list[str]:
     Raises ValueError where `root` is missing or may not be read.
     """
     entries = _entries(str(root))
-    return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    return sorted(e.name for e in entries if _is_folder(e) and not e.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into what is closed: whoever reads it says so
+        return False
 
 
 def _refusal(error: OSError) -> ValueError:
