@@ -374,6 +374,15 @@ def test_one_process_writes_to_a_folder(workdir):
             Checkpoints(workdir)  # a reader that has gone took no lock with it
 
 
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    with pytest.raises(ValueError, match=r"it cannot be locked \(No locks available\), and two"):
+        Checkpoints(tmp_path)
+
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -5,7 +5,8 @@ partial logits are summed, and where response normalisation runs over all maps, 
 are exchanged. On the way back: the gradient of what was gathered is summed, whole, over both
 towers (`towers._meet`), and that of an exchange is exchanged. Between the shards of the batch: the
 gradient of every parameter that a device holds is summed. A few scalars beside that (loss, error,
-finite or not) are not counted.
+finite or not) are not counted. All numbers are taken for float32; in a network that computes in
+bfloat16, what is gathered and its gradients have half as many bytes.
 """
 
 import dataclasses

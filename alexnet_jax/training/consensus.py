@@ -53,7 +53,8 @@ def from_first(name: str, make: Callable[[], T]) -> T:
         make: returns what JSON can say, with arrays in it where need be.
 
     Raises:
-        ValueError, Stopped: `make` did, there; every process does.
+        ValueError, Stopped: `make` did, there; every process does. An OSError comes as a
+            ValueError.
     """
     if jax.process_count() == 1:
         return make()
@@ -73,7 +74,7 @@ def from_first(name: str, make: Callable[[], T]) -> T:
 def _outcome(make: Callable[[], Any]) -> bytes:
     try:
         outcome = {"made": make()}
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         outcome = {"refused": str(error)}
     except Stopped as error:
         outcome = {"stopped": str(error)}

@@ -11,14 +11,14 @@ NAME = "lock"
 
 
 @contextlib.contextmanager
-def held(workdir: Path) -> Iterator[None]:
-    """Keep other processes from writing to `workdir`.
+def held(workdir: Path, option: str = "--workdir") -> Iterator[None]:
+    """Keep other processes from writing to a folder, `workdir`, that `option` names.
 
     The lock is the kernel's and dies with its holder, however that dies; the file stays behind and
     means nothing. (Over NFS it holds between hosts from Linux 2.6.12 on, where the server locks.)
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds it, or the file system has no locks.
     """
     with (workdir / NAME).open("a+", encoding="utf-8") as file:
         try:
@@ -26,9 +26,14 @@ def held(workdir: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise ValueError(
-                f"--workdir {workdir}: {file.read().strip() or 'another process'} is writing to "
-                "it; wait until that ends, or give another --workdir."
+                f"{option} {workdir}: {file.read().strip() or 'another process'} is writing to "
+                f"it; wait until that ends, or give another {option}."
             ) from None
+        except OSError as error:  # of some network file systems
+            raise ValueError(
+                f"--workdir {workdir}: it cannot be locked ({error.strerror}), and two processes "
+                "that write to it would spoil it; name one on a disk that has locks."
+            ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
