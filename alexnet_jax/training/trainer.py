@@ -46,9 +46,8 @@ class Pending:
     step: int
     records: Array  # int [B]: what it was shown, for when its numbers are bad
     metrics: Mapping[str, Array]
-    start: (
-        tuple[TrainState, Mapping[str, Array]] | None
-    )  # with --debug: the state before, the batch
+    # with --debug: the state before, and the batch
+    start: tuple[TrainState, Mapping[str, Array]] | None
 
 
 class Trainer:
@@ -179,12 +178,10 @@ class Trainer:
         saved = self._checkpoints.latest()
         workdir, source = self._checkpoints.workdir, self._run.data.splits.train
         if bad.start:
-            reason += (
-                f", and the first bad numbers are in {bad_numbers.find(self._run, *bad.start)}"
-            )
-        path = bad_numbers.write(
-            workdir, bad.step, reason, saved, towers.fetch(bad.records), source
-        )
+            born = bad_numbers.find(self._run, *bad.start)
+            reason += f", and the first bad numbers are in {born}"
+        records = towers.fetch(bad.records)
+        path = bad_numbers.write(workdir, bad.step, reason, saved, records, source)
         again = "" if bad.start else "; the same command with --debug finds where they are born"
         raise FloatingPointError(
             f"step {bad.step}: {reason}; training needs finite numbers: the last checkpoint (step "
