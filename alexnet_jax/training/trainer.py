@@ -140,7 +140,9 @@ class Trainer:
         taken = next(batches)
         self._shown = zlib.crc32(taken["index"].tobytes(), self._shown)
         batch = towers.put_batch(taken, self._run.mesh)
-        self._line_wait += time.monotonic() - began
+        if self._pending is None or self._pending.metrics["loss"].is_ready():
+            # Or else the devices are still at the step before, and it is they who are waited for.
+            self._line_wait += time.monotonic() - began
         return batch
 
     def _trace(self, ended: bool = False) -> None:
