@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 DPI = 150
@@ -10,6 +11,8 @@ PER_ROW = 16  # shownet.py:110
 TOWER_GAP = 4  # white pixels between the towers' tiles
 MARGIN = 0.45  # inches on the left for the towers' names
 EDGE = 0.1  # inches around
+LINE, CHARACTER = 0.17, 0.075  # inches of a line of a title, and of a letter in it
+NAME = 0.5  # inches that a tower's name takes beside its tiles
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -46,36 +49,35 @@ def _tiles(images: np.ndarray) -> np.ndarray:
     return picture
 
 
-def draw_mosaic(picture: np.ndarray, enlarged: int, towers: bool, title: str = "") -> Figure:
+def draw_mosaic(
+    picture: np.ndarray, enlarged: int, towers: bool, title: tuple[str, ...] = ()
+) -> Figure:
     """Draw a mosaic to the pixel, each of its pixels `enlarged` times, the towers named beside it.
 
-    A title stands above it.
+    The lines of the title stand above it.
     """
+    if picture.ndim == 2:  # grey, which imshow would stretch and colour
+        picture = np.repeat(picture[..., None], 3, axis=-1)
     height, width = (side * enlarged / DPI for side in picture.shape[:2])
     left = MARGIN if towers else EDGE
-    above = 0.35 if title else EDGE
-    figure = Figure(figsize=(left + width + EDGE, EDGE + height + above))
-    total_width, total_height = figure.get_size_inches()
+    above = EDGE + LINE * len(title)
+    total_height = EDGE + height + above
+    total_width = left + EDGE + max(width, CHARACTER * max(map(len, title), default=0))
+    figure = Figure(figsize=(total_width, total_height))
     box = (left / total_width, EDGE / total_height, width / total_width, height / total_height)
     axes = figure.add_axes(box)
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.ndim == 2 else {}
-    axes.imshow(picture, interpolation="nearest", aspect="auto", **grey)
+    axes.imshow(picture, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
-    if title:
-        figure.text(
-            left / total_width, 1 - 0.17 / total_height, title, ha="left", va="center", fontsize=9
-        )
+    for number, line in enumerate(title):
+        top = EDGE / 2 + LINE * number
+        figure.text(left / total_width, 1 - top / total_height, line, va="top", fontsize=9)
     if towers:
-        pixels = picture.shape[0]
-        half = (pixels - TOWER_GAP) / 2
-        for tower, centre in enumerate((half / 2, pixels - half / 2)):
-            axes.text(
-                -18 / enlarged,
-                centre,
-                f"tower {tower}",
-                rotation=90,
-                ha="right",
-                va="center",
-                fontsize=9,
-            )
+        _name_towers(axes, picture.shape[0], enlarged)
     return figure
+
+
+def _name_towers(axes: Axes, pixels: int, enlarged: int) -> None:
+    half = (pixels - TOWER_GAP) / 2
+    style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 9}
+    for tower, centre in enumerate((half / 2, pixels - half / 2)):
+        axes.text(-18 / enlarged, centre, f"tower {tower}", **style)

@@ -31,7 +31,7 @@ def held(workdir: Path, option: str = "--workdir") -> Iterator[None]:
             ) from None
         except OSError as error:  # of some network file systems
             raise ValueError(
-                f"--workdir {workdir}: it cannot be locked ({error.strerror}), and two processes "
+                f"{option} {workdir}: it cannot be locked ({error.strerror}), and two processes "
                 "that write to it would spoil it; name one on a disk that has locks."
             ) from error
         file.truncate(0)
