@@ -8,9 +8,11 @@ from typing import cast
 import numpy as np
 
 from alexnet_jax.config import DataConfig
+from alexnet_jax.data import prepared
 from alexnet_jax.data.embedded import Embedded
 from alexnet_jax.data.shards import ArrayRecords, Tfds, find_shards, open_tfds
 from alexnet_jax.data.sources import Folder, Labelled, Source, Stored, subfolders
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.views import Cached, Resized, Subset
 
 # What the splits of a source may be called; training looks at the validation split.
@@ -28,6 +30,8 @@ class Splits:
     notes: tuple[str, ...]  # sentences for the log: how the splits came about, what was left aside
     # The bytes of every file that was opened, by split/name; what changes when a file does.
     inventory: Callable[[], dict[str, int]] = dict
+    # Of the training split, where `data.prepare` left them: then it has read every image, too.
+    statistics: Statistics | None = None
 
 
 def open_splits(config: DataConfig, seed: int) -> Splits:
@@ -37,14 +41,7 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
     out (or, at a fraction of 0, its test split is looked at instead). Raises ValueError for a
     source that is missing, empty, of one class, or whose splits disagree.
     """
-    _check_address(config)
-    where, sources, notes = _OPENERS[config.source](config)
-    for split, source in sources.items():
-        if not len(source):
-            raise ValueError(
-                f"{where}: its {split} split holds no images; every split needs some: add them, or "
-                "remove the split (train must stay)."
-            )
+    where, sources, notes = open_sources(config)
     train, validation, test = sources["train"], sources.get("validation"), sources.get("test")
     names = train.class_names
     if len(names) < 2:
@@ -58,6 +55,11 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
     chosen = {"train": train, "validation": validation, "test": test}
     squares = _squares({name: s for name, s in chosen.items() if s is not None}, config)
     counts = ", ".join(f"{split} {len(source):,}" for split, source in squares.items())
+    known = None
+    if config.source == "arrayrecord":
+        known = prepared.load_statistics(Path(config.path), squares, config.image_size)
+    if known:
+        notes = (*notes, f"{where}: prepared, so its images are not read beforehand.")
     return Splits(
         squares["train"],
         squares["validation"],
@@ -65,7 +67,21 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
         names,
         (*notes, f"{where}: {len(names):,} classes; images: {counts}."),
         lambda: _inventory(sources),
+        known,
     )
+
+
+def open_sources(config: DataConfig) -> "Opened":
+    """Open the splits that a source has, as they are; see `open_splits` for what it raises."""
+    _check_address(config)
+    where, sources, notes = _OPENERS[config.source](config)
+    for split, source in sources.items():
+        if not len(source):
+            raise ValueError(
+                f"{where}: its {split} split holds no images; every split needs some: add them, or "
+                "remove the split (train must stay)."
+            )
+    return where, sources, notes
 
 
 def _inventory(sources: dict[str, Source]) -> dict[str, int]:

@@ -2,8 +2,10 @@
 
 import bisect
 import contextlib
+import errno
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -131,6 +133,15 @@ def write_array_records(
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
+    write_class_names(root, class_names)
+    remaining = iter(records)
+    for number, first in enumerate(remaining):
+        some = itertools.chain([first], itertools.islice(remaining, SHARD - 1))
+        write_shard(root / f"{split}-{number:05d}.array_record", some)
+
+
+def write_class_names(root: Path, class_names: Sequence[str]) -> None:
+    """Write the names of the classes; ValueError where other ones lie there."""
     names = json.dumps(list(class_names), indent=0) + "\n"
     if (root / CLASSES).exists() and (root / CLASSES).read_text("utf-8") != names:
         raise ValueError(
@@ -138,19 +149,31 @@ def write_array_records(
             "by; the splits of a data set have the same: write these to another folder."
         )
     (root / CLASSES).write_text(names, "utf-8")
-    writer = None
-    for index, (encoded, label) in enumerate(records):
-        if index % SHARD == 0:
-            if writer:
-                writer.close()
-            # One record a group: a random read then unpacks nothing but its own record. Files of
-            # images are compressed already, and raw ones would take four times as long to read.
-            path = root / f"{split}-{index // SHARD:05d}.array_record"
-            writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
-        assert writer is not None
-        writer.write(int(label).to_bytes(4, "little", signed=True) + encoded)
-    if writer:
-        writer.close()
+
+
+def write_shard(path: Path, records: Iterable[tuple[bytes, int]]) -> None:
+    """Write (bytes of an image file, label) pairs as one shard, which is there whole or not at all.
+
+    Raises OSError where the disk does not take it.
+    """
+    partial = path.with_name(f".{path.name}.partial")  # no name that a reader looks for
+    try:
+        # One record a group: a random read then unpacks nothing but its own record. Files of
+        # images are compressed already, and raw ones would take four times as long to read.
+        with contextlib.closing(
+            ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
+        ) as writer:
+            for encoded, label in records:
+                writer.write(int(label).to_bytes(4, "little", signed=True) + encoded)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except RuntimeError as error:  # of the writer, whatever the system said
+        numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOENT)
+        number = next((n for n in numbers if os.strerror(n) in str(error)), errno.EIO)
+        raise OSError(number, os.strerror(number), str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class Tfds:

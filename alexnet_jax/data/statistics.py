@@ -47,12 +47,47 @@ class Statistics:
 
 
 @dataclasses.dataclass
-class _Sums:
+class Sums:
     """Exact integers, so that no order of adding them up makes a difference."""
 
     count: int
     pixels: np.ndarray  # int64 [S, S, 3]
     products: np.ndarray  # int64 [3, 3], of the colours of one pixel, over all pixels
+
+    @classmethod
+    def empty(cls, size: int) -> "Sums":
+        """Return the sums over no images, squares of `size` pixels a side."""
+        return cls(0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64))
+
+    def add(self, image: np.ndarray) -> None:
+        """Count an image, uint8 [S, S, 3]."""
+        # Sums over one image stay below 2**53, so that the product in floats is exact too.
+        colours = image.reshape(-1, 3).astype(np.float64)
+        self.count += 1
+        self.pixels += image
+        self.products += (colours.T @ colours).astype(np.int64)
+
+    def merge(self, other: "Sums") -> None:
+        """Count the images of `other` too."""
+        self.count += other.count
+        self.pixels += other.pixels
+        self.products += other.products
+
+    def statistics(self) -> Statistics:
+        """Return what the sums amount to, over at least one image."""
+        number = self.count * self.pixels.shape[0] * self.pixels.shape[1]
+        mean = self.pixels.sum(axis=(0, 1)) / number
+        variances, axes = np.linalg.eigh(self.products / number - np.outer(mean, mean))
+        # An axis has no direction of its own: let its largest component point up.
+        largest = np.abs(axes).argmax(axis=0)
+        axes *= np.sign(axes[largest, range(3)])
+        return Statistics(
+            (self.pixels / self.count).astype(np.float32),
+            mean.astype(np.float32),
+            np.sqrt(variances.clip(0)).astype(np.float32),
+            axes.astype(np.float32),
+            np.ones(3, np.float32),
+        )
 
 
 def _go_on() -> None:
@@ -71,16 +106,14 @@ def survey(
     for sums, reasons in _chunks(source, threads, progress, heed, moments=True):
         unreadable |= reasons
         if sums is not None and total is not None:
-            total.count += sums.count
-            total.pixels += sums.pixels
-            total.products += sums.products
+            total.merge(sums)
         total = total or sums
     if total is None:
         raise ValueError(
             f"None of the {len(source)} training images can be read; training needs some: check "
             f"the files, first {next(iter(unreadable.values()), 'none')}."
         )
-    return _statistics(total), unreadable
+    return total.statistics(), unreadable
 
 
 def find_unreadable(
@@ -112,7 +145,7 @@ def published(name: str, size: int) -> Statistics:
 
 def _chunks(
     source: Source, threads: int, progress: bool, heed: Callable[[], None], moments: bool
-) -> Iterator[tuple[_Sums | None, dict[int, str]]]:
+) -> Iterator[tuple[Sums | None, dict[int, str]]]:
     starts = range(0, len(source), CHUNK)
     # disable=None: no bar where stderr is no terminal.
     with (
@@ -134,7 +167,7 @@ def _chunks(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(source: Source, start: int, moments: bool) -> tuple[_Sums | None, dict[int, str]]:
+def _read(source: Source, start: int, moments: bool) -> tuple[Sums | None, dict[int, str]]:
     sums, unreadable = None, {}
     for index in range(start, min(start + CHUNK, len(source))):
         try:
@@ -143,27 +176,6 @@ def _read(source: Source, start: int, moments: bool) -> tuple[_Sums | None, dict
             unreadable[index] = f"{source.describe(index)}: {error}"
             continue
         if moments:
-            if sums is None:
-                sums = _Sums(0, np.zeros(image.shape, np.int64), np.zeros((3, 3), np.int64))
-            # Sums over one image stay below 2**53, so that the product in floats is exact too.
-            colours = image.reshape(-1, 3).astype(np.float64)
-            sums.count += 1
-            sums.pixels += image
-            sums.products += (colours.T @ colours).astype(np.int64)
+            sums = sums or Sums.empty(len(image))
+            sums.add(image)
     return sums, unreadable
-
-
-def _statistics(sums: _Sums) -> Statistics:
-    number = sums.count * sums.pixels.shape[0] * sums.pixels.shape[1]
-    mean = sums.pixels.sum(axis=(0, 1)) / number
-    variances, axes = np.linalg.eigh(sums.products / number - np.outer(mean, mean))
-    # An axis has no direction of its own: let its largest component point up.
-    largest = np.abs(axes).argmax(axis=0)
-    axes *= np.sign(axes[largest, range(3)])
-    return Statistics(
-        (sums.pixels / sums.count).astype(np.float32),
-        mean.astype(np.float32),
-        np.sqrt(variances.clip(0)).astype(np.float32),
-        axes.astype(np.float32),
-        np.ones(3, np.float32),
-    )

@@ -133,14 +133,16 @@ def _survey(
 ) -> tuple[Mapping[str, np.ndarray], Unreadable]:
     """Return the constants of the run, where they are not another run's, and what is unreadable."""
     constants, found = {}, {}
-    if config.statistics == "computed":
+    if config.statistics == "computed" and splits.statistics is not None:
+        constants = vars(splits.statistics)
+    elif config.statistics == "computed":
         measured, found["train"] = statistics.survey(splits.train, config.threads, heed=heed)
         constants = vars(measured)
     elif config.statistics in statistics.PUBLISHED:
         constants = vars(statistics.published(config.statistics, config.image_size))
     for name in ("train", "validation", "test"):
         source = getattr(splits, name)
-        if source is not None and name not in found:
+        if source is not None and name not in found and splits.statistics is None:
             found[name] = statistics.find_unreadable(source, config.threads, heed=heed)
     return constants, {name: {str(i): why for i, why in bad.items()} for name, bad in found.items()}
 
@@ -213,7 +215,9 @@ def open_run(config: Config, mesh: Mesh, data: Data) -> Run:
         table=table,
         create=create,
         target=target,
-        train_step=make_train_step(table, tx, mesh, constants, config.seed),
+        train_step=make_train_step(
+            table, tx, mesh, constants, config.seed, config.optimizer.frozen
+        ),
         eval_step=make_eval_step(table, mesh, constants),
     )
 

@@ -1,0 +1,417 @@
+"""Prepared shards: of a toy ILSVRC, class folders and TFDS; interrupted, damaged, verified."""
+
+import errno
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from alexnet_jax import main
+from alexnet_jax.config import DataConfig
+from alexnet_jax.data import imagenet, parts, preparation, prepare, statistics
+from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.decode import decode
+from alexnet_jax.data.records import open_splits
+from alexnet_jax.data.sources import Folder
+from tests.test_records import fill, tiny_tfds
+
+SYNSETS = {1: "n03", 2: "n01", 3: "n02"}  # devkit's numbers, which do not follow the names
+
+
+def jpeg(seed: int, mode: str = "RGB", format: str = "JPEG") -> bytes:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (5, 6, len(mode)), np.uint8)
+    picture = Image.fromarray(pixels, mode="CMYK") if mode == "CMYK" else Image.fromarray(pixels)
+    file = io.BytesIO()
+    picture.resize((30, 24)).save(file, format)
+    return file.getvalue()
+
+
+def tar(files: Mapping[str, bytes], mode: str = "w:") -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+def synset_tar(synset: str, images: int, seed: int) -> bytes:
+    return tar({f"{synset}_{n}.JPEG": jpeg(seed + n) for n in range(images)})
+
+
+def devkit(truth: list[int], images: int = 5) -> bytes:
+    kinds = [("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("words", "O"), ("gloss", "O")]
+    kinds += [("num_children", "f8"), ("num_train_images", "f8")]
+    rows = [(n, s, f"word {s}, other", "g", 0, images) for n, s in SYNSETS.items()]
+    rows.append((4, "n00", "above them all", "g", 3, 0))
+    meta = io.BytesIO()
+    scipy.io.savemat(meta, {"synsets": np.array(rows, dtype=kinds).reshape(-1, 1)})
+    root = "ILSVRC2012_devkit_t12"
+    lines = "".join(f"{number}\n" for number in truth).encode()
+    files = {f"{root}/{imagenet.META}": meta.getvalue(), f"{root}/{imagenet.TRUTH}": lines}
+    return tar({f"{root}/readme.txt": b"x", **files}, "w:gz")
+
+
+def toy(root: Path, images: int = 5, truth: tuple[int, ...] = (1, 2, 3, 1)) -> Path:
+    """Write the three archives; training has `images` for each of three classes."""
+    root.mkdir()
+    inner = {
+        f"{synset}.tar": synset_tar(synset, images, 100 * number)
+        for number, synset in SYNSETS.items()
+    }
+    (root / imagenet.TRAIN).write_bytes(tar(inner))
+    named = {f"ILSVRC2012_val_{n:08d}.JPEG": jpeg(n) for n in range(len(truth), 0, -1)}
+    (root / imagenet.VALIDATION).write_bytes(tar(named))
+    (root / imagenet.DEVKIT).write_bytes(devkit(list(truth), images))
+    return root
+
+
+def run(source: Path | None, to: Path, *more: str) -> int:
+    given = [] if source is None else ["--from", str(source)]
+    size = [] if "--verify" in more else ["--image-size", "16", "--processes", "1"]
+    return prepare.main([*given, "--to", str(to), *size, *more])
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def data(root: Path, **changes) -> DataConfig:
+    return DataConfig(source="arrayrecord", path=str(root), image_size=16, crop=16, **changes)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parts, "LEAST", 4)
+
+
+def test_ilsvrc_archives_become_shards_that_training_reads(tmp_path: Path, capsys):
+    to = tmp_path / "shards"
+    assert run(toy(tmp_path / "ilsvrc"), to, "--encoding", "raw") == 0
+    said = capsys.readouterr().out
+    assert "3 classes; images: train 15, validation 4." in said
+    assert "19 images to write to 5 shards of 16 pixels, raw: about 672.6 kB, " in said
+    splits = open_splits(data(to), seed=0)
+    assert splits.class_names == tuple(f"{s} word {s}, other" for s in ("n01", "n02", "n03"))
+    # The ground truth 1, 2, 3, 1 in the devkit's numbers: n03, n01, n02, n03; sorted by class.
+    for index, (label, number) in enumerate(((0, 2), (1, 3), (2, 1), (2, 4))):
+        record = splits.validation[index]
+        assert record["label"] == label
+        np.testing.assert_array_equal(record["image"], resize_centre(decode(jpeg(number)), 16))
+    assert [splits.train[n]["label"] for n in range(15)] == [0] * 5 + [1] * 5 + [2] * 5
+    expected = resize_centre(decode(jpeg(200 + 3)), 16)  # n01, the devkit's second
+    np.testing.assert_array_equal(splits.train[3]["image"], expected)
+    assert not [path for path in to.iterdir() if path.name.startswith(".")]
+
+
+def test_archives_can_be_handed_to_processes_and_tell_their_labels(tmp_path: Path):
+    sources, notes = imagenet.open_ilsvrc(toy(tmp_path / "ilsvrc"))
+    assert notes == ()
+    train = sources["train"]
+    assert isinstance(train, imagenet.TarImages)
+    assert train.labels().tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    copy = pickle.loads(pickle.dumps(train))
+    np.testing.assert_array_equal(copy[7]["image"], train[7]["image"])
+    assert copy.fingerprint() == train.fingerprint()
+    assert copy.describe(7) == f"{tmp_path}/ilsvrc/{imagenet.TRAIN}:n02_2.JPEG"
+
+
+def test_missing_images_are_noted(tmp_path: Path):
+    root = toy(tmp_path / "ilsvrc")
+    (root / imagenet.DEVKIT).write_bytes(devkit([1, 2, 3, 1, 1], images=6))
+    _, notes = imagenet.open_ilsvrc(root)
+    assert [note.partition(": ")[2] for note in notes] == [
+        f"it holds 15 images of 3 classes, {imagenet.DEVKIT} knows 18 of 3; 3 classes differ.",
+        f"it holds 4 images, and {imagenet.DEVKIT} knows 5.",
+    ]
+
+
+def test_archives_and_the_same_images_in_folders_become_the_same_records(tmp_path: Path):
+    archives = toy(tmp_path / "ilsvrc")
+    for number, synset in SYNSETS.items():
+        folder = tmp_path / "folders" / "train" / f"{synset} word {synset}, other"
+        folder.mkdir(parents=True)
+        for n in range(5):
+            (folder / f"{synset}_{n}.JPEG").write_bytes(jpeg(100 * number + n))
+    (archives / imagenet.VALIDATION).unlink()
+    assert run(archives, tmp_path / "a") == run(tmp_path / "folders", tmp_path / "b") == 0
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert a.pop("manifest.json") != b.pop("manifest.json")
+    assert a == b
+
+
+def test_nothing_but_images_in_their_place_is_taken_from_archives(tmp_path: Path, capsys):
+    root = toy(tmp_path / "ilsvrc")
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:") as archive:
+        for name in (
+            "../../n01_0.JPEG",
+            "/n01_1.JPEG",
+            "n01_png.JPEG",
+            "n01_cmyk.JPEG",
+            "n02_9.JPEG",
+        ):
+            kinds = {"n01_png.JPEG": ("RGB", "PNG"), "n01_cmyk.JPEG": ("CMYK", "JPEG")}
+            encoded = jpeg(1, *kinds.get(name, ("RGB", "JPEG")))
+            member = tarfile.TarInfo(name)
+            member.size = len(encoded)
+            archive.addfile(member, io.BytesIO(encoded))
+        for name, kind in (("n01_a.JPEG", tarfile.SYMTYPE), ("n01_b.JPEG", tarfile.LNKTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+        member = tarfile.TarInfo("n01_broken.JPEG")
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"abc"))
+    inner = {"n01.tar": content.getvalue(), "n02.tar": synset_tar("n02", 5, 300)}
+    inner["n03.tar"] = synset_tar("n03", 5, 100)
+    (root / imagenet.TRAIN).write_bytes(tar(inner))
+    before = set(tmp_path.rglob("*"))
+    assert run(root, tmp_path / "to") == 0
+    assert {path for path in tmp_path.rglob("*") if tmp_path / "to" not in path.parents} == {
+        *before,
+        tmp_path / "to",
+    }
+    said = capsys.readouterr().out
+    assert "2 could not be read, see unreadable.txt" in said
+    reasons = (tmp_path / "to" / preparation.UNREADABLE).read_text().splitlines()
+    assert [reason.split(": ")[0].rpartition(":")[2] for reason in reasons] == [
+        "n02_9.JPEG",
+        "n01_broken.JPEG",
+    ]
+    assert "named after another class" in reasons[0]
+    assert len(open_splits(data(tmp_path / "to"), seed=0).train) == 14
+
+
+@pytest.mark.parametrize("cut", [700, 5000, -9000])
+def test_an_archive_that_is_cut_off_is_refused(tmp_path: Path, capsys, cut: int):
+    root = toy(tmp_path / "ilsvrc")
+    whole = (root / imagenet.TRAIN).read_bytes()
+    (root / imagenet.TRAIN).write_bytes(whole[:cut])
+    assert run(root, tmp_path / "to") == 2
+    assert "damaged or not whole: compare its checksum" in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_damaged_header_is_no_end_of_an_archive(tmp_path: Path, capsys):
+    root = toy(tmp_path / "ilsvrc")
+    damaged = bytearray((root / imagenet.VALIDATION).read_bytes())
+    damaged[damaged.index(b"ILSVRC2012_val_00000002")] ^= 1
+    (root / imagenet.VALIDATION).write_bytes(damaged)
+    assert run(root, tmp_path / "to") == 2
+    assert "damaged header at byte" in capsys.readouterr().err
+
+
+def test_archives_that_do_not_fit_together_are_refused(tmp_path: Path, capsys):
+    root = toy(tmp_path / "ilsvrc", truth=(1, 4))
+    assert run(root, tmp_path / "to") == 2
+    assert (
+        "shows class 4 of ILSVRC2012_devkit_t12.tar.gz (unknown there)" in capsys.readouterr().err
+    )
+    (root / imagenet.DEVKIT).write_bytes(b"no archive")
+    assert run(root, tmp_path / "to") == 2
+    assert f"{imagenet.DEVKIT}: not a gzip file; the archive is damaged" in capsys.readouterr().err
+    (root / imagenet.DEVKIT).unlink()
+    assert run(root, tmp_path / "to") == 2
+    assert "put that beside it, or move the validation images away" in capsys.readouterr().err
+    (root / imagenet.VALIDATION).unlink()
+    assert run(root, tmp_path / "to") == 0
+    assert "classes are called by synset" in capsys.readouterr().out
+
+
+def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys, monkeypatch):
+    root = toy(tmp_path / "ilsvrc")
+    assert run(root, tmp_path / "whole") == 0
+    encode, left = parts.encode, [9]
+
+    def full(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "shard")
+        return encode(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "encode", full)
+        assert run(root, tmp_path / "again") == 2
+    assert "make room, and give the same command again" in capsys.readouterr().err
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "again").glob("train*")}
+    assert len(kept) == 2
+    with pytest.raises(
+        ValueError, match=r"of 4 shards like train.array_record-00000-of-00004, 2 are missing"
+    ):
+        open_splits(data(tmp_path / "again"), seed=0)
+    assert run(root, tmp_path / "again", "--verify") == 2  # both
+    assert run(None, tmp_path / "again", "--verify") == 2
+    assert "which is written last of all" in capsys.readouterr().err
+    assert run(root, tmp_path / "again", "--encoding", "raw") == 2
+    assert "another way (encoding jpeg, now raw)" in capsys.readouterr().err
+    (tmp_path / "again" / ".train.array_record-00002-of-00004.partial").write_bytes(b"torn")
+    assert run(root, tmp_path / "again") == 0
+    assert "11 images to write to 3 shards" in capsys.readouterr().out
+    assert (
+        kept.items()
+        <= {p.name: p.stat().st_mtime_ns for p in (tmp_path / "again").iterdir()}.items()
+    )
+    assert contents(tmp_path / "again") == contents(tmp_path / "whole")
+
+
+def test_verify_notices_what_has_changed_and_the_command_mends_it(tmp_path: Path, capsys):
+    root, to = toy(tmp_path / "ilsvrc"), tmp_path / "to"
+    assert run(root, to) == 0
+    whole = contents(to)
+    assert run(None, to, "--verify") == 0
+    assert (
+        "all as it was written: images train 15, validation 4; 7 files" in capsys.readouterr().out
+    )
+    shard = to / "train.array_record-00001-of-00004"
+    flipped = bytearray(shard.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    shard.write_bytes(flipped)
+    (to / "statistics.npz").unlink()
+    (to / "train.array_record-00004-of-00004").write_bytes(b"")
+    assert run(None, to, "--verify") == 2
+    said = capsys.readouterr().err
+    assert "3 of 7 files are not as they were written" in said
+    assert "train.array_record-00001-of-00004 (other contents)" in said
+    assert "statistics.npz (gone)" in said
+    assert "train.array_record-00004-of-00004 (not of this preparation)" in said
+    shard.unlink()
+    (to / "train.array_record-00004-of-00004").unlink()
+    assert run(root, to) == 0
+    assert contents(to) == whole
+    assert run(None, to, "--verify") == 0
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_prepared_statistics_are_those_that_a_run_would_find(tmp_path, monkeypatch, encoding):
+    folders = tmp_path / "folders"
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (folders / split / name).mkdir(parents=True)
+            for n in range(4):
+                (folders / split / name / f"{n}.jpg").write_bytes(jpeg(n + 10 * len(name)))
+    assert run(folders, tmp_path / "to", "--encoding", encoding) == 0
+    splits = open_splits(data(tmp_path / "to"), seed=0)
+    known = splits.statistics
+    assert known is not None
+    found, unreadable = statistics.survey(splits.train, 1)
+    assert unreadable == {}
+    for name, value in vars(found).items():
+        np.testing.assert_array_equal(vars(known)[name], value, err_msg=name)
+    # Of other pixels nothing is known, nor of another size, nor where a shard has changed.
+    assert open_splits(DataConfig(source="folder", path=str(folders)), seed=0).statistics is None
+    smaller = DataConfig(source="arrayrecord", path=str(tmp_path / "to"), image_size=8, crop=8)
+    assert open_splits(smaller, seed=0).statistics is None
+    with (tmp_path / "to" / "validation.array_record-00000-of-00002").open("ab") as file:
+        file.write(bytes(70000))
+    monkeypatch.setattr("alexnet_jax.data.shards.ArrayRecords._prepared", lambda _: None)
+    assert _opens_without_statistics(tmp_path / "to")
+
+
+def _opens_without_statistics(root: Path) -> bool:
+    try:
+        return open_splits(data(root), seed=0).statistics is None
+    except ValueError:  # ArrayRecord itself refuses a longer file
+        return True
+
+
+def test_where_validation_is_held_out_statistics_are_taken_of_the_rest(tmp_path: Path):
+    fill(tmp_path / "folders", {"a": 6, "b": 6})
+    assert run(tmp_path / "folders", tmp_path / "to") == 0
+    splits = open_splits(data(tmp_path / "to", validation_fraction=0.5), seed=0)
+    assert len(splits.train) == 6
+    assert splits.statistics is None
+
+
+def test_several_processes_write_what_one_writes_here_of_tfds_data(tmp_path: Path):
+    tiny_tfds(tmp_path / "tfds")
+    for processes in ("1", "2"):
+        name = ["--name", "tiny_greys", "--processes", processes]
+        assert run(tmp_path / "tfds", tmp_path / processes, *name) == 0
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, capsys, monkeypatch):
+    fill(tmp_path / "folders", {"a": 6, "b": 6})
+    usage = shutil.disk_usage(tmp_path)._replace(free=5000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert run(tmp_path / "folders", tmp_path / "to", "--encoding", "raw") == 2
+    said = capsys.readouterr().err
+    assert "12 images take about 404.1 kB (0.9 kB each), and 5.0 kB are free; make room" in said
+    assert not (tmp_path / "to").exists()
+
+
+def test_bad_arguments_get_a_sentence(tmp_path: Path, capsys):
+    fill(tmp_path / "folders", {"a": 2, "b": 2})
+    for arguments, sentence in (
+        ([], "--from, --verify: one of the two says what to do"),
+        (["--from", "x", "--verify"], "--from, --verify: one of the two"),
+        (["--from", str(tmp_path / "none")], "images are read from a folder that exists"),
+        (["--from", str(tmp_path / "folders"), "--processes", "-1"], "--processes -1: it is"),
+        (["--from", str(tmp_path / "folders"), "--image-size", "0"], "--data.image-size 0"),
+    ):
+        assert prepare.main(["--to", str(tmp_path / "to"), *arguments]) == 2
+        assert sentence in capsys.readouterr().err
+    assert prepare.main(["--to", str(tmp_path), "--from", str(tmp_path / "folders")]) == 2
+    assert "it holds files that no preparation has put there" in capsys.readouterr().err
+
+
+def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / "folders" / name).mkdir(parents=True)
+        (tmp_path / "folders" / name / "0.jpg").write_bytes(b"none")
+    assert run(tmp_path / "folders", tmp_path / "to") == 2
+    assert "None of the train images can be read" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_bytes_and_trains(tmp_path: Path):
+    for number in range(3):
+        folder = tmp_path / "folders" / "train" / f"class {number}"
+        folder.mkdir(parents=True)
+        for n in range(700):
+            (folder / f"{n}.jpg").write_bytes(jpeg(1000 * number + n))
+    shutil.copytree(tmp_path / "folders" / "train", tmp_path / "folders" / "val")
+    command = [sys.executable, "-m", "alexnet_jax.data.prepare"]
+    command += ["--from", str(tmp_path / "folders"), "--image-size", "64", "--processes", "2"]
+    subprocess.run([*command, "--to", str(tmp_path / "whole")], check=True)
+    kills = 0
+    for signal_, shards in ((signal.SIGKILL, 2), (signal.SIGTERM, 5), (signal.SIGINT, 9)):
+        process = subprocess.Popen([*command, "--to", str(tmp_path / "killed")])
+        while process.poll() is None:
+            if len(list((tmp_path / "killed").glob("*array_record*"))) >= shards:
+                process.send_signal(signal_)
+                process.wait(30)
+                kills += 1
+                break
+            time.sleep(0.01)
+    assert kills == 3
+    subprocess.run([*command, "--to", str(tmp_path / "killed")], check=True)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    workdir = tmp_path / "run"
+    arguments = ["--data.source", "arrayrecord", "--data.path", str(tmp_path / "killed")]
+    arguments += ["--data.image-size", "64", "--data.crop", "56", "--model.width", "0.125"]
+    arguments += ["--schedule.epochs", "1", "--workdir", str(workdir)]
+    assert main.main(arguments) == 0
+    with (
+        np.load(workdir / "statistics.npz") as used,
+        np.load(tmp_path / "killed" / "statistics.npz") as prepared,
+    ):
+        np.testing.assert_array_equal(used["mean_image"], prepared["mean_image"])
+    assert json.loads((workdir / "summary.json").read_text())
+    assert len(Folder(tmp_path / "folders" / "train")) == 2100
