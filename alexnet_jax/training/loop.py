@@ -61,25 +61,12 @@ def train_and_evaluate(
     # For a new run the data comes first: a source that will not do leaves no folder behind.
     splits = None if (workdir / FOLDER).exists() else open_splits(config)
     with Checkpoints(workdir) as checkpoints:
-        latest = checkpoints.latest()
-        if latest is not None:
-            meta = checkpoints.meta(latest)
-            check_not_imported(meta, workdir)
-            check_same(meta["config"], config, workdir)
-            over = schedule.finished(config.schedule, schedule.Progress(**meta["progress"]))
-            ended = consensus.from_first("summary", lambda: report.read_summary(workdir))
-            if over and (summary := ended):
-                print(f"{workdir} is finished: {report.closing_line(summary, workdir)}")
-                return summary
-        elif lines := read_metrics(workdir):
-            raise ValueError(
-                f"{workdir}: its {METRICS} reaches step {lines[-1]['step']:,} and it holds no "
-                f"checkpoint: copy {FOLDER} back from where it is whole, or start anew in another "
-                "--workdir."
-            )
+        if summary := _finished(config, workdir, checkpoints):
+            print(f"{workdir} is finished: {report.closing_line(summary, workdir)}")
+            return summary
         splits = splits or open_splits(config)
         consensus.check_same(fingerprints(splits), "they train on the same images: give them those")
-        run, position = _begin(config, mesh, splits, workdir, checkpoints, latest, heed)
+        run, position = _begin(config, mesh, splits, workdir, checkpoints, heed)
         if consensus.first():
             report.write_config(run, workdir)
             report.remove_summary(workdir)
@@ -101,15 +88,38 @@ def train_and_evaluate(
     return summary
 
 
+def _finished(config: Config, workdir: Path, checkpoints: Checkpoints) -> dict[str, Any] | None:
+    """Return the summary of a run that is over, None of one that is to begin or to go on.
+
+    Raises:
+        ValueError: the folder holds another run, or one whose checkpoints are lost.
+    """
+    latest = checkpoints.latest()
+    if latest is None:
+        if lines := read_metrics(workdir):
+            raise ValueError(
+                f"{workdir}: its {METRICS} reaches step {lines[-1]['step']:,} and it holds no "
+                f"checkpoint: copy {FOLDER} back from where it is whole, or start anew in another "
+                "--workdir."
+            )
+        return None
+    meta = checkpoints.meta(latest)
+    check_not_imported(meta, workdir)
+    check_same(meta["config"], config, workdir)
+    over = schedule.finished(config.schedule, schedule.Progress(**meta["progress"]))
+    summary = consensus.from_first("summary", lambda: report.read_summary(workdir))
+    return summary if over else None
+
+
 def _begin(
     config: Config,
     mesh: Mesh,
     splits: Splits,
     workdir: Path,
     checkpoints: Checkpoints,
-    latest: int | None,
     heed: Heed,
 ) -> tuple[Run, Position]:
+    latest = checkpoints.latest()
     if latest is None:
         origin = trained.load(Path(config.init_from), mesh) if config.init_from else None
         inherited = origin.statistics if origin else None
