@@ -21,6 +21,15 @@ FLOAT = MODEL.table(10, 67)
 BRAIN = dataclasses.replace(MODEL, compute="bfloat16").table(10, 67)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    """Leave most optimizations out: they take time, and nothing here depends on them."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def mesh_of(count: int):
     return towers.make_mesh(towers=count, data=1, batch=BATCH)
 
@@ -113,16 +122,19 @@ def test_the_sums_of_response_normalisation_are_float32(norm):
     np.testing.assert_array_equal(back, expected.astype(jnp.bfloat16))
 
 
-def test_outputs_that_are_asked_for_come_in_float32(batch):
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(towers.initializer(BRAIN))(jax.random.key(0))
+
+
+def test_outputs_that_are_asked_for_come_in_float32(batch, variables):
     apply = jax.jit(towers.forward(BRAIN, mesh_of(1), ("conv1", "pool5", "relu7")))
-    variables = jax.jit(towers.initializer(BRAIN))(jax.random.key(0))
     logits, taken = apply(variables, jnp.asarray(batch["image"], jnp.float32))
     assert {x.dtype for x in (logits, *taken.values())} == {jnp.dtype("float32")}
     assert jnp.all(taken["conv1"] == taken["conv1"].astype(jnp.bfloat16))
 
 
-def test_a_bias_moves_by_less_than_bfloat16_could(batch):
-    variables = jax.jit(towers.initializer(BRAIN))(jax.random.key(0))
+def test_a_bias_moves_by_less_than_bfloat16_could(batch, variables):
     images = jnp.asarray(batch["image"], jnp.float32) / 64
 
     def total(variables):
