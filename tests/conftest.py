@@ -11,7 +11,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 jax.config.update("jax_platforms", "cpu")  # where a plugin imported jax before the line above
 jax.config.update("jax_num_cpu_devices", 4)  # for meshes up to (2, 2)
@@ -23,6 +25,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     marks = config.getoption("markexpr")
     asked = not marks or ("parity" in marks and "not parity" not in marks)
     return True if collection_path.name == "test_torch_parity.py" and not asked else None
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of noise in 3 classes: 30 images to train on, 12 to look at, 9 to test."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for split, number in {"train": 10, "val": 4, "test": 3}.items():
+        for name in ("amber", "beige", "coral"):
+            (root / split / name).mkdir(parents=True)
+            for index in range(number):
+                pixels = rng.integers(0, 256, (40, 44, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{index}.png")
+    return root
 
 
 @pytest.fixture(scope="session")

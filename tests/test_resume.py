@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from PIL import Image
 
 from alexnet_jax import signals
 from alexnet_jax.config import Config, ModelConfig, OptimizerConfig, flatten, option
@@ -30,8 +29,7 @@ from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
 from alexnet_jax.training.writer import Writer
 
-CLASSES = ("amber", "beige", "coral")
-IMAGES = {"train": 10, "val": 4, "test": 3}  # of each class
+CLASSES = 3  # of the photographs
 # 30 images in batches of 8: epochs end after steps 4, 8 and 12, and batches run across their ends.
 EPOCH_ENDS, BATCH = (4, 8, 12), 8
 FLEETING = ("time", "images_per_second", "waiting_for_data")
@@ -55,18 +53,6 @@ def compilations(tmp_path_factory):
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for split, number in IMAGES.items():
-        for name in CLASSES:
-            (root / split / name).mkdir(parents=True)
-            for index in range(number):
-                pixels = rng.integers(0, 256, (40, 44, 3), np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{index}.png")
-    return root
 
 
 def options(photos, **changes):
@@ -146,7 +132,7 @@ def metrics_of(workdir):
 
 def state_at(workdir):
     """Return what the latest checkpoint of the tiny run holds, whole and on the host."""
-    table = ModelConfig(width=0.05, middle_std=0.03, scale_std=True).table(len(CLASSES), 36)
+    table = ModelConfig(width=0.05, middle_std=0.03, scale_std=True).table(CLASSES, 36)
     tx = paper_sgd(OptimizerConfig())
     _, target = abstract_state(table, tx, towers.make_mesh(towers=1, data=1, batch=1), 0)
     with Checkpoints(workdir) as checkpoints:
@@ -281,6 +267,23 @@ def test_stopped_anywhere_and_continued_equals_never_stopped(
     summaries = [json.loads((one.workdir / "summary.json").read_text()) for one in (probe, whole)]
     for name in ("validation", "test", "steps", "best_step", "best_validation_top1_error"):
         assert summaries[0][name] == summaries[1][name]
+
+
+def test_stopped_in_an_evaluation_and_later_killed_behind_it(whole, photos, patched, tmp_path):
+    probe = Probe(patched, tmp_path / "run")
+    assert probe.run(options(photos), ask=9) == 0
+    assert state_at(probe.workdir).step == 4
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with patched.context() as patch:
+        patch.setattr(Checkpoints, "save", die)
+        assert probe.run(options(photos)) == 130
+    looks = [line["step"] for line in probe.metrics() if line["split"] == "validation"]
+    assert looks == [4]  # recorded, and not in the checkpoint
+    assert probe.run(options(photos)) == 0
+    assert probe.metrics() == whole.metrics()
 
 
 @pytest.mark.parametrize("whole_again", [False, True])
