@@ -99,7 +99,10 @@ class Preparation:
         return sum(sizes) / max(1, len(sizes)), seconds / max(1, len(sample))
 
     def check_room(self, each: float) -> tuple[float, int]:
-        """Return the bytes that records of `each` bytes take, and those free; too few: ValueError."""
+        """Return the bytes that records of `each` bytes take, and those that are free.
+
+        Raises ValueError where these are too few.
+        """
         existing = next(path for path in (self.root, *self.root.parents) if path.exists())
         free = shutil.disk_usage(existing).free
         needed = self.images_waiting * each + len(self.waiting) * SHARD

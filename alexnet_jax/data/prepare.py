@@ -98,7 +98,7 @@ def prepare(asked: Command) -> None:
         print(
             f"{images:,} images to write to {len(preparation.waiting):,} shards of "
             f"{asked.image_size} pixels, {asked.encoding}: about {amount(needed)}, "
-            f"{amount(free)} are free; about {minutes:,} min with {processes:,} processes.",
+            f"{amount(free)} are free; about {minutes:,} min, --processes {processes}.",
             flush=True,
         )
     with lock.held(preparation.begin(), "--to"):
