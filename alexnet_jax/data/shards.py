@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from alexnet_jax.data.decode import UnreadableImage, decode, size_of
-from alexnet_jax.data.sources import Record, digest
+from alexnet_jax.data.sources import Record, digest, sizes
 
 CLASSES = "classes.json"  # list of class names beside the shards
 SHARD = 8192  # records
@@ -103,7 +103,7 @@ class ArrayRecords:
 
     def inventory(self) -> dict[str, int]:
         """Return the bytes of every shard by its name."""
-        return {path.name: path.stat().st_size for path in self._paths}
+        return sizes({path.name: path for path in self._paths})
 
 
 def _check_complete(paths: Sequence[Path]) -> None:
@@ -249,7 +249,7 @@ class Tfds:
     def inventory(self) -> dict[str, int]:
         """Return the bytes of every shard by its name."""
         paths = self._info.filepaths if len(self) else []
-        return {Path(path).name: Path(path).stat().st_size for path in paths}
+        return sizes({Path(path).name: Path(path) for path in paths})
 
 
 def open_tfds(name: str, data_dir: str) -> tfds.core.DatasetBuilder:

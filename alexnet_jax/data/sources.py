@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict, runtime_checkable
 
@@ -138,15 +138,20 @@ class Folder:
 
     def inventory(self) -> dict[str, int]:
         """Return the bytes of every file by its path below the root; -1 for one that is gone."""
-        sizes = dict.fromkeys(self._names(), -1)
-        for name, path in zip(sizes, self._files, strict=True):
-            with contextlib.suppress(OSError):
-                sizes[name] = path.stat().st_size
-        return sizes
+        return sizes(dict(zip(self._names(), self._files, strict=True)))
 
     def _names(self) -> list[str]:
         start = len((self.root / "_").as_posix()) - 1  # "." is no part of the paths below it
         return [path.as_posix()[start:] for path in self._files]
+
+
+def sizes(files: Mapping[str, Path]) -> dict[str, int]:
+    """Return the bytes of files by their names; -1 for one that is gone, or in no file system."""
+    found = dict.fromkeys(files, -1)
+    for name, path in files.items():
+        with contextlib.suppress(OSError):
+            found[name] = path.stat().st_size
+    return found
 
 
 def image_files(path: Path) -> list[Path]:
