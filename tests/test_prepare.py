@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from alexnet_jax.data import imagenet, parts, preparation, prepare, prepared, st
 from alexnet_jax.data.augment import resize_centre
 from alexnet_jax.data.decode import decode
 from alexnet_jax.data.records import open_splits
-from alexnet_jax.data.shards import ArrayRecords
+from alexnet_jax.data.shards import ArrayRecords, write_shard
 from alexnet_jax.training.run import open_data
 from alexnet_jax.training.run import open_splits as open_training_splits
 from tests.test_records import fill, tiny_tfds
@@ -254,6 +255,8 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
     assert "make room, and give the same command again" in capsys.readouterr().err
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "again").glob("train*")}
     assert len(kept) == 2
+    del kept["train.array_record-00001-of-00004"]
+    (tmp_path / "again" / "train.array_record-00001-of-00004").write_bytes(b"short")
     with pytest.raises(
         ValueError, match=r"of 4 shards like train.array_record-00000-of-00004, 2 are missing"
     ):
@@ -265,7 +268,7 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
     assert "another way (encoding jpeg, now raw)" in capsys.readouterr().err
     (tmp_path / "again" / ".train.array_record-00002-of-00004.partial").write_bytes(b"torn")
     assert run(root, tmp_path / "again") == 0
-    assert "11 images to write to 3 shards" in capsys.readouterr().out
+    assert "15 images to write to 4 shards" in capsys.readouterr().out
     assert (
         kept.items()
         <= {p.name: p.stat().st_mtime_ns for p in (tmp_path / "again").iterdir()}.items()
@@ -374,6 +377,18 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, cap
     assert not (tmp_path / "to").exists()
 
 
+def test_a_shard_that_the_disk_does_not_take_leaves_nothing(tmp_path: Path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="shard") as raised:
+            write_shard(tmp_path / "shard", [(bytes(1000), 0)] * 300)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
+
+
 def test_bad_arguments_get_a_sentence(tmp_path: Path, capsys):
     fill(tmp_path / "folders", {"a": 2, "b": 2})
     for arguments, sentence in (
@@ -421,8 +436,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes_and_trains(tmp_path:
     subprocess.run([*command, "--to", str(tmp_path / "killed")], check=True)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     arguments = ["--data.source", "arrayrecord", "--data.path", str(tmp_path / "killed")]
-    arguments += ["--data.image-size", "40", "--data.crop", "36", "--model.width", "0.0625"]
-    arguments += ["--schedule.epochs", "1", "--workdir", str(tmp_path / "run")]
+    arguments += ["--data.image-size", "40", "--data.crop", "36", "--model.width", "0.05"]
+    arguments += ["--mesh.towers", "1", "--mesh.data", "1", "--schedule.epochs", "1"]
+    arguments += ["--workdir", str(tmp_path / "run")]
     assert main.main(arguments) == 0
     assert "prepared, so its images are not read beforehand" in capsys.readouterr().out
     with (
