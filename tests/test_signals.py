@@ -154,7 +154,7 @@ def test_sigterm_in_training_saves_and_the_same_command_goes_on(tmp_path):
         "the same command goes on."
     )
     process = train(workdir, **{"--schedule.epochs": 1})
-    out, said = process.communicate(timeout=120)
+    out, said = process.communicate(timeout=300)
     assert (process.returncode, said) == (0, "")
     assert f"Resumed after step {saved:,}, epoch 0, from {workdir}." in out
     steps = [line["step"] for line in read_metrics(workdir) if line["split"] == "train"]
