@@ -8,6 +8,8 @@ says otherwise. Ours begins with uint8 crops, mean and lighting; PyTorch's with 
 """
 
 import argparse
+import dataclasses
+from typing import Any
 
 import side_by_side
 
@@ -17,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=128, help="images a step")
 
 
-def ours(towers: int, data: int = 1):
-    """Return the contestant that trains on `data` x `towers` devices."""
+def ours(towers: int, data: int = 1, **model_changes: Any):
+    """Return the contestant on `data` x `towers` devices: `paper`, but for these changes."""
 
     def make(asked: argparse.Namespace) -> side_by_side.Run:
         import jax
@@ -36,7 +38,8 @@ def ours(towers: int, data: int = 1):
 
         config, batch = PRESETS["paper"], asked.batch
         mesh = model.make_mesh(towers=towers, data=data, batch=batch)
-        table, tx = config.model.table(1000, 224), paper_sgd(config.optimizer)
+        network = dataclasses.replace(config.model, **model_changes)
+        table, tx = network.table(1000, 224), paper_sgd(config.optimizer)
         constants = preprocessing(config.data, vars(statistics.published("imagenet", 256)))
         create, _ = abstract_state(table, tx, mesh, seed=0)
         train_step = make_train_step(table, tx, mesh, constants, seed=0)
@@ -85,6 +88,7 @@ CONTESTANTS = {
     "ours, 1 device": ours(towers=1),
     "ours, 2 devices": ours(towers=2),
     "ours, 4 devices": ours(towers=2, data=2),
+    "ours, 1 device, bf16": ours(towers=1, compute="bfloat16"),
 }
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -177,7 +178,10 @@ def main(
     rest = {name: value for name, value in vars(asked).items() if name not in own}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in rest.items()]
     environment = {} if asked.plain else {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    results = compare(script, asked.only, arguments, asked.repetitions, asked.steps, environment)
+    # Nothing compiled before: PyTorch keeps its programs unless told where; JAX does if told.
+    with tempfile.TemporaryDirectory() as empty:
+        fresh = environment | {"TORCHINDUCTOR_CACHE_DIR": empty}
+        results = compare(script, asked.only, arguments, asked.repetitions, asked.steps, fresh)
     about = {"machine": machine() | environment, "options": rest}
     print(json.dumps(about))
     print(table(results, unit))
