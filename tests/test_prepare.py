@@ -395,8 +395,9 @@ def test_bad_arguments_get_a_sentence(tmp_path: Path, capsys):
         ([], "--from, --verify: one of the two says what to do"),
         (["--from", "x", "--verify"], "--from, --verify: one of the two"),
         (["--from", str(tmp_path / "none")], "images are read from a folder that exists"),
+        (["--from", str(tmp_path), "--name", "none"], "or correct --name and --from"),
         (["--from", str(tmp_path / "folders"), "--processes", "-1"], "--processes -1: it is"),
-        (["--from", str(tmp_path / "folders"), "--image-size", "0"], "--data.image-size 0"),
+        (["--from", str(tmp_path / "folders"), "--image-size", "0"], ": --image-size 0: it is"),
     ):
         assert prepare.main(["--to", str(tmp_path / "to"), *arguments]) == 2
         assert sentence in capsys.readouterr().err

@@ -12,6 +12,7 @@ import tyro
 
 from alexnet_jax import command
 from alexnet_jax.config import DataConfig
+from alexnet_jax.data.sources import Source
 
 PROGRAM = "python -m alexnet_jax.data.prepare"
 
@@ -67,23 +68,14 @@ def main(args: Sequence[str] | None = None) -> int:
 def prepare(asked: Command) -> None:
     """Write the shards of `--from` to `--to`."""
     # Grain and TFDS take seconds to import, which --help need not wait for.
-    from alexnet_jax.data import imagenet, records
     from alexnet_jax.data.preparation import Preparation, amount
     from alexnet_jax.training import lock
 
-    config = DataConfig(
-        source="tfds" if asked.name else "folder",
-        path=str(asked.source or ""),
-        name=asked.name,
-        image_size=asked.image_size,
-        crop=asked.image_size,
-        resize=asked.resize,
-        filter=asked.filter,
-    )
-    if asked.source is not None and not asked.name and imagenet.is_ilsvrc(asked.source):
-        sources, notes = imagenet.open_ilsvrc(asked.source)
-    else:
-        _, sources, notes = records.open_sources(config)
+    try:
+        config, sources, notes = _open(asked)
+    except ValueError as error:  # where training has other names for the options
+        said = str(error).replace("--data.path", "--from").replace("--data.", "--")
+        raise ValueError(said) from error
     for note in notes:
         print(note)
     preparation = Preparation(asked.to, sources, config, asked.encoding)
@@ -104,6 +96,25 @@ def prepare(asked: Command) -> None:
     with lock.held(preparation.begin(), "--to"):
         manifest = preparation.write(processes)
     print(f"{asked.to}: {describe(manifest)}")
+
+
+def _open(asked: Command) -> tuple[DataConfig, dict[str, Source], tuple[str, ...]]:
+    """Return how images become squares, the splits of `--from`, and notes."""
+    from alexnet_jax.data import imagenet, records
+
+    config = DataConfig(
+        source="tfds" if asked.name else "folder",
+        path=str(asked.source or ""),
+        name=asked.name,
+        image_size=asked.image_size,
+        crop=asked.image_size,
+        resize=asked.resize,
+        filter=asked.filter,
+    )
+    if asked.source is not None and not asked.name and imagenet.is_ilsvrc(asked.source):
+        return (config, *imagenet.open_ilsvrc(asked.source))
+    _, sources, notes = records.open_sources(config)
+    return config, sources, notes
 
 
 def verify(asked: Command) -> None:
