@@ -1,13 +1,18 @@
 """The pictures show the numbers that they were given."""
 
+import json
 import math
 
 import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from PIL import Image
 
-from alexnet_jax import figures
+from alexnet_jax import figures, main
+from alexnet_jax.figures import __main__ as command
+from alexnet_jax.figures import maps
+from tests import untrained
 
 
 def lines(axes, name):
@@ -220,3 +225,128 @@ def test_files_are_drawn_at_150_dots_an_inch(tmp_path):
         tmp_path / "predictions.png",
     )
     assert matplotlib.image.imread(path).shape[:2] == (2 * 3.5 * 150, 4 * 2.3 * 150)
+
+
+def test_filters_of_a_network_without_towers_are_in_one_block():
+    kernel = np.broadcast_to(np.arange(63, dtype=np.float32), (11, 11, 3, 63))
+    mosaic = figures.filter_mosaic(kernel, towers=False)
+    assert mosaic.shape == (4 * 12 + 1, 16 * 12 + 1, 3)
+    assert (mosaic[37:48, 14 * 12 + 1 : 15 * 12] == 255).all()  # the 63rd, the greatest
+    assert not list(figures.draw_filters(kernel, towers=False).axes[0].texts)
+    named = figures.draw_filters(kernel[..., :62]).axes[0].texts
+    assert [text.get_text() for text in named] == ["tower 0", "tower 1"]
+
+
+def test_maps_stand_by_tower_in_their_common_range():
+    output = np.zeros((5, 6, 34), np.float32)
+    output[..., 0], output[..., 16] = -1, 2  # the first and the last map of tower 0
+    output[..., 33] = 3  # the last of tower 1
+    drawn = maps.draw(output, "conv9 of a.png", towers=True)
+    picture = np.asarray(drawn.axes[0].images[0].get_array())
+    tower = 2 * 6 + 1  # two rows of maps of 5 pixels, one pixel around each
+    assert picture.shape == (2 * tower + 4, 16 * 7 + 1, 3)
+    zero = 64  # 255 (0 + 1) / 4
+    assert (picture[1:6, 1:7] == 0).all()
+    assert (picture[1:6, 8:14] == zero).all()
+    assert (picture[7:12, 1:7] == 191).all()
+    assert (picture[tower + 4 + 7 : tower + 4 + 12, 1:7] == 255).all()
+    assert [text.get_text() for text in drawn.texts] == [
+        "conv9 of a.png",
+        "34 maps of 5 x 6; black -1, white 3",
+    ]
+    assert len(maps.draw(output[..., :1], "conv9", towers=False).axes[0].texts) == 0
+    for wrong in (output[..., :33], output[0]):
+        with pytest.raises(ValueError, match="maps are drawn from"):
+            maps.draw(wrong, "conv9", towers=True)
+
+
+def test_a_title_is_not_cut_off(tmp_path):
+    name = "conv1 of a photograph with a long name " + 40 * "m"
+    path = figures.save(maps.draw(np.zeros((3, 3, 2)), name, towers=True), tmp_path / "a.png")
+    picture = matplotlib.image.imread(path)[..., :3]
+    assert (picture[:, -5:] == 1).all()
+    assert (picture[:30, 80:-80] < 0.5).any()
+
+
+@pytest.fixture(scope="module")
+def two_towers(tmp_path_factory):
+    return untrained.make(tmp_path_factory.mktemp("runs") / "a")
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def run(*arguments):
+    return command.main([str(argument) for argument in arguments])
+
+
+def test_the_command_draws_what_there_is_and_names_the_rest(two_towers, tmp_path, capsys):
+    assert run("--workdir", two_towers, "--out", tmp_path) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("No curves: nothing was recorded in metrics.jsonl;")
+    assert said[1] == str(tmp_path / "filters.png")
+    assert said[2].startswith("No predictions: its weights were imported and it has no images")
+    assert said[3].startswith("In colour the towers do not differ: 0.6")
+    assert said[4] == str(tmp_path / "specialisation.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "filters.png",
+        "specialisation.json",
+        "specialisation.png",
+    ]
+    saved = json.loads((tmp_path / "specialisation.json").read_text())
+    assert saved["statement"] == said[3]
+
+
+def test_the_command_draws_maps(two_towers, photograph, tmp_path, capsys):
+    asked = ["--workdir", two_towers, "--out", tmp_path / "new", "--maps", photograph]
+    assert run(*asked) == 0
+    assert run(*asked, "--layer", "pool5") == 0
+    paths = capsys.readouterr().out.splitlines()
+    assert paths == [str(tmp_path / f"new/maps-{name}-photo.png") for name in ("conv1", "pool5")]
+    assert all(len(np.unique(matplotlib.image.imread(path))) > 20 for path in paths)
+
+
+@pytest.mark.slow
+def test_the_command_draws_a_run_of_its_own(photos, tmp_path, capsys):
+    workdir = tmp_path / "a"
+    small = ["--data.image-size", "36", "--data.crop", "36", "--model.width", "0.02"]
+    small += ["--optimizer.batch", "10", "--schedule.epochs", "1", "--log.figures", "False"]
+    data = ["--preset", "photos", "--data.path", str(photos), "--mesh.towers", "1"]
+    assert main.main(["--workdir", str(workdir), *data, *small]) == 0
+    capsys.readouterr()
+    assert run("--workdir", workdir) == 0
+    drawn = capsys.readouterr().out
+    for name in ("curves", "filters", "predictions", "specialisation"):
+        assert str(workdir / f"figures/{name}.png") in drawn
+        assert (workdir / f"figures/{name}.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "curves"], "--only curves: nothing was recorded"),
+        (["--only", "predictions"], "--only predictions: its weights were imported"),
+        (["--maps", "none.jpg"], "none.jpg: No such file or directory; give files that"),
+        (["--maps", "{photo}", "--layer", "conv9"], "conv9: no output of this network is called"),
+        (["--maps", "{photo}", "--layer", "fc6"], "--layer fc6: its 204 outputs are no maps; name"),
+        (["--only", "neighbours"], "neighbours"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(arguments, said, two_towers, photograph, capsys):
+    arguments = [argument.format(photo=photograph) for argument in arguments]
+    assert run("--workdir", two_towers, *arguments) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_towers_that_are_not_there_are_not_compared(photograph, tmp_path, capsys):
+    workdir = untrained.make(tmp_path / "a", "torchvision")
+    assert run("--workdir", workdir, "--only", "specialisation") == 2
+    assert "--only specialisation: its network has no towers to compare" in capsys.readouterr().err
+    assert run("--workdir", workdir, "--only", "filters", "--maps", photograph) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2

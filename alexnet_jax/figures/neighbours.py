@@ -46,7 +46,7 @@ def draw(lines: Sequence[Line]) -> Figure:
     width, height = columns * SIDE + BETWEEN, len(lines) * (SIDE + 0.3)
     figure = Figure(figsize=(width, height))
     for row, line in enumerate(lines):
-        shown = [(line.image, line.name), *((i, f"{n}\n{d:.4g}") for i, n, d in line.neighbours)]
+        shown = [(line.image, line.name), *((i, f"{n}\n{d:#.4g}") for i, n, d in line.neighbours)]
         for column, (image, text) in enumerate(shown):
             left = column * SIDE + BETWEEN * (column > 0) + 0.03
             bottom = height - (row + 1) * (SIDE + 0.3) + 0.3

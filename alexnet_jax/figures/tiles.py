@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 DPI = 150
 PER_ROW = 16  # shownet.py:110
 TOWER_GAP = 4  # white pixels between the towers' tiles
 MARGIN = 0.45  # inches on the left for the towers' names
 EDGE = 0.1  # inches around
-LINE, CHARACTER = 0.17, 0.075  # inches of a line of a title, and of a letter in it
+LINE, SIZE = 0.17, 9  # inches of a line of a title; points of its letters
 NAME = 0.5  # inches that a tower's name takes beside its tiles
 
 
@@ -62,7 +63,8 @@ def draw_mosaic(
     left = MARGIN if towers else EDGE
     above = EDGE + LINE * len(title)
     total_height = EDGE + height + above
-    total_width = left + EDGE + max(width, CHARACTER * max(map(len, title), default=0))
+    points = max((TextPath((0, 0), line, SIZE).get_extents().x1 for line in title), default=0)
+    total_width = left + EDGE + max(width, 1.1 * points / 72)  # letters stand at whole pixels
     figure = Figure(figsize=(total_width, total_height))
     box = (left / total_width, EDGE / total_height, width / total_width, height / total_height)
     axes = figure.add_axes(box)
@@ -70,7 +72,7 @@ def draw_mosaic(
     axes.set_axis_off()
     for number, line in enumerate(title):
         top = EDGE / 2 + LINE * number
-        figure.text(left / total_width, 1 - top / total_height, line, va="top", fontsize=9)
+        figure.text(left / total_width, 1 - top / total_height, line, va="top", fontsize=SIZE)
     if towers:
         _name_towers(axes, picture.shape[0], enlarged)
     return figure
@@ -78,6 +80,6 @@ def draw_mosaic(
 
 def _name_towers(axes: Axes, pixels: int, enlarged: int) -> None:
     half = (pixels - TOWER_GAP) / 2
-    style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 9}
+    style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": SIZE}
     for tower, centre in enumerate((half / 2, pixels - half / 2)):
         axes.text(-18 / enlarged, centre, f"tower {tower}", **style)

@@ -8,7 +8,6 @@ of the two has the colour is an accident of the seed; nothing here depends on th
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -120,26 +119,17 @@ def permutation_test(first: np.ndarray, second: np.ndarray, rng: np.random.Gener
     order of the values and which tower is first change nothing, not even the draws.
     """
     pooled = np.sort(np.concatenate([first, second]))
-    smaller = min(len(first), len(second))
-    found = abs(first.mean() - second.mean())
-
-    def apart(dealing: np.ndarray) -> float:
-        ours = pooled[dealing].sum()
-        return abs(ours / smaller - (pooled.sum() - ours) / (len(pooled) - smaller))
-
-    exact = math.comb(len(pooled), smaller) <= DRAWS
-    dealings = _all(len(pooled), smaller) if exact else _drawn(len(pooled), smaller, rng)
+    number, smaller = len(pooled), min(len(first), len(second))
+    exact = math.comb(number, smaller) <= DRAWS
+    if exact:
+        dealt = np.array(list(itertools.combinations(pooled, smaller)))
+    else:
+        dealt = rng.permuted(np.tile(pooled, (DRAWS, 1)), axis=1)[:, :smaller]
+    sums = dealt.sum(axis=1)
+    apart = np.abs(sums / smaller - (pooled.sum() - sums) / (number - smaller))
     # As far apart but for rounding is as far apart.
-    reached = [apart(dealing) >= found - 1e-12 for dealing in dealings]
-    return float(sum(reached) + (not exact)) / (len(reached) + (not exact))
-
-
-def _all(number: int, smaller: int) -> Iterator[np.ndarray]:
-    return (np.array(some) for some in itertools.combinations(range(number), smaller))
-
-
-def _drawn(number: int, smaller: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    return (rng.permutation(number)[:smaller] for _ in range(DRAWS))
+    reached = int((apart >= abs(first.mean() - second.mean()) - 1e-12).sum())
+    return reached / len(apart) if exact else (reached + 1) / (len(apart) + 1)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -149,12 +139,12 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def statement(found: Specialisation) -> str:
     """Return what was found, in sentences."""
     said = []
-    for measured in (found.colour, found.orientation):
-        low, high = sorted(measured.means)
-        verdict = "differ" if measured.p_value < LEVEL else "do not differ"
+    for one in (found.colour, found.orientation):
+        low, high = sorted(one.means)
+        verdict = "differ" if one.p_value < LEVEL else "do not differ"
         said.append(
-            f"In {measured.name} the towers {verdict}: {low:.3f} in one and {high:.3f} in the other "
-            f"(p = {measured.p_value:.2g}; noise {measured.noise:.3f})."
+            f"In {one.name} the towers {verdict}: {low:.3f} in one and {high:.3f} in the other "
+            f"(p = {one.p_value:.2g}; noise {one.noise:.3f})."
         )
     return " ".join(said)
 

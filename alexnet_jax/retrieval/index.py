@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.data.sources import digest, image_files
-from alexnet_jax.retrieval.features import Extractor, fingerprint, width
+from alexnet_jax.retrieval.features import Features, fingerprint, width
 from alexnet_jax.training import lock
 from alexnet_jax.training.trained import Trained
 
@@ -29,6 +29,7 @@ SAVED_EVERY = 30  # seconds: what a build that is cut short loses
 COPIED = 4096  # rows at a time
 FLOAT = np.dtype("<f4")
 
+Extract = Callable[[Sequence[Path]], Iterator[Features]]  # as `features.Extractor` does
 Stamp = tuple[int, int]  # bytes of a file, and when it was changed: nanoseconds
 
 
@@ -62,7 +63,7 @@ def folder_for(workdir: Path, checkpoint: str, root: Path) -> Path:
 
 
 def build(
-    network: Trained, extractor: Extractor, root: Path, folder: Path, say: Callable[[str], object]
+    network: Trained, extractor: Extract, root: Path, folder: Path, say: Callable[[str], object]
 ) -> Index:
     """Return the index of the images in `root`, at any depth, as they are now; it is kept.
 
@@ -166,7 +167,7 @@ def _extend(
     kept: _Kept,
     found: dict[str, Stamp],
     todo: list[str],
-    extractor: Extractor,
+    extractor: Extract,
     root: Path,
     folder: Path,
     units: int,
