@@ -6,6 +6,7 @@ The command line (`--data.crop 224`), `config.json` and the refusal to resume wi
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -256,6 +257,9 @@ class OptimizerConfig:
     rate: float = 0.01
     # learning rate of biases, as a multiple of the weights'; 1 in P5, 2 in the 2012 code
     bias_rate: float = 1.0
+    # layers with rates of their own, as multiples of the others': conv1=0 fc8=10; 0 = frozen, and
+    # not even its gradient is computed; ours
+    rates: tuple[str, ...] = ()
     # drops of the rate that the biases' rate follows; all in P5, 1 in the 2012 code
     # (layer-params-120-4gpu-auto2.cfg)
     bias_drops: int | Literal["all"] = "all"
@@ -291,6 +295,33 @@ class OptimizerConfig:
             "is not negative",
             "try 5e-4",
         )
+        for entry in self.rates:
+            name, _, multiple = entry.partition("=")
+            _require(
+                bool(name) and bool(re.fullmatch(r"\d+(\.\d*)?|\.\d+", multiple)),
+                "--optimizer.rates",
+                entry,
+                "is a layer, = and a multiple of the rate that is not negative",
+                "try conv1=0 fc8=10",
+            )
+        _require(
+            len(self.multiples) == len(self.rates),
+            "--optimizer.rates",
+            " ".join(self.rates),
+            "names each layer once",
+            "leave one out",
+        )
+
+    @property
+    def multiples(self) -> dict[str, float]:
+        """The layers with rates of their own, as multiples of the others'."""
+        pairs = (entry.partition("=") for entry in self.rates)
+        return {name: float(multiple) for name, _, multiple in pairs}
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The layers that do not learn."""
+        return frozenset(name for name, multiple in self.multiples.items() if not multiple)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -551,7 +582,23 @@ class Config:
             "add --init-from, or leave it out",
         )
         # The table refuses a width that does not split over the towers and a crop that some layer would lose.
-        self.model.table(num_classes=2, crop=self.data.crop)
+        table = self.model.table(num_classes=2, crop=self.data.crop)
+        layers = [layer.name for layer in table.layers]
+        for entry in self.optimizer.rates:
+            _require(
+                entry.partition("=")[0] in layers,
+                "--optimizer.rates",
+                entry,
+                f"names a layer of the network, {', '.join(layers)}",
+                "name some of them",
+            )
+        _require(
+            not self.optimizer.frozen.issuperset(layers),
+            "--optimizer.rates",
+            " ".join(self.optimizer.rates),
+            "leaves some layer to learn",
+            "leave one out",
+        )
 
 
 def _require(holds: bool, option: str, value: Any, rule: str, remedy: str):

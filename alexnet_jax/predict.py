@@ -1,31 +1,37 @@
 """Name what photographs show: `python -m alexnet_jax.predict --workdir runs/a photo.jpg`."""
 
 import dataclasses
+import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import tyro
 
 from alexnet_jax import command
-from alexnet_jax.data.decode import UnreadableImage, decode
-from alexnet_jax.data.sources import image_files
-from alexnet_jax.data.views import centre_views
+from alexnet_jax.config import DataConfig
+from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.sources import image_files, open_image
 
 if TYPE_CHECKING:
     from alexnet_jax.training.trained import Trained
 
 PROGRAM = "python -m alexnet_jax.predict"
 BATCH = 16  # images at a time
+THREADS = 2  # that read them
 BAR = 20  # characters of a probability of 1
+PANEL = 8  # images in the picture, as in the paper's Figure 4
+PICTURES = (".png", ".pdf", ".svg")
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Print the most probable classes of images, one centre view each."""
+    """Print the most probable classes of images."""
 
     # image files, and folders of them at any depth
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -33,92 +39,158 @@ class Command:
     workdir: Annotated[Path, tyro.conf.arg()]
     # classes to name
     top: int = 5
+    # of each image: the centre, or four corners and the centre with their mirror images (P4.1),
+    # whose probabilities are averaged
+    views: Literal[1, 10] = 1
+    # draw the first eight images with their five most probable classes into this file (Figure 4 of
+    # the paper); the true class is red where the folder of an image bears the name of a class
+    save: Path | None = None
     # print a JSON object for each image instead
     json: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the network thinks of one file, or why it could not be read."""
+    """What the network thinks of one file, or why there is nothing to think of."""
 
     file: Path
     probabilities: np.ndarray | None  # float32 [classes]
+    square: np.ndarray | None  # uint8 [S, S, 3], of which the network sees its views
     error: str = ""
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 1 where some file could not be read."""
-    unread: list[Path] = []
+    unread = 0
 
     def run() -> None:
+        nonlocal unread
         arguments = sys.argv[1:] if args is None else args
         asked = command.parse(Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff)
-        unread.extend(show(asked))
+        unread = show(asked)
 
-    return command.run(run, "interrupted.") or int(bool(unread))
+    return command.run(run, "interrupted.") or int(unread > 0)
 
 
-def show(asked: Command) -> list[Path]:
-    """Print the predictions; return the files that could not be read."""
+def show(asked: Command) -> int:
+    """Print the predictions, and draw some; return how many files could not be read."""
     if not asked.files:
         raise ValueError("no files: name images, or folders of them.")
     if asked.top < 1:
         raise ValueError(f"--top {asked.top}: it is at least 1 class; try 5.")
-    files = [file for path in asked.files for file in image_files(path)]
-    if not files:
-        raise ValueError(f"{', '.join(map(str, asked.files))}: no images there; name others.")
+    if asked.save:
+        _check_picture(asked.save)
     from alexnet_jax.model import towers
     from alexnet_jax.training import trained
 
     network = trained.load(asked.workdir, towers.make_mesh(towers=1, data=1, batch=BATCH))
-    unread = []
-    for prediction in predict(network, files):
+    read, unread, shown = 0, 0, []
+    for prediction in predict(network, find(asked.files), asked.views):
         if prediction.probabilities is None:
-            unread.append(prediction.file)
-            print(f"{prediction.file}: {prediction.error}", file=sys.stderr)
-        elif asked.json:
-            best = _best(prediction.probabilities, network.class_names, asked.top)
-            named = [{"class": name, "probability": share} for name, share in best]
-            print(json.dumps({"file": str(prediction.file), "predictions": named}))
-        else:
-            print(prediction.file)
-            for name, share in _best(prediction.probabilities, network.class_names, asked.top):
-                print(f"  {share:6.1%}  {'█' * round(share * BAR):{BAR}}  {name}")
+            unread += 1
+            print(f"{prediction.file}: {prediction.error}; passed over", file=sys.stderr)
+            continue
+        read += 1
+        if asked.save and len(shown) < PANEL:
+            shown.append(prediction)
+        _print(prediction, prediction.probabilities, network.class_names, asked)
+    if shown and asked.save:
+        _draw(shown, network.class_names, asked.save)
+        said = f"{asked.save}: {len(shown)} of {read:,} images"
+        print(said, file=sys.stderr if asked.json else sys.stdout)
+    if unread:
+        print(f"{unread:,} of {read + unread:,} could not be read.", file=sys.stderr)
     return unread
 
 
-def predict(network: "Trained", files: Sequence[Path]) -> Iterator[Prediction]:
-    """Yield a prediction for each file, in order, `BATCH` files in memory at a time."""
-    from alexnet_jax.model.towers import put_batch
-    from alexnet_jax.training.step import make_predict_step
-
-    step = make_predict_step(network.table, network.mesh, network.preprocess)
-    data = network.config.data
-    for start in range(0, len(files), BATCH):
-        some = files[start : start + BATCH]
-        images = [_read(file) for file in some]
-        blank = np.zeros((data.image_size, data.image_size, 3), np.uint8)
-        padded = [blank if isinstance(image, str) else image for image in images]
-        batch = centre_views([*padded, *[blank] * (BATCH - len(some))], data)
-        probabilities = np.asarray(step(network.variables, put_batch(batch, network.mesh)))
-        for file, image, shares in zip(some, images, probabilities, strict=False):
-            bad = isinstance(image, str)
-            yield Prediction(file, None if bad else shares, image if bad else "")
+def _check_picture(path: Path) -> None:
+    if path.suffix.lower() not in PICTURES:
+        raise ValueError(
+            f"--save {path}: it is the name of a picture, in {', '.join(PICTURES)}; try "
+            f"{path.with_suffix('.png')}."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _read(file: Path) -> np.ndarray | str:
-    """Return the image, or why there is none."""
+def find(paths: Iterable[Path]) -> Iterator[Path | Prediction]:
+    """Yield the files that are named and those in the folders that are, folder by folder.
+
+    A folder with nothing to show comes as a prediction that says so.
+    """
+    for path in paths:
+        try:
+            files = image_files(path)
+        except ValueError as error:  # a folder within it that may not be read
+            yield Prediction(path, None, None, str(error).rstrip("."))
+            continue
+        if not files:
+            yield Prediction(path, None, None, "no images there")
+        yield from files
+
+
+def predict(
+    network: "Trained", files: Iterable[Path | Prediction], views: Literal[1, 10] = 1
+) -> Iterator[Prediction]:
+    """Yield a prediction for each file, in order, `BATCH` squares in memory at a time.
+
+    What is a prediction already is handed through.
+    """
+    from alexnet_jax.training.ensemble import Asker
+
+    ask, data = Asker(network, views), network.config.data
+    blank = np.zeros((data.image_size, data.image_size, 3), np.uint8)
+    waiting = iter(files)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while some := list(itertools.islice(waiting, BATCH)):
+            read = list(pool.map(lambda file: _read(file, data), some))
+            squares = [blank if one.square is None else one.square for one in read]
+            if all(one.square is None for one in read):
+                yield from read
+                continue
+            shares = np.exp(ask([*squares, *[blank] * (BATCH - len(some))]))
+            for one, probabilities in zip(read, shares, strict=False):
+                known = one.square is not None
+                yield dataclasses.replace(one, probabilities=probabilities if known else None)
+
+
+def _read(file: Path | Prediction, data: DataConfig) -> Prediction:
+    """Return the file's square, or why there is none; only a few photographs are ever whole."""
+    if isinstance(file, Prediction):
+        return file
     try:
-        return decode(file.read_bytes())
-    except OSError as error:
-        return f"{error.strerror}; passed over"
+        image = open_image(file)
     except UnreadableImage as error:
-        return f"{error}; passed over"
+        return Prediction(file, None, None, str(error))
+    return Prediction(file, None, resize_centre(image, data.image_size, data.resize, data.filter))
 
 
-def _best(shares: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:
-    order = np.argsort(-shares, kind="stable")[:top]
-    return [(names[index], float(shares[index])) for index in order]
+def _print(
+    prediction: Prediction, probabilities: np.ndarray, names: Sequence[str], asked: Command
+) -> None:
+    order = np.argsort(-probabilities, kind="stable")[: asked.top]
+    best = [(names[index], float(probabilities[index])) for index in order]
+    if asked.json:
+        named = [{"class": name, "probability": share} for name, share in best]
+        line = json.dumps({"file": str(prediction.file), "predictions": named})
+    else:
+        bars = [f"  {share:6.1%}  {'█' * round(share * BAR):{BAR}}  {name}" for name, share in best]
+        line = "\n".join([str(prediction.file), *bars])
+    print(line, flush=True)  # whoever reads on may not want to wait for the last one
+
+
+def _draw(shown: Sequence[Prediction], names: Sequence[str], path: Path) -> None:
+    """Draw the paper's Figure 4, left."""
+    from alexnet_jax import figures, panels
+    from alexnet_jax.training.trained import class_numbers
+
+    numbers = class_numbers(names)
+    figures.predictions(
+        np.stack([one.square for one in shown if one.square is not None]),
+        np.stack([one.probabilities for one in shown if one.probabilities is not None]),
+        np.array([numbers.get(one.file.absolute().parent.name, -1) for one in shown]),
+        [panels.short(name) for name in names],
+        path,
+    )
 
 
 if __name__ == "__main__":

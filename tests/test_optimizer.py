@@ -14,9 +14,9 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import Preprocess, finish
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import schedule
-from alexnet_jax.training.optimizer import paper_sgd, set_rates
+from alexnet_jax.training.optimizer import describe, paper_sgd, set_rates
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.step import dropout_masks, make_train_step
+from alexnet_jax.training.step import dropout_masks, make_gradient, make_train_step
 
 SHAPES = {"kernel": (6, 4), "bias": (4,)}
 LAYERS = ("conv1", "conv3", "fc8")
@@ -201,6 +201,26 @@ def test_without_a_word_the_rates_are_the_configurations():
     assert jax.tree.map(float, opt_state.rates) == every(pytest.approx(0.3), pytest.approx(0.6))
 
 
+def test_layers_have_rates_of_their_own_from_the_first_step():
+    config = OptimizerConfig(rate=0.3, bias_rate=2.0, rates=("conv1=0", "fc8=10"))
+    opt_state: Any = paper_sgd(config).init(START)
+    expected = every(pytest.approx(0.3), pytest.approx(0.6))
+    expected["conv1"] = {"kernel": 0, "bias": 0}
+    expected["fc8"] = {"kernel": pytest.approx(3), "bias": pytest.approx(6)}
+    assert jax.tree.map(float, opt_state.rates) == expected
+    plan = PRESETS["paper"].schedule
+    assert schedule.rates(plan, config, schedule.Progress(), LAYERS) == expected
+
+
+def test_what_is_frozen_is_said():
+    assert describe(OptimizerConfig()) == ""
+    config = OptimizerConfig(rates=("conv2=0", "conv1=0", "fc8=10", "fc7=10", "fc6=.5"))
+    said = "Frozen: conv2, conv1; at 10 times the rate: fc8, fc7; at 0.5 times the rate: fc6."
+    assert describe(config) == describe(config, ("fc8",)) == said
+    assert describe(OptimizerConfig(rates=("fc8=2.",))) == "At 2 times the rate: fc8."
+    assert "; conv2 will stay at initial values, not th" in describe(config, ("conv2", "fc8"))
+
+
 def test_a_frozen_matrix_stays_bit_for_bit_and_thaws_with_its_velocity():
     moving, frozen = every(0.01, 0.01), every(0.01, 0.01)
     frozen["conv1"]["kernel"] = frozen["fc8"]["bias"] = 0.0
@@ -298,6 +318,31 @@ def test_conv1_of_the_network_freezes_bit_for_bit(network):
         np.testing.assert_array_equal(w["conv1"][kind], w_after["conv1"][kind])
         np.testing.assert_array_equal(v["conv1"][kind], v_after["conv1"][kind])
         assert not np.array_equal(w["fc8"][kind], w_after["fc8"][kind])
+
+
+@pytest.mark.slow
+def test_frozen_layers_have_no_gradient_and_the_others_theirs(network):
+    frozen = ("conv1", "conv2", "fc6")
+    gradient = towers.jit(
+        make_gradient(network.table, network.mesh, network.constants, 5, frozen), network.mesh
+    )
+    start = {"params": jax.device_put(network.start)}
+    (_, _), found = gradient(start, jnp.asarray(0), network.batch)
+    for layer, kinds in found["params"].items():
+        for kind, value in kinds.items():
+            wanted = network.gradients[0][layer][kind] * (layer not in frozen)
+            np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_what_only_frozen_layers_need_is_not_computed(network):
+    def operations(frozen):
+        gradient = make_gradient(network.table, network.mesh, network.constants, 5, frozen)
+        arguments = {"params": network.start}, jnp.asarray(0), network.batch
+        analysis: Any = jax.jit(gradient).lower(*arguments).cost_analysis()
+        return analysis["flops"]
+
+    trunk = [name for name in network.layers if name.startswith("conv")]
+    assert operations(trunk) < operations(["conv1"]) < operations([])
 
 
 def test_the_rates_are_on_every_device_and_change_without_compiling_the_step_again(network):

@@ -193,3 +193,18 @@ def test_biases_follow_as_many_drops_as_they_are_told(bias_drops, expected):
     found = [rates(FIXED, optimizer, Progress(drops=n), ["fc8"])["fc8"] for n in range(4)]
     assert [one["bias"] for one in found] == pytest.approx(expected)
     assert [one["kernel"] for one in found] == pytest.approx([2e-2, 2e-3, 2e-4, 2e-5])
+
+
+def test_layers_keep_their_multiples_through_drops_and_conv1s_own_schedule():
+    config = PRESETS["source2012"]
+    rates = ("conv1=2", "conv2=0", "fc8=10")
+    config = dataclasses.replace(
+        config, optimizer=dataclasses.replace(config.optimizer, rates=rates)
+    )
+    for epoch, conv1, fc8, fc8_bias in [(0, 2e-2, 1e-1, 2e-1), (23, 2e-3, 1e-2, 2e-2)]:
+        found = rates_at(epoch, config)
+        assert found["conv2"] == {"kernel": 0, "bias": 0}
+        assert found["conv1"]["kernel"] == pytest.approx(conv1)
+        assert found["fc8"] == {"kernel": pytest.approx(fc8), "bias": pytest.approx(fc8_bias)}
+    assert rates_at(68, config)["conv1"]["kernel"] == pytest.approx(2e-5)
+    assert rates_at(72, config)["conv1"] == {"kernel": 0, "bias": 0}

@@ -75,7 +75,8 @@ def test_evaluate_gives_the_scores_of_the_run(workdir, capsys):
         assert scores["step"] == summary["steps"]
         assert scores["count"] == 12
         for name in ("loss", "top1_error", "top5_error"):
-            assert scores[name] == pytest.approx(summary["validation"][name], rel=1e-4)
+            wanted = summary["validation"][name]
+            assert scores[name] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
 def test_evaluate_a_folder_numbers_classes_by_name(workdir, photographs, tmp_path, capsys):
@@ -103,6 +104,11 @@ def test_evaluate_leaves_the_folder_as_it_is(workdir):
         (["--split", "test"], "--split test: the data of {workdir} have none; try validation."),
         (["--split", "tset"], "tset"),
         (["--batch", "0"], "--batch 0: it is at least 1 image"),
+        (["--weights", "searched"], "there is one network only; name two or more with --workdir."),
+        (["--workdir", "{workdir}/."], "each network counts once; name different runs."),
+        (["--held-out", "{tmp}"], "it is for weights that are searched; add --weights searched"),
+        (["--confusion", "a.jpeg"], "--confusion a.jpeg: it is the name of a picture, in .png"),
+        (["--views", "5"], "--views"),
         (["--batch", "7", "--mesh.data", "2"], "and divides into --mesh.data 2 shards; try 8."),
         (["--images", "{tmp}"], "3 class folders (cyan, ochre, rose) bear no name"),
     ],
@@ -110,7 +116,7 @@ def test_evaluate_leaves_the_folder_as_it_is(workdir):
 def test_evaluate_refuses_in_a_sentence(arguments, said, workdir, tmp_path, capsys):
     for name in ("cyan", "ochre", "rose"):
         draw(tmp_path / name, 1, (0, 0, 0))
-    arguments = [a.format(tmp=tmp_path) for a in arguments]
+    arguments = [a.format(tmp=tmp_path, workdir=workdir) for a in arguments]
     assert evaluate.main(["--workdir", str(workdir), *arguments]) == 2
     text = capsys.readouterr().err
     assert said.format(workdir=workdir) in text
@@ -271,6 +277,24 @@ def test_fine_tuning_takes_weights_and_preprocessing_over(workdir, tmp_path, cap
     finally:
         away.rename(workdir)
     assert "Resumed after step 2" in capsys.readouterr().out
+
+
+def test_fine_tuning_keeps_frozen_layers_to_the_bit(workdir, photographs, tmp_path, capsys):
+    b, still = tmp_path / "b", ("conv1", "conv2", "fc6")
+    arguments = ["--workdir", str(b), "--preset", "photos", "--init-from", str(workdir)]
+    arguments += ["--data.path", str(photographs), *SMALL, "--init.reset", "fc8"]
+    arguments += ["--optimizer.rates", *(f"{name}=0" for name in still), "fc8=10"]
+    assert main.main([*arguments, "--schedule.epochs", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "; anew: fc8.\nFrozen: conv1, conv2, fc6; at 10 times the rate: fc8.\n" in said
+    theirs, ours = (load(folder).variables["params"] for folder in (workdir, b))
+    for layer in theirs:
+        for kind in ("kernel", "bias"):
+            before, after = (np.asarray(one[layer][kind]).tobytes() for one in (theirs, ours))
+            assert (before == after) == (layer in still), (layer, kind)
+    # It goes on as it began, and no otherwise.
+    assert main.main([*arguments[:-1], "fc8=5", "--schedule.epochs", "2"]) == 2
+    assert "--optimizer.rates was ['conv1=0'," in capsys.readouterr().err
 
 
 def test_fine_tuning_says_what_it_leaves_behind_and_which_classes_are_others(workdir):

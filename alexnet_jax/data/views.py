@@ -1,11 +1,12 @@
 """Sources over sources: some of the records, all at one size, all in memory."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.augment import centre_view, resize_centre
+from alexnet_jax.data.augment import centre_view, resize_centre, ten_views
 from alexnet_jax.data.sources import Record, Source, digest
 
 
@@ -43,11 +44,23 @@ def centre_views(images: Iterable[np.ndarray], config: DataConfig) -> dict[str, 
     """Return the batch that evaluation sees of images of any size, uint8 [H, W, 3]."""
     size, resize, filter = config.image_size, config.resize, config.filter
     squares = [resize_centre(image, size, resize, filter) for image in images]
-    views = [centre_view(square, config.crop) for square in squares]
-    return {
-        name: np.stack([np.asarray(view[name]) for view in views])
-        for name in ("image", "offset", "mirror")
-    }
+    (batch,) = views_of(squares, config.crop)
+    return batch
+
+
+def views_of(
+    squares: Iterable[np.ndarray], crop: int, number: Literal[1, 10] = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield a batch for each view of square images: their centres, or the ten of P4.1 in turn."""
+    by_image = [
+        ten_views(square, crop) if number == 10 else [centre_view(square, crop)]
+        for square in squares
+    ]
+    for views in zip(*by_image, strict=True):
+        yield {
+            name: np.stack([np.asarray(view[name]) for view in views])
+            for name in ("image", "offset", "mirror")
+        }
 
 
 class Resized:

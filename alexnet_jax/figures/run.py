@@ -144,9 +144,9 @@ def draw_predictions(
 ) -> Figure:
     """Draw figure 4 (left) of the paper: 2 x 4 images, true class above, bars below.
 
-    images uint8 [N, h, w, 3], probabilities [N, K] with rows that sum to 1, labels int [N].
-    The bar of the true class is red, others are blue (shownet.py:199-264). Raises ValueError
-    where N or K disagree.
+    images uint8 [N, h, w, 3], probabilities [N, K] with rows that sum to 1, labels int [N], -1
+    where nobody knows. The bar of the true class is red, others are blue (shownet.py:199-264).
+    Raises ValueError where N or K disagree.
     """
     if not 1 <= len(images) == len(probabilities) == len(labels):
         raise ValueError(
@@ -170,7 +170,7 @@ def draw_predictions(
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         picture.imshow(images[place])
         label = int(labels[place])
-        picture.set_title(class_names[label], fontsize=9)
+        picture.set_title(class_names[label] if label >= 0 else "", fontsize=9)
         _draw_bars(bars, np.asarray(probabilities[place]), label, class_names)
     return figure
 

@@ -86,7 +86,8 @@ def _values(run: Run, before: TrainState, batch: Batch) -> Iterator[tuple[str, A
     for name in names:
         yield f"the outputs of {name}", outputs[name], True
     yield "the logits", logits, True
-    gradient = towers.jit(make_gradient(run.table, run.mesh, constants, run.config.seed), run.mesh)
+    seed, frozen = run.config.seed, run.config.optimizer.frozen
+    gradient = towers.jit(make_gradient(run.table, run.mesh, constants, seed, frozen), run.mesh)
     (loss, _), gradients = gradient(before.variables, before.step, batch)
     yield "the loss", loss, False
     yield from reversed([*_leaves("the gradient of", gradients["params"])])

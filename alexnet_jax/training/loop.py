@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from alexnet_jax.config import Config
 from alexnet_jax.data.records import Splits
 from alexnet_jax.model import towers
-from alexnet_jax.training import consensus, inventory, report, schedule, trained
+from alexnet_jax.training import consensus, inventory, optimizer, report, schedule, trained
 from alexnet_jax.training.checkpoint import (
     FOLDER,
     Checkpoints,
@@ -67,6 +67,8 @@ def train_and_evaluate(
         splits = splits or open_splits(config)
         consensus.check_same(fingerprints(splits), "they train on the same images: give them those")
         run, position = _begin(config, mesh, splits, workdir, checkpoints, heed)
+        if said := optimizer.describe(config.optimizer, config.init.reset):
+            print(said)
         if consensus.first():
             report.write_config(run, workdir)
             report.remove_summary(workdir)

@@ -1,6 +1,6 @@
 """The paper's update rule as an optax transformation (P5; weights.cu:146-198)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,16 +23,19 @@ def paper_sgd(config: OptimizerConfig) -> optax.GradientTransformation:
 
     The rate stands inside the velocity: after it drops, the velocity gathered at the old rate dies
     away over the next steps. `optax.sgd(momentum=)`, like PyTorch's, has it outside, which differs
-    at every drop. Every parameter has its own rate, at first the configuration's; `set_rates`
-    changes them. A parameter at rate 0 is frozen: neither it nor its velocity moves
-    (weights.cu:148).
+    at every drop. Every parameter has its own rate, at first the configuration's, which may give a
+    layer a multiple of it; `set_rates` changes them. A parameter at rate 0 is frozen: neither it
+    nor its velocity moves (weights.cu:148).
     """
 
     def init(params: Any) -> PaperSgdState:
         initial = {"kernel": config.rate, "bias": config.rate * config.bias_rate}
-        rates = jax.tree.map_with_path(
-            lambda path, _: jnp.full((), initial[path[-1].key], jnp.float32), params
-        )
+
+        def rate(path: tuple[Any, ...], _: Array) -> Array:
+            layer, kind = (key.key for key in path[-2:])
+            return jnp.full((), initial[kind] * config.multiples.get(layer, 1.0), jnp.float32)
+
+        rates = jax.tree.map_with_path(rate, params)
         return PaperSgdState(rates, jax.tree.map(jnp.zeros_like, params))
 
     def moved(path: tuple[Any, ...], w: Array, g: Array, v: Array, rate: Array) -> Array:
@@ -42,7 +45,8 @@ def paper_sgd(config: OptimizerConfig) -> optax.GradientTransformation:
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, PaperSgdState]:
         rates, old = state
         velocity = jax.tree.map_with_path(moved, params, updates, old, rates)
-        updates = jax.tree.map(lambda v, rate: jnp.where(rate > 0, v, 0), velocity, rates)
+        # Not 0, which would make 0 of a weight of -0.
+        updates = jax.tree.map(lambda v, rate: jnp.where(rate > 0, v, -0.0), velocity, rates)
         return updates, PaperSgdState(rates, velocity)
 
     return optax.GradientTransformation(init, update)
@@ -52,3 +56,26 @@ def set_rates(opt_state: Any, rates: Mapping[str, Mapping[str, float]]) -> Any:
     """Return `opt_state` with the learning rates `{layer: {"kernel", "bias"}}`, all of them."""
     # Arrays like the old ones, placed like them: a plain number would compile the step again.
     return opt_state._replace(rates=jax.tree.map(jnp.full_like, opt_state.rates, rates))
+
+
+def describe(config: OptimizerConfig, anew: Collection[str] = ()) -> str:
+    """Return which layers are frozen or have rates of their own; "" where none.
+
+    `anew` are the layers that do not start from another run's weights though the others do.
+    """
+    said = []
+    if config.frozen:
+        named = [name for name in config.multiples if name in config.frozen]
+        said.append(f"frozen: {', '.join(named)}")
+    by_multiple: dict[float, list[str]] = {}
+    for name, multiple in config.multiples.items():
+        by_multiple.setdefault(multiple, []).append(name)
+    for multiple, names in by_multiple.items():
+        if multiple:
+            said.append(f"at {multiple:g} times the rate: {', '.join(names)}")
+    if not said:
+        return ""
+    text = "; ".join(said)
+    if lost := [name for name in anew if name in config.frozen]:
+        text += f"; {', '.join(lost)} will stay at initial values, not those of --init-from"
+    return f"{text[0].upper()}{text[1:]}."

@@ -69,11 +69,11 @@ def rates(
     Biases follow the weights' first `bias_drops` drops. Once conv1 is slow its kernel is one drop
     ahead of the other kernels; its biases, which by then keep their rate, are not slowed. Once it
     is frozen the rates of both are 0 (2012 code's notes on net 145,
-    layer-params-145-2010.cfg:170-176).
+    layer-params-145-2010.cfg:170-176). Layers with multiples of the rate have them throughout.
 
     Args:
         config: which schedule, and its constants.
-        optimizer: the initial rates, and which drops the biases follow.
+        optimizer: the initial rates, by layer, and which drops the biases follow.
         progress: before the epoch.
         layers: names.
 
@@ -85,10 +85,14 @@ def rates(
     if optimizer.bias_drops != "all":
         followed = min(followed, optimizer.bias_drops)
     bias = optimizer.rate * optimizer.bias_rate * config.drop**followed
-    by_layer = {layer: {"kernel": kernel, "bias": bias} for layer in layers}
+    multiples = {layer: optimizer.multiples.get(layer, 1.0) for layer in layers}
+    by_layer = {
+        layer: {"kernel": kernel * multiple, "bias": bias * multiple}
+        for layer, multiple in multiples.items()
+    }
     if "conv1" in by_layer:
         if 0 < config.freeze_conv1 <= progress.epoch:
             by_layer["conv1"] = {"kernel": 0.0, "bias": 0.0}
         elif 0 < config.slow_conv1 <= progress.epoch:
-            by_layer["conv1"]["kernel"] = kernel * config.drop
+            by_layer["conv1"]["kernel"] *= config.drop
     return by_layer

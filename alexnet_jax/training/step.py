@@ -1,12 +1,12 @@
 """The two jitted functions of a run: train a batch, score a batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 from jax.sharding import Mesh
 
 from alexnet_jax.model import towers
@@ -46,9 +46,16 @@ def dropout_masks(table: Architecture, seed: int, step: Array, batch: int) -> di
 
 
 def make_gradient(
-    table: Architecture, mesh: Mesh, constants: Preprocess, seed: int
+    table: Architecture,
+    mesh: Mesh,
+    constants: Preprocess,
+    seed: int,
+    frozen: Collection[str] = (),
 ) -> Callable[[Any, Array, Batch], tuple[tuple[Array, Array], Any]]:
-    """Return `(variables, step, batch) -> ((loss, logits), gradients)`, the mean loss in nats."""
+    """Return `(variables, step, batch) -> ((loss, logits), gradients)`, the mean loss in nats.
+
+    The gradients of `frozen` layers are 0, and what only they need is not computed.
+    """
     apply = towers.forward(table, mesh)
 
     def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
@@ -56,6 +63,8 @@ def make_gradient(
         keep = dropout_masks(table, seed, step, len(labels))
 
         def loss_of(variables: Any) -> tuple[Array, Array]:
+            held = {n: lax.stop_gradient(w) for n, w in variables["params"].items() if n in frozen}
+            variables = {"params": {**variables["params"], **held}}
             logits = apply(variables, images, keep)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return jnp.mean(losses), logits
@@ -71,13 +80,14 @@ def make_train_step(
     mesh: Mesh,
     constants: Preprocess,
     seed: int,
+    frozen: Collection[str] = (),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Return the jitted `(state, batch) -> (state, metrics)`; it takes over the old state's memory.
 
     The metrics are sums over the batch, `loss` (nats) and `top1_error`; `count`; and `finite`,
     whether every parameter still is after the step.
     """
-    gradient = make_gradient(table, mesh, constants, seed)
+    gradient = make_gradient(table, mesh, constants, seed, frozen)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         labels = batch["label"]
@@ -123,10 +133,13 @@ def make_eval_step(
 def make_predict_step(
     table: Architecture, mesh: Mesh, constants: Preprocess
 ) -> Callable[[Any, Batch], Array]:
-    """Return the jitted `(variables, batch) -> probabilities`, [B, classes]; no labels needed."""
+    """Return the jitted `(variables, batch) -> log-probabilities`, [B, classes]; no labels needed.
+
+    Logarithms, as a probability below 1e-38 would be 0, and its loss infinite.
+    """
     apply = towers.forward(table, mesh)
 
     def predict_step(variables: Any, batch: Batch) -> Array:
-        return jax.nn.softmax(apply(variables, finish(batch, constants)))
+        return jax.nn.log_softmax(apply(variables, finish(batch, constants)))
 
     return towers.jit(predict_step, mesh)

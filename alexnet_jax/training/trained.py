@@ -114,7 +114,9 @@ def split(network: Trained, name: str) -> Source:
             f"{network.workdir}: its weights were imported and it has no images of its own; name a "
             "folder of class folders with --images."
         )
-    splits = records.open_splits(network.config.data, network.config.seed)
+    # Read once: nothing is kept in memory for another time.
+    data = dataclasses.replace(network.config.data, cache_gib=0.0)
+    splits = records.open_splits(data, network.config.seed)
     check_data(network.meta["data"], fingerprints(splits), network.workdir)
     source = getattr(splits, name)
     if source is None:
@@ -122,6 +124,14 @@ def split(network: Trained, name: str) -> Source:
             f"--split {name}: the data of {network.workdir} have none; try validation."
         )
     return without(source, {int(index) for index in network.meta["unreadable"].get(name, {})})
+
+
+def class_numbers(class_names: Sequence[str]) -> dict[str, int]:
+    """Return the number of each class by its name and, where all differ, by its first word."""
+    numbers = {name.split()[0]: label for label, name in enumerate(class_names) if name}
+    if len(numbers) < len(class_names):
+        numbers = {}  # first words that several classes share tell nothing
+    return numbers | {name: label for label, name in enumerate(class_names)}
 
 
 def images(network: Trained, root: Path) -> Source:
@@ -137,10 +147,7 @@ def images(network: Trained, root: Path) -> Source:
             "scores need a folder for each class, called as the class or its synset: name the "
             "folder that holds those."
         )
-    numbers = {name.split()[0]: label for label, name in enumerate(network.class_names) if name}
-    if len(numbers) < len(network.class_names):
-        numbers = {}  # first words that several classes share tell nothing
-    numbers |= {name: label for label, name in enumerate(network.class_names)}
+    numbers = class_numbers(network.class_names)
     unknown = [name for name in folders if name not in numbers]
     if splits := [name for name in unknown if name in records.NAMES]:
         within = " or ".join(str(Path(root) / name) for name in splits)

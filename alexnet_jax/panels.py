@@ -1,0 +1,79 @@
+"""Which class is taken for which, drawn; and names of classes that are short enough to draw."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from alexnet_jax import figures
+
+NUMBERED, NAMED = 25, 130  # classes: up to so many have their shares, their names, in the picture
+MOST = 2000  # classes that can be told apart in a picture at all
+LONGEST = 24  # letters of a name
+CELL = 0.15  # inches of a class
+
+
+def short(name: str) -> str:
+    """Return the first synonym of a class without its synset, cut where it is long.
+
+    "n01440764 tench, Tinca tinca" is "tench"; the paper's Figure 4 has the first synonym too.
+    """
+    plain = re.sub(r"^n\d{8}[ _-]+", "", name).split(",")[0].strip()
+    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+
+
+def confusion(label: np.ndarray, best: np.ndarray, class_names: Sequence[str], path: Path) -> Path:
+    """Save `draw_confusion` as a picture; return `path`."""
+    return figures.save(draw_confusion(label, best, class_names), path)
+
+
+def check_classes(number: int) -> None:
+    """Raise a ValueError where there are too many classes for `draw_confusion`."""
+    if number > MOST:
+        raise ValueError(
+            f"{number:,} classes: a picture of which is taken for which has room for {MOST:,}; "
+            "use --per-class instead of --confusion."
+        )
+
+
+def draw_confusion(label: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draw which share of each class's images is taken for which class.
+
+    A row for each true class, in the order of their numbers; a row without images stays grey.
+
+    Args:
+        label: true classes, int [N].
+        best: the most probable ones, int [N].
+        class_names: K of them.
+
+    Raises:
+        ValueError: there are too many classes for a picture.
+    """
+    number = len(class_names)
+    check_classes(number)
+    counts = np.bincount(label * number + best, minlength=number**2).reshape(number, number)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.where(totals, counts / np.maximum(totals, 1), np.nan)
+    side = min(max(CELL * number, 4.0), 16.0) if number > NUMBERED else max(0.45 * number, 3.0)
+    figure = Figure(figsize=(side + 2.2, side + 1.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_facecolor("lightgrey")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xlabel="taken for", ylabel="true class")
+    if number <= NAMED:
+        size = 8 if number <= NUMBERED else 6
+        names = [short(name) for name in class_names]
+        axes.set_xticks(range(number), names, rotation=90, fontsize=size)
+        axes.set_yticks(range(number), names, fontsize=size)
+    if number <= NUMBERED:
+        for row, column in np.argwhere(counts):
+            share = shares[row, column]
+            colour = "white" if share > 0.5 else "black"
+            text = f"{100 * share:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, format=lambda share, _: f"{share:.0%}")
+    bar.set_label("share of the images of a class")
+    bar.outline.set_visible(False)
+    return figure

@@ -1,0 +1,460 @@
+"""Ten views and several networks against plain numpy; weights searched on images held out."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax import evaluate, figures, panels, predict, published
+from alexnet_jax.config import Config, DataConfig, ModelConfig
+from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.model import towers
+from alexnet_jax.training import ensemble, trained
+from alexnet_jax.training.trained import Trained
+
+NUMBER, CLASSES, SIZE, CROP = 11, 7, 40, 36
+NAMES = tuple("abcdefg")
+DATA = DataConfig(image_size=SIZE, crop=CROP, threads=1)
+TABLE = ModelConfig(width=0.05, middle_std=0.03).table(CLASSES, CROP)
+
+
+class Noise:
+    """11 images of noise, each of another brightness."""
+
+    class_names = NAMES
+
+    def __init__(self, unreadable=(), seed=0):
+        rng = np.random.default_rng(seed)
+        level = np.linspace(20, 200, NUMBER)[:, None, None, None]
+        self.images = (rng.uniform(0, 55, (NUMBER, SIZE, SIZE, 3)) + level).astype(np.uint8)
+        self.labels = rng.integers(0, CLASSES, NUMBER)
+        self._unreadable, self._seed = unreadable, seed
+
+    def __len__(self):
+        return NUMBER
+
+    def __getitem__(self, index):
+        if index in self._unreadable:
+            raise UnreadableImage("torn")
+        return {"image": self.images[index], "label": int(self.labels[index])}
+
+    def describe(self, index):
+        return f"noise {index}"
+
+    def fingerprint(self):
+        return f"noise of seed {self._seed}"
+
+
+def known(seed, names=NAMES, **fields):
+    """Return what a run folder says of a network, but for its weights."""
+    rng = np.random.default_rng(seed)
+    statistics = {
+        "mean_image": rng.uniform(90, 150, (SIZE, SIZE, 3)).astype(np.float32),
+        "mean_colour": np.full(3, 120, np.float32),
+        "lighting_axes": np.eye(3, dtype=np.float32),
+        "lighting_std": np.ones(3, np.float32),
+        "scale": np.ones(3, np.float32),
+    }
+    return Trained(
+        workdir=Path(f"runs/{seed}"),
+        step=5 + seed,
+        config=dataclasses.replace(Config(), data=DATA),
+        class_names=names,
+        table=TABLE,
+        statistics=statistics,
+        meta={},
+        **fields,
+    )
+
+
+def draws(seed):
+    return np.random.default_rng((seed, 1))
+
+
+def draw_like(leaf, rng):
+    """Return weights that keep the outputs as loud as the inputs, drawn without a compiler."""
+    scale = np.sqrt(2 / np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 0.1
+    return rng.normal(0, scale, leaf.shape).astype(np.float32)
+
+
+def network_of(seed, data, tower):
+    """Return a network with initial weights whose answers differ widely from image to image."""
+    mesh = towers.make_mesh(towers=tower, data=data, batch=4)
+    shapes, rng = jax.eval_shape(towers.initializer(TABLE), jax.random.key(0)), draws(seed)
+    variables = jax.tree.map(lambda leaf: draw_like(leaf, rng), shapes)
+    placed = jax.device_put(variables, towers.state_shardings(variables, TABLE, mesh))
+    return known(seed, mesh=mesh, variables=placed)
+
+
+class Guess:
+    """Stands for a network compiled: asks nothing of it but its mean image."""
+
+    def __init__(self, network, views):
+        rng = np.random.default_rng(network.step)
+        self.data, self._views = network.config.data, views
+        self._kernel = rng.normal(0, 0.1, (3 * SIZE, CLASSES))
+
+    def __call__(self, squares):
+        rows = np.asarray(squares, np.float64).mean(axis=1).reshape(len(squares), -1)
+        logits = (rows - 120) @ self._kernel
+        return np.asarray(jax.nn.log_softmax(jnp.asarray(logits, jnp.float32)))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Return mean probabilities over ten views, [2 networks, N, K], from crops made here."""
+    networks, edge = [network_of(seed, 1, 1) for seed in (0, 1)], SIZE - CROP
+    corners = [(0, 0), (0, edge), (edge, 0), (edge, edge), (edge // 2, edge // 2)]
+    apply, means = jax.jit(towers.forward(TABLE, networks[0].mesh)), []
+    for network in networks:
+        for square in Noise().images:
+            centred = square.astype(np.float32) - network.statistics["mean_image"]
+            crops = [centred[top : top + CROP, left : left + CROP] for top, left in corners]
+            crops += [crop[:, ::-1] for crop in crops]
+            logits = np.asarray(apply(network.variables, np.stack(crops)), np.float64)
+            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+            means.append((shares / shares.sum(axis=1, keepdims=True)).mean(axis=0))
+    return np.reshape(means, (2, NUMBER, CLASSES))
+
+
+def scores_of(probabilities, labels):
+    """Return loss, top-1 and top-5 error of each image."""
+    true = probabilities[np.arange(len(labels)), labels]
+    rank = np.sum(probabilities > true[:, None], axis=1)
+    return -np.log(true), rank >= 1, rank >= 5
+
+
+def test_views_and_networks_are_averaged_as_probabilities(reference):
+    source, weights = Noise(unreadable=(3,)), [0.3, 0.7]
+    kept = [index for index in range(NUMBER) if index != 3]
+    by_network = reference[:, kept]
+    askers = [ensemble.Asker(network_of(seed, 1, 1), 10) for seed in (0, 1)]
+    mixtures = [*np.eye(2), np.array([0.5, 0.5]), np.array(weights)]
+    found = ensemble.answers(askers, [source, source], mixtures, 4)
+    expected = [*by_network, by_network.mean(axis=0), np.tensordot(weights, by_network, 1)]
+    labels = source.labels[kept]
+    for answer, probabilities in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(answer.label, labels)
+        np.testing.assert_array_equal(answer.best, probabilities.argmax(axis=1))
+        loss, top1, top5 = scores_of(probabilities, labels)
+        np.testing.assert_allclose(answer.loss, loss, rtol=1e-4)
+        np.testing.assert_array_equal(answer.top1_error, top1)
+        np.testing.assert_array_equal(answer.top5_error, top5)
+        assert answer.scores() == {
+            "loss": pytest.approx(loss.mean(), rel=1e-4),
+            "top1_error": pytest.approx(top1.mean()),
+            "top5_error": pytest.approx(top5.mean()),
+        }
+    # The two networks, and the views, tell apart: another average would be noticed.
+    assert np.abs(by_network[0] - by_network[1]).max() > 0.05
+    logits = np.log(by_network).mean(axis=0)
+    wrong = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.abs(wrong - expected[2]).max() > 1e-3
+
+
+def test_ten_views_are_the_same_on_four_devices(reference):
+    ask = ensemble.Asker(network_of(0, 2, 2), 10)
+    shares = np.exp(ask(Noise().images[:4]))
+    np.testing.assert_allclose(shares, reference[0, :4], rtol=1e-4, atol=1e-7)
+
+
+def test_a_network_alone_is_told_exactly():
+    logs = jax.nn.log_softmax(jnp.array(np.random.default_rng(0).normal(0, 40, (3, 5, 7))))
+    for place, weights in enumerate(np.eye(3, dtype=np.float32)):
+        np.testing.assert_array_equal(ensemble.mix(logs, weights), logs[place])
+    assert np.exp(logs).min() == 0  # of probabilities themselves the loss would be infinite
+    assert np.isfinite(ensemble.mix(logs, np.full(3, 1 / 3, np.float32))).all()
+
+
+def test_the_weights_searched_have_the_least_loss():
+    rng = np.random.default_rng(0)
+    right = rng.uniform(size=(200, 3)) < np.array([0.8, 0.7, 0.3])
+    likelihood = np.where(right, rng.uniform(0.3, 1, (200, 3)), rng.uniform(0, 0.2, (200, 3)))
+    weights = ensemble.search_weights(-np.log(likelihood))
+    assert weights.sum() == pytest.approx(1)
+    grid = np.linspace(0, 1, 101)
+    losses = {
+        (a, b): -np.log(likelihood @ [a, b, 1 - a - b]).mean()
+        for a in grid
+        for b in grid
+        if a + b <= 1 + 1e-9
+    }
+    least = min(losses, key=lambda pair: losses[pair])
+    np.testing.assert_allclose(weights[:2], least, atol=0.011)
+    assert -np.log(likelihood @ weights).mean() <= losses[least] + 1e-9
+    np.testing.assert_allclose(ensemble.search_weights(np.zeros((9, 4))), 0.25)
+    # Probabilities that are 0 as numbers.
+    np.testing.assert_allclose(ensemble.search_weights(np.array([[2000.0, 1000.0]])), [0, 1])
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Have `evaluate` find networks and splits made here; return what it may be told of them."""
+    splits = {"validation": Noise(seed=1), "test": Noise(seed=2)}
+    mesh = towers.make_mesh(towers=1, data=1, batch=4)
+    made = {name: known(seed, mesh=mesh, variables={}) for seed, name in enumerate("ab")}
+    made["c"] = known(2, names=tuple("abcdefh"), mesh=mesh, variables={})
+    told = {"splits": splits, "others": {}, "opened": []}
+
+    def load(workdir, *_):
+        return dataclasses.replace(made[workdir.name], workdir=workdir)
+
+    def split(network, name):
+        told["opened"].append(name)
+        return told["others"].get((network.workdir.name, name), splits[name])
+
+    monkeypatch.setattr(ensemble, "Asker", Guess)
+    monkeypatch.setattr(trained, "load", load)
+    monkeypatch.setattr(trained, "split", split)
+    return told
+
+
+COMMON = ["--batch", "4", "--mesh.towers", "1", "--mesh.data", "1"]
+
+
+def told(capsys, *arguments):
+    assert evaluate.main([*COMMON, *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_networks_together_and_weights_that_never_saw_what_is_scored(runs, capsys):
+    both = ["--workdir", "a", "--workdir", "b", "--split", "test"]
+    equal = told(capsys, *both)
+    assert runs["opened"] == ["test", "test"]
+    assert equal["weights"] == [0.5, 0.5]
+    searched = told(capsys, *both, "--weights", "searched", "--per-class")
+    assert searched["searched_on"] == "validation"
+    # They follow the images held out, and not at all those that are scored.
+    runs["splits"]["test"] = Noise(seed=3)
+    assert told(capsys, *both, "--weights", "searched")["weights"] == searched["weights"]
+    runs["splits"]["validation"] = Noise(seed=4)
+    assert told(capsys, *both, "--weights", "searched")["weights"] != searched["weights"]
+    runs["splits"]["test"] = Noise(seed=2)
+    alone = [told(capsys, "--workdir", name, "--split", "test") for name in "ab"]
+    for scores, (name, step) in zip(alone, (("a", 5), ("b", 6)), strict=True):
+        assert (scores["workdir"], scores["step"]) == (name, step)
+    for one, member in zip(alone, equal["members"], strict=True):
+        assert member["loss"] == pytest.approx(one["loss"])
+    assert searched["average"]["loss"] == pytest.approx(equal["loss"])
+    assert searched["paper"] is None
+    held = [row for row in searched["per_class"]]
+    assert sum(row["count"] for row in held) == NUMBER == searched["count"]
+    mean = sum(row["count"] * row["top1_error"] for row in held) / NUMBER
+    assert mean == pytest.approx(searched["top1_error"])
+    assert [row["top1_error"] for row in held] == sorted(
+        (row["top1_error"] for row in held), reverse=True
+    )
+
+
+@pytest.mark.usefixtures("runs")
+def test_the_table(capsys):
+    arguments = ["--workdir", "a", "--workdir", "b", "--split", "test", "--weights", "searched"]
+    assert evaluate.main([*COMMON, *arguments, "--per-class", "--views", "10"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("test: 11 images, 7 classes, ten views\n")
+    rows = [line for line in out.splitlines() if "%" in line]
+    assert rows[0].startswith("a, step 5 ")
+    assert rows[2].startswith("average, equal weights ")
+    assert rows[3].startswith("average, weights searched on validation, 11 images ")
+    assert "classes of ILSVRC-2012, and these are 7 others." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "b"], "score another one with --split test."),
+        (["a", "b", "--images", "x"], "name a folder of class folders with --held-out."),
+        (["a", "b", "--split", "test", "--held-out", "x"], "it goes with --images; without,"),
+        (["a", "b", "--images", "{x}", "--held-out", "{x}/sub"], "1 of its 1 images are among"),
+    ],
+)
+def test_weights_are_never_searched_on_what_is_scored(arguments, said, runs, tmp_path, capsys):
+    (tmp_path / "sub" / "a").mkdir(parents=True)
+    (tmp_path / "sub" / "a" / "0.png").write_bytes(b"")
+    (tmp_path / "1.png").write_bytes(b"")
+    first, second, *rest = (argument.format(x=tmp_path) for argument in arguments)
+    command = [*COMMON, "--workdir", first, "--workdir", second, "--weights", "searched", *rest]
+    assert evaluate.main(command) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert text.count("\n") == 1
+    assert runs["opened"] == []
+
+
+def test_a_held_out_split_that_is_the_one_scored_is_noticed(runs, capsys):
+    runs["splits"]["test"] = Noise(seed=1)
+    arguments = ["--workdir", "a", "--workdir", "b", "--split", "test", "--weights", "searched"]
+    assert evaluate.main([*COMMON, *arguments]) == 2
+    assert "the images of validation are those that are scored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("extra", [[], ["--split", "test", "--weights", "searched"]])
+def test_images_that_one_of_the_networks_may_have_learnt_are_refused(extra, runs, capsys):
+    runs["others"]["b", "validation"] = Noise(seed=7)
+    assert evaluate.main([*COMMON, "--workdir", "a", "--workdir", "b", *extra]) == 2
+    said = capsys.readouterr().err
+    assert "--workdir b: its validation images are others than those of a, and it may h" in said
+
+
+@pytest.mark.usefixtures("runs")
+def test_networks_with_other_classes_are_refused(capsys):
+    assert evaluate.main([*COMMON, "--workdir", "a", "--workdir", "c"]) == 2
+    said = capsys.readouterr().err
+    assert "--workdir c: it tells apart other classes (7: a, b, c ...) than a (7: a, b" in said
+
+
+SYNSETS = [f"n{number:08d} thing {number}" for number in range(1000)]
+PAPERS = DataConfig(image_size=256, crop=224)
+
+
+@pytest.mark.parametrize(
+    ("changes", "row", "said"),
+    [
+        ({}, "1 CNN", "is yours to know"),
+        ({"networks": [PAPERS] * 5}, "5 CNNs", "is yours to know"),
+        ({"networks": [PAPERS] * 2}, None, "it has 1 network and 5, and these are 2."),
+        ({"views": 1}, None, "and this is one: add --views 10."),
+        ({"class_names": SYNSETS[:-1]}, None, "and these are 999 others."),
+        ({"class_names": [*SYNSETS[:-1], "n99999999"]}, None, "and these are others."),
+        ({"images_by_class": np.full(1000, 49)}, None, "of each class, and these are 49,000."),
+        ({"networks": [DataConfig(image_size=72, crop=64)]}, None, "and these are 64 of 72 ("),
+    ],
+)
+def test_the_papers_numbers_stand_beside_their_like(changes, row, said, monkeypatch):
+    digest = hashlib.sha256("\n".join(name[:9] for name in SYNSETS).encode()).hexdigest()
+    monkeypatch.setattr(published, "ILSVRC_2012", digest)
+    usual: dict[str, Any] = {
+        "class_names": SYNSETS[::-1],
+        "images_by_class": np.full(1000, 50),
+        "networks": [PAPERS],
+        "views": 10,
+    }
+    found, why = published.beside(**{**usual, **changes})
+    assert (found.name if found else None) == row
+    assert said in why
+
+
+def test_a_picture_of_what_is_taken_for_what(tmp_path):
+    label, best = np.array([0, 0, 0, 1, 3]), np.array([0, 0, 1, 1, 0])
+    figure = panels.draw_confusion(label, best, ("ant", "bee", "cat", "dog"))
+    drawn = np.asarray(figure.axes[0].images[0].get_array())
+    np.testing.assert_allclose(drawn[0], [2 / 3, 1 / 3, 0, 0])
+    np.testing.assert_allclose(drawn[3], [1, 0, 0, 0])
+    assert np.isnan(drawn[2]).all()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["67", "33", "100", "100"]
+    assert panels.confusion(label, best, "abcd", tmp_path / "new" / "c.png").stat().st_size > 5000
+    with pytest.raises(ValueError, match="2,001 classes: a picture of which is taken"):
+        panels.draw_confusion(label, best, [str(number) for number in range(2001)])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("n01440764 tench, Tinca tinca", "tench"),
+        ("n01440764", "n01440764"),
+        ("red", "red"),
+        ("a" * 30, "a" * 23 + "…"),
+    ],
+)
+def test_names_short_enough_to_draw(name, expected):
+    assert panels.short(name) == expected
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder of 20 images of two classes, one unknown, one broken, and an empty folder."""
+    images = Noise().images
+    for number in range(20):
+        place = tmp_path / "abz"[number % 3]
+        place.mkdir(exist_ok=True)
+        Image.fromarray(images[number % NUMBER]).save(place / f"{number:02d}.png")
+    (tmp_path / "b" / "04.png").write_bytes(b"no image")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """Return a network to predict with that compiles nothing."""
+    monkeypatch.setattr(ensemble, "Asker", Guess)
+    network = known(0, mesh=towers.make_mesh(towers=1, data=1, batch=4), variables={})
+    monkeypatch.setattr(trained, "load", lambda *_: network)
+    return network
+
+
+def test_files_are_named_in_order_and_the_bad_ones_passed_over(folder, network):
+    files = predict.find([folder, folder / "empty", folder / "none.png"])
+    found = list(predict.predict(network, files))
+    assert [one.file.name for one in found[-2:]] == ["empty", "none.png"]
+    assert [one.error for one in found[-2:]] == ["no images there", "No such file or directory"]
+    assert [one.file for one in found[:20]] == sorted(folder.glob("*/*.png"))
+    for one in found[:20]:
+        if one.file.name == "04.png":
+            assert one.probabilities is None
+            continue
+        picture = np.asarray(Image.open(one.file))
+        np.testing.assert_array_equal(one.square, picture)
+        assert one.probabilities is not None
+        shares = np.exp(Guess(network, 1)(picture[None]))[0]
+        np.testing.assert_allclose(one.probabilities, shares, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("network")
+def test_ten_views_are_asked_for(folder, monkeypatch):
+    asked = []
+
+    class Noted(Guess):
+        def __init__(self, network, views):
+            super().__init__(network, views)
+            asked.append(views)
+
+    monkeypatch.setattr(ensemble, "Asker", Noted)
+    for extra in ([], ["--views", "10"]):
+        assert predict.main([str(folder / "a"), "--workdir", "x", *extra]) == 0
+    assert asked == [1, 10]
+
+
+def test_files_are_read_a_batch_at_a_time(folder, network):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield folder / "a" / "00.png"
+
+    for number, _ in enumerate(predict.predict(network, endless())):
+        assert len(taken) <= number + predict.BATCH
+        if number > 2 * predict.BATCH:
+            break
+
+
+@pytest.mark.usefixtures("network")
+def test_the_panel_shows_eight_and_says_so(folder, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(figures, "predictions", lambda *arguments: drawn.append(arguments))
+    command = [str(folder), "--workdir", "x", "--save", str(folder / "p.png")]
+    assert predict.main(command) == 1
+    said = capsys.readouterr()
+    assert said.out.endswith("p.png: 8 of 19 images\n")
+    assert "04.png: no image format known to Pillow (8 bytes); passed over\n" in said.err
+    assert said.err.endswith("1 of 20 could not be read.\n")
+    ((images, probabilities, labels, names, path),) = drawn
+    assert images.shape == (8, SIZE, SIZE, 3)
+    assert probabilities.shape == (8, CLASSES)
+    assert labels.tolist() == [0] * 7 + [1]
+    assert (names, path) == (list(NAMES), folder / "p.png")
+    assert predict.main([*command[:3], "--save", "p.jpeg"]) == 2
+    assert "--save p.jpeg: it is the name of a picture, in .png" in capsys.readouterr().err
+
+
+def test_a_label_that_nobody_knows_is_not_drawn():
+    shares = np.full((2, CLASSES), 1 / CLASSES)
+    figure = figures.draw_predictions(Noise().images[:2], shares, np.array([2, -1]), NAMES)
+    assert [axes.get_title() for axes in figure.axes if axes.images] == ["c", ""]
