@@ -7,7 +7,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +140,7 @@ class Trainer:
         taken = next(batches)
         self._shown = zlib.crc32(taken["index"].tobytes(), self._shown)
         batch = towers.put_batch(taken, self._run.mesh)
-        if self._pending is None or self._pending.metrics["loss"].is_ready():
+        if self._pending is None or _ready(self._pending.metrics["loss"]):
             # Or else the devices are still at the step before, and it is they who are waited for.
             self._line_wait += time.monotonic() - began
         return batch
@@ -260,6 +260,10 @@ class Trainer:
         meta = json.loads(json.dumps(meta))
         self._checkpoints.save(at.step, Saved(at.state, self._run.data.constants, meta), error)
         self._saved = at.step
+
+
+def _ready(array: Any) -> bool:
+    return array.is_ready()  # which the type jax.Array does not tell of
 
 
 def _mean(sums: Sums) -> Sums:
