@@ -1,6 +1,6 @@
 """Seconds and memory of exact nearest neighbours among features of 100,000 images.
 
-    python experiments/benchmark_retrieval.py --folder /var/tmp/features
+    python experiments/benchmark_retrieval.py --folder DIR
 
 Features are drawn: clusters, ReLU, 4,096 to an image; the file of 1.6 GB is written once. The first
 search reads it from the disk where the system does not hold it, the others from the page cache.
