@@ -232,7 +232,7 @@ def test_every_choice_that_is_not_ours_alone_belongs_to_a_point():
     ours = {
         *("data.source", "data.path", "data.name", "data.validation_fraction", "data.unreadable"),
         *("data.cache_gib", "data.threads", "data.prefetch"),
-        "model.compute",
+        *("model.compute", "optimizer.rates"),
         *("schedule.patience", "schedule.improvement", "schedule.every"),
     }
     sections = ("data", "model", "optimizer", "schedule")
