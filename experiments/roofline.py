@@ -3,9 +3,9 @@
     python experiments/roofline.py --figure experiments/figures/roofline.png
 
 Layer by layer, one tower, as many images as the platform computes at a time, `paper` at full
-width: forward, and the gradients of input and weights. Floating-point operations over the bytes of
-what a layer reads and writes once give its place on the horizontal axis; the roof is what a product
-of two matrices of 4,096 x 4,096 reaches here, and the slope what a copy of 256 MiB does.
+width: forward, and the gradients of input and weights. A layer takes at least the time in which a
+product of two matrices of 4,096 x 4,096 does as many operations here, and in which a copy of 256
+MiB moves as many bytes as the layer reads and writes once.
 """
 
 import argparse
@@ -43,11 +43,6 @@ class Measured:
     def rate(self) -> float:
         """GFLOP/s."""
         return self.gflop / self.milliseconds * 1e3
-
-    @property
-    def intensity(self) -> float:
-        """FLOP a byte."""
-        return self.gflop * 1e3 / self.megabytes
 
 
 def milliseconds(function: Callable[..., Any], *arrays: Any, repetitions: int) -> float:
@@ -148,25 +143,30 @@ def roof(repetitions: int) -> tuple[float, float]:
     return 2 * 4096**3 / product / 1e6, 2 * long.nbytes / copy / 1e6
 
 
+def limit(m: Measured, flops: float, bandwidth: float) -> float:
+    """Return the least milliseconds: of the arithmetic or of the memory, whichever is more."""
+    return max(m.gflop / flops * 1e3, m.megabytes / bandwidth)
+
+
 def draw(found: list[Measured], flops: float, bandwidth: float, path: Path) -> None:
-    """Draw the roofline."""
-    figure, axes = plt.subplots(figsize=(9, 5.5), constrained_layout=True)
-    intensities = [2.0**i for i in range(-2, 11)]
-    axes.loglog(intensities, [min(flops, bandwidth * i) for i in intensities], color="black")
-    axes.text(intensities[-1], flops * 1.06, f"matrix product: {flops:.0f} GFLOP/s", ha="right")
-    axes.text(0.3, bandwidth * 0.42, f"copy: {bandwidth:.0f} GB/s", rotation=38)
+    """Draw each layer's times as bars, and across each its limit."""
+    names = list(dict.fromkeys(m.layer for m in found))
+    figure, axes = plt.subplots(figsize=(9, 6.5), constrained_layout=True)
     colours = {"forward": "tab:blue", "input": "tab:orange", "weights": "tab:green"}
-    for direction, colour in colours.items():
-        points = [m for m in found if m.direction == direction]
+    for shift, (direction, colour) in zip((-0.27, 0, 0.27), colours.items(), strict=True):
+        some = [m for m in found if m.direction == direction]
+        places = [names.index(m.layer) + shift for m in some]
         label = direction if direction == "forward" else f"gradient of {direction}"
-        places = [m.intensity for m in points], [m.rate for m in points]
-        axes.scatter(*places, color=colour, label=label)
-    for m in found:
-        if m.direction == "forward":
-            axes.annotate(m.layer, (m.intensity, m.rate), (4, 4), textcoords="offset points")
-    axes.set(xlabel="floating-point operations a byte", ylabel="GFLOP/s")
+        axes.barh(places, [m.milliseconds for m in some], 0.25, color=colour, label=label)
+        least = [limit(m, flops, bandwidth) for m in some]
+        axes.plot(least, places, "|", color="black", markersize=9, markeredgewidth=2)
+    axes.plot([], [], "|", color="black", markersize=9, markeredgewidth=2, linestyle="none",
+              label=f"limit: {flops:.0f} GFLOP/s, {bandwidth:.0f} GB/s")  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("ms, one tower")
     axes.legend(loc="lower right")
-    axes.grid(alpha=0.3)
+    axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -181,11 +181,13 @@ def main() -> None:
     flops, bandwidth = roof(asked.repetitions)
     found = measure(asked)
     print(json.dumps(machine() | {"gemm_gflops": round(flops), "copy_gbps": round(bandwidth, 1)}))
-    print("| layer | | GFLOP | MB | ms | GFLOP/s | of the roof |\n|---|---|---|---|---|---|---|")
+    print("| layer | | GFLOP | MB | ms | GFLOP/s | of its limit |\n|---|---|---|---|---|---|---|")
     for m in found:
-        limit = min(flops, bandwidth * m.intensity)
-        print(f"| {m.layer} | {m.direction} | {m.gflop:.2f} | {m.megabytes:.1f} | "
-              f"{m.milliseconds:.1f} | {m.rate:.0f} | {m.rate / limit:.2f} |")  # fmt: skip
+        share = limit(m, flops, bandwidth) / m.milliseconds
+        print(
+            f"| {m.layer} | {m.direction} | {m.gflop:.2f} | {m.megabytes:.1f} | "
+            f"{m.milliseconds:.1f} | {m.rate:.0f} | {share:.2f} |"
+        )
     if asked.figure:
         draw(found, flops, bandwidth, asked.figure)
 
