@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
+# What these files test does not depend on how well a program is optimised: files, runs, commands.
+RUNS = frozenset(
+    (
+        *("test_checkpoint", "test_ensemble", "test_evaluation", "test_figures", "test_main"),
+        *("test_pretrained", "test_resume", "test_retrieve", "test_trained", "test_writer"),
+    )
+)
 
 # For child processes: the same copy of the package, no accelerator, no display.
 os.environ["PYTHONPATH"] = str(CHECKOUT)
@@ -25,6 +32,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     marks = config.getoption("markexpr")
     asked = not marks or ("parity" in marks and "not parity" not in marks)
     return True if collection_path.name == "test_torch_parity.py" and not asked else None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation(request: pytest.FixtureRequest) -> None:
+    """Compile what is run once or twice in half the time; numbers and layers as users get them."""
+    jax.config.update("jax_disable_most_optimizations", request.path.stem in RUNS)
 
 
 @pytest.fixture(scope="session")
