@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax import command
-from alexnet_jax.training import lock, manifest
+from alexnet_jax import command, lock
+from alexnet_jax.training import manifest
 from alexnet_jax.training.checkpoint import FOLDER, FORMAT, Checkpoints, Saved
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.writer import Writer
@@ -386,7 +386,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from alexnet_jax.training import lock
+from alexnet_jax import lock
 with lock.held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

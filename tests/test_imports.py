@@ -61,7 +61,8 @@ def broken_rules(module: str, names: set[str]) -> set[str]:
         f"{room}data": (f"{room}data", f"{room}config"),
         f"{room}model": (f"{room}model", f"{room}config"),
         f"{room}training": tuple(
-            room + one for one in ("training", "data", "model", "config", "figures", "__version__")
+            room + one
+            for one in ("training", "data", "model", "config", "figures", "lock", "__version__")
         ),
         f"{room}config": (f"{room}model.architecture", f"{room}model.variants"),
     }

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from alexnet_jax import signals
+from alexnet_jax import lock, signals
 from alexnet_jax.config import Config, ModelConfig, OptimizerConfig, flatten, option
 from alexnet_jax.main import main
 from alexnet_jax.model import towers
-from alexnet_jax.training import inventory, lock, loop
+from alexnet_jax.training import inventory, loop
 from alexnet_jax.training.checkpoint import Checkpoints, Saved, check_same
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax import retrieve
+from alexnet_jax import lock, retrieve
 from alexnet_jax.model import towers
 from alexnet_jax.retrieval import features, index
 from alexnet_jax.retrieval.nearest import BLOCK, nearest
-from alexnet_jax.training import lock, trained
+from alexnet_jax.training import trained
 from tests import untrained
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from alexnet_jax import command
+from alexnet_jax import command, lock
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.sources import Source
 
@@ -69,7 +69,6 @@ def prepare(asked: Command) -> None:
     """Write the shards of `--from` to `--to`."""
     # Grain and TFDS take seconds to import, which --help need not wait for.
     from alexnet_jax.data.preparation import Preparation, amount
-    from alexnet_jax.training import lock
 
     try:
         config, sources, notes = _open(asked)

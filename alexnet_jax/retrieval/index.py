@@ -18,9 +18,9 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
+from alexnet_jax import lock
 from alexnet_jax.data.sources import digest, image_files
 from alexnet_jax.retrieval.features import Features, fingerprint, width
-from alexnet_jax.training import lock
 from alexnet_jax.training.trained import Trained
 
 TABLE = "index.json"

@@ -16,8 +16,9 @@ from typing import Any, Self
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
+from alexnet_jax import lock
 from alexnet_jax.config import Config, flatten, option
-from alexnet_jax.training import consensus, lock, manifest
+from alexnet_jax.training import consensus, manifest
 from alexnet_jax.training.state import TrainState
 
 # May change when a run is resumed: none of them changes what is computed.

@@ -1,4 +1,4 @@
-"""One process writes to a run's folder."""
+"""One process at a time writes to a folder: a run, an index, shards."""
 
 import contextlib
 import fcntl
