@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -17,6 +18,8 @@ from alexnet_jax.config import MeshConfig, option
 from alexnet_jax.training.stopping import Stopped
 
 T = TypeVar("T")
+
+PICTURES = (".png", ".pdf", ".svg")
 
 _unraisable = sys.unraisablehook
 
@@ -118,6 +121,20 @@ def _show_unraisable(unraisable: Any) -> None:
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         _unraisable(unraisable)
+
+
+def check_picture(path: Path, named_by: str) -> None:
+    """Make the folder of a picture that is to be drawn.
+
+    Raises a ValueError, which says the option that it was `named_by`, for the name of no picture.
+    """
+    if path.suffix.lower() not in PICTURES:
+        better = path / "picture.png" if path.is_dir() else path.with_suffix(".png")
+        raise ValueError(
+            f"{named_by} {path}: it is the name of a picture, in {', '.join(PICTURES)}; try "
+            f"{better}."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def emulate_devices(mesh: MeshConfig, processes: int = 1) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,14 +13,13 @@ import tyro
 
 from alexnet_jax import command, score_table
 from alexnet_jax.config import MeshConfig
-from alexnet_jax.data.sources import Source, image_files
+from alexnet_jax.data.sources import Source
 
 if TYPE_CHECKING:
     from alexnet_jax.training.ensemble import Answers, Asker
     from alexnet_jax.training.trained import Trained
 
 PROGRAM = "python -m alexnet_jax.evaluate"
-PICTURES = (".png", ".pdf", ".svg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Command:
     # of several networks: equal, or searched for the least loss on images held out, which are the
     # run's validation split or --held-out; never on those that are scored
     weights: Literal["equal", "searched"] = "equal"
-    # with --images and --weights searched: another folder of class folders, to search on
+    # with --weights searched: a folder of class folders to search on, which --images needs
     held_out: Path | None = None
     # which weights: the latest, or those with the lowest validation error
     checkpoint: Literal["latest", "best"] = "latest"
@@ -76,12 +75,13 @@ def evaluate(asked: Command) -> dict[str, Any]:
     `members` has those of each. What `--json` prints.
     """
     _check(asked)
-    from alexnet_jax import panels, published
+    from alexnet_jax import figures, published
+    from alexnet_jax.figures import confusion
     from alexnet_jax.training import ensemble
 
     networks = _load(asked)
     if asked.confusion:
-        panels.check_classes(len(networks[0].class_names))
+        confusion.check_classes(len(networks[0].class_names))
     of, sources = _open(asked, networks)
     askers = [ensemble.Asker(network, asked.views) for network in networks]
     count = len(networks)
@@ -98,7 +98,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
     configs = [network.config.data for network in networks]
     row, said = published.beside(names, by_class, configs, asked.views)
     if asked.confusion:
-        panels.confusion(final.label, final.best, names, asked.confusion)
+        figures.save(confusion.draw(final.label, final.best, names), asked.confusion)
     alone = [
         {"workdir": str(network.workdir), "step": network.step, **answer.scores()}
         for network, answer in zip(networks, found, strict=False)
@@ -135,13 +135,8 @@ def _check(asked: Command) -> None:
             f"--workdir {' '.join(map(str, asked.workdir))}: each network counts once; name "
             "different runs."
         )
-    if (path := asked.confusion) is not None:
-        if path.suffix.lower() not in PICTURES:
-            raise ValueError(
-                f"--confusion {path}: it is the name of a picture, in {', '.join(PICTURES)}; try "
-                f"{path.with_suffix('.png')}."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if asked.confusion:
+        command.check_picture(asked.confusion, "--confusion")
     _check_search(asked)
 
 
@@ -157,30 +152,18 @@ def _check_search(asked: Command) -> None:
     rule = "--weights searched: "
     if len(asked.workdir) == 1:
         raise ValueError(f"{rule}there is one network only; name two or more with --workdir.")
-    if not asked.images:
-        if asked.held_out:
-            raise ValueError(
-                f"--held-out {asked.held_out}: it goes with --images; without, weights are "
-                "searched on the run's validation split: leave it out."
-            )
-        if asked.split == "validation":
-            raise ValueError(
-                f"{rule}they are searched on the validation split, and what they were searched on "
-                "tells nothing of them; score another one with --split test."
-            )
-    elif not asked.held_out:
+    if asked.held_out:
+        return
+    if asked.images:
         raise ValueError(
             f"{rule}they are searched on images other than those of --images; name a folder of "
             "class folders with --held-out."
         )
-    else:
-        folders = (asked.images, asked.held_out)
-        scored, held = ({os.path.realpath(f) for f in image_files(path)} for path in folders)
-        if shared := scored & held:
-            raise ValueError(
-                f"--held-out {asked.held_out}: {len(shared):,} of its {len(held):,} images are "
-                f"among those of --images {asked.images}, which are scored; name another folder."
-            )
+    if asked.split == "validation":
+        raise ValueError(
+            f"{rule}they are searched on the validation split, and what they were searched on "
+            "tells nothing of them; score another one with --split test."
+        )
 
 
 def _load(asked: Command) -> list["Trained"]:
@@ -211,21 +194,21 @@ def _open(asked: Command, networks: Sequence["Trained"]) -> tuple[str, list[Sour
 
     if asked.images:
         return str(asked.images), [trained.images(network, asked.images) for network in networks]
-    return asked.split, _same(networks, asked.split, trained.split)
+    score = "score images that all of them hold out: --split test where there is one, or --images"
+    return asked.split, _same(networks, asked.split, score)
 
 
-def _same(
-    networks: Sequence["Trained"], split: str, open_split: Callable[["Trained", str], Source]
-) -> list[Source]:
+def _same(networks: Sequence["Trained"], split: str, remedy: str) -> list[Source]:
     """Return a split of each network's data; ValueError where they are not the same images."""
-    sources = [open_split(network, split) for network in networks]
+    from alexnet_jax.training import trained
+
+    sources = [trained.split(network, split) for network in networks]
     for network, source in zip(networks, sources, strict=True):
         if source.fingerprint() != sources[0].fingerprint():
             raise ValueError(
                 f"--workdir {network.workdir}: its {split} images are others than those of "
                 f"{networks[0].workdir}, and it may have been trained on these (which images are "
-                "held out for validation depends on --seed); score images that all of them hold "
-                "out: --split test where there is one, or --images."
+                f"held out for validation depends on --seed); {remedy}."
             )
     return sources
 
@@ -243,10 +226,12 @@ def _search(
         folder = asked.held_out
         name, held = str(folder), [trained.images(network, folder) for network in networks]
     else:
-        name, held = "validation", _same(networks, "validation", trained.split)
-    if held[0].fingerprint() == sources[0].fingerprint():
+        remedy = "search on images that none of them was trained on: --held-out"
+        name, held = "validation", _same(networks, "validation", remedy)
+    if shared := _places(held[0]) & _places(sources[0]):
         raise ValueError(
-            f"--weights searched: the images of {name} are those that are scored; hold out others."
+            f"--weights searched: {len(shared):,} of the {len(held[0]):,} images of {name} are "
+            "among those that are scored; search on others: --held-out."
         )
     alone = ensemble.answers(askers, held, list(np.eye(len(askers))), asked.batch)
     weights = ensemble.search_weights(np.stack([answer.loss for answer in alone], axis=1))
@@ -255,6 +240,11 @@ def _search(
         "searched_on": name,
         "searched_on_count": len(alone[0].label),
     }
+
+
+def _places(source: Source) -> set[str]:
+    """Return where the images of a source lie, however they were come by."""
+    return {os.path.realpath(source.describe(index)) for index in range(len(source))}
 
 
 def per_class(found: "Answers", names: Sequence[str]) -> list[dict[str, Any]]:

@@ -26,7 +26,6 @@ BATCH = 16  # images at a time
 THREADS = 2  # that read them
 BAR = 20  # characters of a probability of 1
 PANEL = 8  # images in the picture, as in the paper's Figure 4
-PICTURES = (".png", ".pdf", ".svg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +46,8 @@ class Command:
     save: Path | None = None
     # print a JSON object for each image instead
     json: bool = False
+    # which weights: the latest, or those with the lowest validation error
+    checkpoint: Literal["latest", "best"] = "latest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +80,12 @@ def show(asked: Command) -> int:
     if asked.top < 1:
         raise ValueError(f"--top {asked.top}: it is at least 1 class; try 5.")
     if asked.save:
-        _check_picture(asked.save)
+        command.check_picture(asked.save, "--save")
     from alexnet_jax.model import towers
     from alexnet_jax.training import trained
 
-    network = trained.load(asked.workdir, towers.make_mesh(towers=1, data=1, batch=BATCH))
+    mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
+    network = trained.load(asked.workdir, mesh, asked.checkpoint)
     read, unread, shown = 0, 0, []
     for prediction in predict(network, find(asked.files), asked.views):
         if prediction.probabilities is None:
@@ -101,15 +103,6 @@ def show(asked: Command) -> int:
     if unread:
         print(f"{unread:,} of {read + unread:,} could not be read.", file=sys.stderr)
     return unread
-
-
-def _check_picture(path: Path) -> None:
-    if path.suffix.lower() not in PICTURES:
-        raise ValueError(
-            f"--save {path}: it is the name of a picture, in {', '.join(PICTURES)}; try "
-            f"{path.with_suffix('.png')}."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def find(paths: Iterable[Path]) -> Iterator[Path | Prediction]:
@@ -180,7 +173,7 @@ def _print(
 
 def _draw(shown: Sequence[Prediction], names: Sequence[str], path: Path) -> None:
     """Draw the paper's Figure 4, left."""
-    from alexnet_jax import figures, panels
+    from alexnet_jax import figures
     from alexnet_jax.training.trained import class_numbers
 
     numbers = class_numbers(names)
@@ -188,7 +181,7 @@ def _draw(shown: Sequence[Prediction], names: Sequence[str], path: Path) -> None
         np.stack([one.square for one in shown if one.square is not None]),
         np.stack([one.probabilities for one in shown if one.probabilities is not None]),
         np.array([numbers.get(one.file.absolute().parent.name, -1) for one in shown]),
-        [panels.short(name) for name in names],
+        names,
         path,
     )
 

@@ -39,7 +39,7 @@ class Command:
     images: Annotated[Path, tyro.conf.arg()]
     # neighbours of each photograph; P6 shows 6
     top: int = 6
-    # draw photographs and neighbours into this PNG file
+    # draw photographs and neighbours into this file
     save: Path | None = None
     # print a JSON object for each photograph instead
     json: bool = False
@@ -74,8 +74,8 @@ def show(asked: Command) -> list[Path]:
     """Print the neighbours; return the photographs that could not be read."""
     if asked.top < 1:
         raise ValueError(f"--top {asked.top}: it is at least 1 neighbour; try 6.")
-    if asked.save and asked.save.suffix != ".png":
-        raise ValueError(f"--save {asked.save}: the picture is a PNG file; call it panel.png.")
+    if asked.save:
+        command.check_picture(asked.save, "--save")
     files = [file for path in asked.files for file in image_files(path)]
     if asked.files and not files:
         raise ValueError(f"{', '.join(map(str, asked.files))}: no images there; name others.")

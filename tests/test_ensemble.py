@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax import evaluate, figures, panels, predict, published
+from alexnet_jax import evaluate, figures, predict, published
 from alexnet_jax.config import Config, DataConfig, ModelConfig
-from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.views import Subset
+from alexnet_jax.figures import confusion
+from alexnet_jax.figures.names import short
 from alexnet_jax.model import towers
 from alexnet_jax.training import ensemble, trained
 from alexnet_jax.training.trained import Trained
+from tests.noise import Noise
 
 NUMBER, CLASSES, SIZE, CROP = 11, 7, 40, 36
 NAMES = tuple("abcdefg")
@@ -25,31 +28,8 @@ DATA = DataConfig(image_size=SIZE, crop=CROP, threads=1)
 TABLE = ModelConfig(width=0.05, middle_std=0.03).table(CLASSES, CROP)
 
 
-class Noise:
-    """11 images of noise, each of another brightness."""
-
-    class_names = NAMES
-
-    def __init__(self, unreadable=(), seed=0):
-        rng = np.random.default_rng(seed)
-        level = np.linspace(20, 200, NUMBER)[:, None, None, None]
-        self.images = (rng.uniform(0, 55, (NUMBER, SIZE, SIZE, 3)) + level).astype(np.uint8)
-        self.labels = rng.integers(0, CLASSES, NUMBER)
-        self._unreadable, self._seed = unreadable, seed
-
-    def __len__(self):
-        return NUMBER
-
-    def __getitem__(self, index):
-        if index in self._unreadable:
-            raise UnreadableImage("torn")
-        return {"image": self.images[index], "label": int(self.labels[index])}
-
-    def describe(self, index):
-        return f"noise {index}"
-
-    def fingerprint(self):
-        return f"noise of seed {self._seed}"
+def noise(unreadable=(), seed=0):
+    return Noise(NUMBER, SIZE, CLASSES, unreadable, seed)
 
 
 def known(seed, names=NAMES, **fields):
@@ -114,7 +94,7 @@ def reference():
     corners = [(0, 0), (0, edge), (edge, 0), (edge, edge), (edge // 2, edge // 2)]
     apply, means = jax.jit(towers.forward(TABLE, networks[0].mesh)), []
     for network in networks:
-        for square in Noise().images:
+        for square in noise().images:
             centred = square.astype(np.float32) - network.statistics["mean_image"]
             crops = [centred[top : top + CROP, left : left + CROP] for top, left in corners]
             crops += [crop[:, ::-1] for crop in crops]
@@ -132,7 +112,7 @@ def scores_of(probabilities, labels):
 
 
 def test_views_and_networks_are_averaged_as_probabilities(reference):
-    source, weights = Noise(unreadable=(3,)), [0.3, 0.7]
+    source, weights = noise(unreadable=(3,)), [0.3, 0.7]
     kept = [index for index in range(NUMBER) if index != 3]
     by_network = reference[:, kept]
     askers = [ensemble.Asker(network_of(seed, 1, 1), 10) for seed in (0, 1)]
@@ -161,7 +141,7 @@ def test_views_and_networks_are_averaged_as_probabilities(reference):
 
 def test_ten_views_are_the_same_on_four_devices(reference):
     ask = ensemble.Asker(network_of(0, 2, 2), 10)
-    shares = np.exp(ask(Noise().images[:4]))
+    shares = np.exp(ask(noise().images[:4]))
     np.testing.assert_allclose(shares, reference[0, :4], rtol=1e-4, atol=1e-7)
 
 
@@ -197,7 +177,7 @@ def test_the_weights_searched_have_the_least_loss():
 @pytest.fixture
 def runs(monkeypatch):
     """Have `evaluate` find networks and splits made here; return what it may be told of them."""
-    splits = {"validation": Noise(seed=1), "test": Noise(seed=2)}
+    splits = {"validation": noise(seed=1), "test": noise(seed=2)}
     mesh = towers.make_mesh(towers=1, data=1, batch=4)
     made = {name: known(seed, mesh=mesh, variables={}) for seed, name in enumerate("ab")}
     made["c"] = known(2, names=tuple("abcdefh"), mesh=mesh, variables={})
@@ -232,11 +212,11 @@ def test_networks_together_and_weights_that_never_saw_what_is_scored(runs, capsy
     searched = told(capsys, *both, "--weights", "searched", "--per-class")
     assert searched["searched_on"] == "validation"
     # They follow the images held out, and not at all those that are scored.
-    runs["splits"]["test"] = Noise(seed=3)
+    runs["splits"]["test"] = noise(seed=3)
     assert told(capsys, *both, "--weights", "searched")["weights"] == searched["weights"]
-    runs["splits"]["validation"] = Noise(seed=4)
+    runs["splits"]["validation"] = noise(seed=4)
     assert told(capsys, *both, "--weights", "searched")["weights"] != searched["weights"]
-    runs["splits"]["test"] = Noise(seed=2)
+    runs["splits"]["test"] = noise(seed=2)
     alone = [told(capsys, "--workdir", name, "--split", "test") for name in "ab"]
     for scores, (name, step) in zip(alone, (("a", 5), ("b", 6)), strict=True):
         assert (scores["workdir"], scores["step"]) == (name, step)
@@ -266,41 +246,52 @@ def test_the_table(capsys):
     assert "classes of ILSVRC-2012, and these are 7 others." in out
 
 
+SEARCHED = ["--workdir", "a", "--workdir", "b", "--weights", "searched"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["a", "b"], "score another one with --split test."),
-        (["a", "b", "--images", "x"], "name a folder of class folders with --held-out."),
-        (["a", "b", "--split", "test", "--held-out", "x"], "it goes with --images; without,"),
-        (["a", "b", "--images", "{x}", "--held-out", "{x}/sub"], "1 of its 1 images are among"),
+        ([], "score another one with --split test."),
+        (["--images", "x"], "name a folder of class folders with --held-out."),
     ],
 )
-def test_weights_are_never_searched_on_what_is_scored(arguments, said, runs, tmp_path, capsys):
-    (tmp_path / "sub" / "a").mkdir(parents=True)
-    (tmp_path / "sub" / "a" / "0.png").write_bytes(b"")
-    (tmp_path / "1.png").write_bytes(b"")
-    first, second, *rest = (argument.format(x=tmp_path) for argument in arguments)
-    command = [*COMMON, "--workdir", first, "--workdir", second, "--weights", "searched", *rest]
-    assert evaluate.main(command) == 2
+def test_weights_that_are_searched_on_what_is_scored_are_refused(arguments, said, runs, capsys):
+    assert evaluate.main([*COMMON, *SEARCHED, *arguments]) == 2
     text = capsys.readouterr().err
     assert said in text
     assert text.count("\n") == 1
     assert runs["opened"] == []
 
 
-def test_a_held_out_split_that_is_the_one_scored_is_noticed(runs, capsys):
-    runs["splits"]["test"] = Noise(seed=1)
-    arguments = ["--workdir", "a", "--workdir", "b", "--split", "test", "--weights", "searched"]
-    assert evaluate.main([*COMMON, *arguments]) == 2
-    assert "the images of validation are those that are scored" in capsys.readouterr().err
+@pytest.mark.usefixtures("runs")
+def test_weights_are_searched_on_a_folder_of_none_of_the_images_that_are_scored(tmp_path, capsys):
+    for number, square in enumerate(noise().images):
+        path = tmp_path / ("held", "scored")[number % 2] / "ab"[number % 3 % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(square).save(path)
+    held, scored = tmp_path / "held", tmp_path / "scored"
+    on_images = [*SEARCHED, "--images", str(scored), "--held-out", str(held)]
+    assert told(capsys, *on_images)["searched_on"] == str(held)
+    assert told(capsys, *SEARCHED, "--split", "test", "--held-out", str(held))["of"] == "test"
+    (held / "b" / "link.png").symlink_to(scored / "b" / "1.png")
+    assert evaluate.main([*COMMON, *on_images]) == 2
+    assert f"1 of the 7 images of {held} are among those that are" in capsys.readouterr().err
+
+
+def test_a_held_out_split_that_has_some_of_what_is_scored_is_refused(runs, capsys):
+    runs["splits"]["test"] = Subset(noise(seed=1), np.array([3, 5]))
+    assert evaluate.main([*COMMON, *SEARCHED, "--split", "test"]) == 2
+    assert "2 of the 11 images of validation are among those that are" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("extra", [[], ["--split", "test", "--weights", "searched"]])
 def test_images_that_one_of_the_networks_may_have_learnt_are_refused(extra, runs, capsys):
-    runs["others"]["b", "validation"] = Noise(seed=7)
+    runs["others"]["b", "validation"] = noise(seed=7)
     assert evaluate.main([*COMMON, "--workdir", "a", "--workdir", "b", *extra]) == 2
     said = capsys.readouterr().err
     assert "--workdir b: its validation images are others than those of a, and it may h" in said
+    assert said.endswith("trained on: --held-out.\n" if extra else "there is one, or --images.\n")
 
 
 @pytest.mark.usefixtures("runs")
@@ -341,17 +332,16 @@ def test_the_papers_numbers_stand_beside_their_like(changes, row, said, monkeypa
     assert said in why
 
 
-def test_a_picture_of_what_is_taken_for_what(tmp_path):
+def test_a_picture_of_what_is_taken_for_what():
     label, best = np.array([0, 0, 0, 1, 3]), np.array([0, 0, 1, 1, 0])
-    figure = panels.draw_confusion(label, best, ("ant", "bee", "cat", "dog"))
+    figure = confusion.draw(label, best, ("ant", "bee", "cat", "dog"))
     drawn = np.asarray(figure.axes[0].images[0].get_array())
     np.testing.assert_allclose(drawn[0], [2 / 3, 1 / 3, 0, 0])
     np.testing.assert_allclose(drawn[3], [1, 0, 0, 0])
     assert np.isnan(drawn[2]).all()
     assert [text.get_text() for text in figure.axes[0].texts] == ["67", "33", "100", "100"]
-    assert panels.confusion(label, best, "abcd", tmp_path / "new" / "c.png").stat().st_size > 5000
     with pytest.raises(ValueError, match="2,001 classes: a picture of which is taken"):
-        panels.draw_confusion(label, best, [str(number) for number in range(2001)])
+        confusion.draw(label, best, [str(number) for number in range(2001)])
 
 
 @pytest.mark.parametrize(
@@ -364,13 +354,13 @@ def test_a_picture_of_what_is_taken_for_what(tmp_path):
     ],
 )
 def test_names_short_enough_to_draw(name, expected):
-    assert panels.short(name) == expected
+    assert short(name) == expected
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder of 20 images of two classes, one unknown, one broken, and an empty folder."""
-    images = Noise().images
+    images = noise().images
     for number in range(20):
         place = tmp_path / "abz"[number % 3]
         place.mkdir(exist_ok=True)
@@ -449,12 +439,15 @@ def test_the_panel_shows_eight_and_says_so(folder, monkeypatch, capsys):
     assert images.shape == (8, SIZE, SIZE, 3)
     assert probabilities.shape == (8, CLASSES)
     assert labels.tolist() == [0] * 7 + [1]
-    assert (names, path) == (list(NAMES), folder / "p.png")
-    assert predict.main([*command[:3], "--save", "p.jpeg"]) == 2
-    assert "--save p.jpeg: it is the name of a picture, in .png" in capsys.readouterr().err
+    assert (names, path) == (NAMES, folder / "p.png")
+    for wrong, better in (("p.jpeg", "p.png"), (str(folder), str(folder / "picture.png"))):
+        assert predict.main([*command[:3], "--save", wrong]) == 2
+        said = capsys.readouterr().err
+        assert f"--save {wrong}: it is the name of a picture, in .png" in said
+        assert said.endswith(f"; try {better}.\n")
 
 
 def test_a_label_that_nobody_knows_is_not_drawn():
     shares = np.full((2, CLASSES), 1 / CLASSES)
-    figure = figures.draw_predictions(Noise().images[:2], shares, np.array([2, -1]), NAMES)
+    figure = figures.draw_predictions(noise().images[:2], shares, np.array([2, -1]), NAMES)
     assert [axes.get_title() for axes in figure.axes if axes.images] == ["c", ""]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from alexnet_jax.config import DataConfig, ModelConfig
-from alexnet_jax.data.decode import UnreadableImage
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.step import make_eval_step, top_k_error
+from tests.noise import Noise
 
 NUMBER, CLASSES, SIZE, CROP = 37, 7, 40, 36
 CONFIG = DataConfig(image_size=SIZE, crop=CROP, threads=1)
@@ -18,29 +18,8 @@ TABLE = ModelConfig(width=0.05, middle_std=0.03).table(CLASSES, CROP)
 CONSTANTS = Preprocess(jnp.full((3,), 120.0), jnp.eye(3), jnp.ones(3))
 
 
-class Noise:
-    """37 images of noise, each of another brightness."""
-
-    class_names = tuple("abcdefg")
-
-    def __init__(self, unreadable=()):
-        rng = np.random.default_rng(0)
-        level = np.linspace(20, 200, NUMBER)[:, None, None, None]
-        self.images = rng.uniform(0, 55, (NUMBER, SIZE, SIZE, 3)) + level
-        self.images = self.images.astype(np.uint8)
-        self.labels = rng.integers(0, CLASSES, NUMBER)
-        self._unreadable = unreadable
-
-    def __len__(self):
-        return NUMBER
-
-    def __getitem__(self, index):
-        if index in self._unreadable:
-            raise UnreadableImage("torn")
-        return {"image": self.images[index], "label": int(self.labels[index])}
-
-    def describe(self, index):
-        return f"noise {index}"
+def noise(unreadable=()):
+    return Noise(NUMBER, SIZE, CLASSES, unreadable)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +34,7 @@ def variables():
 def reference(variables):
     """Return what each image alone scores, in float64 numpy from its own logits."""
     apply = jax.jit(towers.forward(TABLE, towers.make_mesh(towers=1, data=1, batch=1)))
-    source, scores = Noise(), []
+    source, scores = noise(), []
     inner = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
     for image, label in zip(source.images[:, inner, inner], source.labels, strict=True):
         centred = image[None].astype(np.float32) - np.float32(120)
@@ -80,7 +59,7 @@ def score(variables, mesh, batch, source):
 def test_every_image_counts_once_on_any_mesh(variables, reference, data, tower, batch):
     assert NUMBER % batch
     scores = score(
-        variables, towers.make_mesh(towers=tower, data=data, batch=batch), batch, Noise()
+        variables, towers.make_mesh(towers=tower, data=data, batch=batch), batch, noise()
     )
     assert scores.pop("count") == NUMBER
     expected = mean_of(reference)
@@ -90,7 +69,7 @@ def test_every_image_counts_once_on_any_mesh(variables, reference, data, tower, 
 
 def test_one_batch_may_hold_all_and_an_unreadable_image_does_not_count(variables, reference):
     scores = score(
-        variables, towers.make_mesh(towers=1, data=1, batch=1), 64, Noise(unreadable=(36, 3))
+        variables, towers.make_mesh(towers=1, data=1, batch=1), 64, noise(unreadable=(36, 3))
     )
     assert scores.pop("count") == NUMBER - 2
     kept = [one for index, one in enumerate(reference) if index not in (3, 36)]

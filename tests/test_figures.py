@@ -195,6 +195,15 @@ def test_predictions_show_eight_images_in_two_rows_of_four():
     assert titles == {place: f"class {number % 7}" for number, place in enumerate(places)}
 
 
+def test_predictions_call_classes_by_their_first_synonym():
+    names = ["n01440764 tench, Tinca tinca", "n01443537 goldfish, Carassius auratus"]
+    picture, drawn = figures.draw_predictions(
+        np.zeros((1, 4, 4, 3), np.uint8), np.array([[0.2, 0.8]]), np.array([0]), names
+    ).axes
+    assert picture.get_title() == "tench"
+    assert [text.get_text() for text in drawn.texts] == ["goldfish", "tench"]
+
+
 def test_predictions_of_fewer_than_five_classes():
     figure = figures.draw_predictions(
         np.zeros((1, 4, 4, 3), np.uint8), np.array([[0.2, 0.8]]), np.array([0]), ["a", "b"]

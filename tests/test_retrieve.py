@@ -300,7 +300,7 @@ def test_without_json_there_is_a_line_for_each_neighbour(workdir, folder, tmp_pa
         (["--images", "{tmp}"], "--images {tmp}: it holds no images; name the folder"),
         (["--images", "{tmp}/a.txt"], "--images {tmp}/a.txt: it is a file; name the folder"),
         (["--images", "{tmp}", "--top", "0"], "--top 0: it is at least 1 neighbour; try 6."),
-        (["--images", "{tmp}", "--save", "a.jpg"], "--save a.jpg: the picture is a PNG file"),
+        (["--images", "{tmp}", "--save", "a.jpg"], "--save a.jpg: it is the name of a picture, in"),
         (["--images", "{tmp}", "{tmp}"], "{tmp}: no images there; name others."),
         ([], "images"),
     ],

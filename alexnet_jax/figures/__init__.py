@@ -1,4 +1,4 @@
-"""Pictures as PNG files; each has a function that draws it and one that saves it."""
+"""Pictures: functions that draw them, and `save`."""
 
 from alexnet_jax.figures.run import (
     curves,

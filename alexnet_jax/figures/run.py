@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from alexnet_jax.figures.names import short
 from alexnet_jax.figures.tiles import draw_mosaic, mosaic, save
 
 TRAINING, LOOKED_AT = "black", "red"  # shownet.py:101-108
@@ -170,7 +171,7 @@ def draw_predictions(
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         picture.imshow(images[place])
         label = int(labels[place])
-        picture.set_title(class_names[label] if label >= 0 else "", fontsize=9)
+        picture.set_title(short(class_names[label]) if label >= 0 else "", fontsize=9)
         _draw_bars(bars, np.asarray(probabilities[place]), label, class_names)
     return figure
 
@@ -187,6 +188,6 @@ def _draw_bars(
         color=[TRUE_CLASS if one == label else OTHER_CLASS for one in best],
     )
     for place, one in enumerate(best):
-        axes.text(0.02, place, class_names[one], va="center", fontsize=8, clip_on=True)
+        axes.text(0.02, place, short(class_names[one]), va="center", fontsize=8, clip_on=True)
     axes.set(xlim=(0, 1), ylim=(4.6, -0.6), xticks=[], yticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)

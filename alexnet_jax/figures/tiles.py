@@ -1,4 +1,4 @@
-"""What the pictures share: images side by side, one tower's above the other's; the PNG file."""
+"""What the pictures share: images side by side, one tower's above the other's; the file."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ NAME = 0.5  # inches that a tower's name takes beside its tiles
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a picture as a PNG file, making its folder; return `path`."""
+    """Write a picture, as PNG or as the ending says, making its folder; return `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, facecolor="white")

@@ -1,36 +1,19 @@
-"""Which class is taken for which, drawn; and names of classes that are short enough to draw."""
+"""Which class is taken for which."""
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from alexnet_jax import figures
+from alexnet_jax.figures.names import short
 
 NUMBERED, NAMED = 25, 130  # classes: up to so many have their shares, their names, in the picture
 MOST = 2000  # classes that can be told apart in a picture at all
-LONGEST = 24  # letters of a name
 CELL = 0.15  # inches of a class
 
 
-def short(name: str) -> str:
-    """Return the first synonym of a class without its synset, cut where it is long.
-
-    "n01440764 tench, Tinca tinca" is "tench"; the paper's Figure 4 has the first synonym too.
-    """
-    plain = re.sub(r"^n\d{8}[ _-]+", "", name).split(",")[0].strip()
-    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
-
-
-def confusion(label: np.ndarray, best: np.ndarray, class_names: Sequence[str], path: Path) -> Path:
-    """Save `draw_confusion` as a picture; return `path`."""
-    return figures.save(draw_confusion(label, best, class_names), path)
-
-
 def check_classes(number: int) -> None:
-    """Raise a ValueError where there are too many classes for `draw_confusion`."""
+    """Raise a ValueError where there are too many classes to `draw`."""
     if number > MOST:
         raise ValueError(
             f"{number:,} classes: a picture of which is taken for which has room for {MOST:,}; "
@@ -38,7 +21,7 @@ def check_classes(number: int) -> None:
         )
 
 
-def draw_confusion(label: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> Figure:
+def draw(label: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draw which share of each class's images is taken for which class.
 
     A row for each true class, in the order of their numbers; a row without images stays grey.
