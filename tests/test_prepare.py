@@ -25,7 +25,7 @@ from alexnet_jax import main
 from alexnet_jax.config import Config, DataConfig, OptimizerConfig
 from alexnet_jax.data import imagenet, parts, preparation, prepare, prepared, statistics
 from alexnet_jax.data.augment import resize_centre
-from alexnet_jax.data.decode import decode
+from alexnet_jax.data.decode import decode, encode
 from alexnet_jax.data.records import open_splits
 from alexnet_jax.data.shards import ArrayRecords, write_shard
 from alexnet_jax.training.run import open_data
@@ -241,7 +241,7 @@ def test_archives_that_do_not_fit_together_are_refused(tmp_path: Path, capsys):
 def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys, monkeypatch):
     root = toy(tmp_path / "ilsvrc")
     assert run(root, tmp_path / "whole") == 0
-    encode, left = parts.encode, [9]
+    left = [9]
 
     def full(*arguments):
         left[0] -= 1
@@ -274,6 +274,34 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
         <= {p.name: p.stat().st_mtime_ns for p in (tmp_path / "again").iterdir()}.items()
     )
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
+
+
+def test_another_process_that_ends_meanwhile_is_noticed(tmp_path: Path, capsys, monkeypatch):
+    root, to = toy(tmp_path / "ilsvrc"), tmp_path / "to"
+    assert run(root, tmp_path / "whole") == 0
+    estimate, left = preparation.Preparation.estimate, [9]
+
+    def interrupted(*arguments):
+        left[0] -= 1
+        return encode(*arguments) if left[0] >= 0 else pytest.fail("interrupted")
+
+    def meanwhile(self: preparation.Preparation):
+        with monkeypatch.context() as patch:
+            patch.setattr(preparation.Preparation, "estimate", estimate)
+            assert run(root, to) == 0
+        return estimate(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "encode", interrupted)
+        with pytest.raises(pytest.fail.Exception):
+            run(root, to)
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation.Preparation, "estimate", meanwhile)
+        assert run(root, to) == 2
+    assert "another process has written to it; give the same" in capsys.readouterr().err
+    assert run(root, to) == 0
+    assert "all 5 shards were written before" in capsys.readouterr().out
+    assert contents(to) == contents(tmp_path / "whole")
 
 
 def test_verify_notices_what_has_changed_and_the_command_mends_it(tmp_path: Path, capsys):
@@ -396,6 +424,7 @@ def test_bad_arguments_get_a_sentence(tmp_path: Path, capsys):
         (["--from", "x", "--verify"], "--from, --verify: one of the two"),
         (["--from", str(tmp_path / "none")], "images are read from a folder that exists"),
         (["--from", str(tmp_path), "--name", "none"], "or correct --name and --from"),
+        (["--from", str(tmp_path)], "it has one class only (folders); a classifier needs two"),
         (["--from", str(tmp_path / "folders"), "--processes", "-1"], "--processes -1: it is"),
         (["--from", str(tmp_path / "folders"), "--image-size", "0"], ": --image-size 0: it is"),
     ):

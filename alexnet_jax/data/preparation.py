@@ -138,6 +138,10 @@ class Preparation:
 
     def _finished(self) -> Manifest:
         outcomes = {p: o for p in self.parts if (o := parts.recall(self.root, p)) is not None}
+        if len(outcomes) < len(self.parts):  # it ended while this one was looking what to do
+            raise ValueError(
+                f"--to {self.root}: another process has written to it; give the same command again."
+            )
         splits = {
             split: self._split(split, [o for part, o in outcomes.items() if part.split == split])
             for split in self.squares

@@ -77,10 +77,16 @@ def prepare(asked: Command) -> None:
         raise ValueError(said) from error
     for note in notes:
         print(note)
+    classes = sources["train"].class_names
+    if len(classes) < 2:
+        raise ValueError(
+            f"--from {asked.source}: it has one class only ({', '.join(classes)}); a classifier "
+            "needs two or more: name the folder that holds theirs."
+        )
     preparation = Preparation(asked.to, sources, config, asked.encoding)
     processes = asked.processes or os.cpu_count() or 1
     counts = ", ".join(f"{split} {len(source):,}" for split, source in sources.items())
-    print(f"{len(sources['train'].class_names):,} classes; images: {counts}.")
+    print(f"{len(classes):,} classes; images: {counts}.")
     if preparation.waiting:
         each, seconds = preparation.estimate()
         needed, free = preparation.check_room(each)
@@ -92,6 +98,8 @@ def prepare(asked: Command) -> None:
             f"{amount(free)} are free; about {minutes:,} min, --processes {processes}.",
             flush=True,
         )
+    else:
+        print(f"{asked.to}: all {len(preparation.parts):,} shards were written before.")
     with lock.held(preparation.begin(), "--to"):
         manifest = preparation.write(processes)
     print(f"{asked.to}: {describe(manifest)}")
