@@ -4,12 +4,10 @@ import os
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-# What these files test does not depend on how well a program is optimised: files, runs, commands.
-RUNS = frozenset(
-    (
-        *("test_checkpoint", "test_ensemble", "test_evaluation", "test_figures", "test_main"),
-        *("test_pretrained", "test_resume", "test_retrieve", "test_trained", "test_writer"),
-    )
+# What these files test does not depend on how well a program is optimised: files, runs, commands,
+# and tables of layers (those of optimised programs: test_alexnet, test_towers, test_torch_parity).
+RUNS = (
+    "checkpoint ensemble evaluation figures main pretrained resume retrieve trained variants writer"
 )
 
 # For child processes: the same copy of the package, no accelerator, no display.
@@ -37,7 +35,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request: pytest.FixtureRequest) -> None:
     """Compile what is run once or twice in half the time; numbers and layers as users get them."""
-    jax.config.update("jax_disable_most_optimizations", request.path.stem in RUNS)
+    jax.config.update(
+        "jax_disable_most_optimizations", request.path.stem.removeprefix("test_") in RUNS.split()
+    )
 
 
 @pytest.fixture(scope="session")
