@@ -43,6 +43,8 @@ class Command:
     brief: bool
     # for programs: everything that the text says, numbers as numbers
     json: bool
+    # draw the network as it lies on two devices into this file too (Figure 2 of the paper)
+    save: Path | None
     # the network
     model: tyro.conf.FlagConversionOff[ModelConfig]
     # the images
@@ -68,6 +70,7 @@ def parse(args: Sequence[str]) -> Command:
         workdir=None,
         brief=False,
         json=False,
+        save=None,
         model=config.model,
         data=config.data,
         optimizer=config.optimizer,
@@ -107,6 +110,8 @@ def main(args: Sequence[str] | None = None) -> int:
             optimizer=asked.optimizer,
             schedule=asked.schedule,
         )
+        if asked.save:
+            command.check_picture(asked.save, "--save")
         run = None if asked.workdir is None else saved.read(asked.workdir)
         facts = describe(config, asked.classes, run)
         facts = brief(facts) if asked.brief else facts
@@ -114,6 +119,10 @@ def main(args: Sequence[str] | None = None) -> int:
             print(json.dumps(facts, indent=2) if asked.json else render(facts), flush=True)
         except BrokenPipeError:  # whoever reads it has seen enough (| head)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if asked.save:
+            from alexnet_jax.figures import network, save  # matplotlib takes its time
+
+            save(network.draw(config.model.table(asked.classes, config.data.crop)), asked.save)
 
     return command.run(show, "interrupted; nothing was written.")
 
