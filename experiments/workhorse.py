@@ -34,7 +34,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from alexnet_jax import command, process
+from alexnet_jax import command, process, signals
 from alexnet_jax.config import Config, Preset, ProcessConfig, flatten, unflatten
 from alexnet_jax.figures.tiles import save
 from alexnet_jax.presets import PRESETS
@@ -99,6 +99,7 @@ def cli(main: Callable[[Arguments], None], description: str | None) -> None:
 
     def run() -> None:
         asked = tyro.cli(Arguments, description=description)
+        signals.listen()
         process.restart_with_large_pages(ProcessConfig())
         process.keep_compiled(ProcessConfig())
         main(asked)
@@ -134,7 +135,7 @@ def train(settings: Mapping[str, Config], asked: Arguments) -> None:
                 continue
             folder = run_folder(asked, name, seed)
             print(f"{name}, seed {seed}: {folder}")
-            summary = train_and_evaluate(_of(config, asked, seed), folder)
+            summary = train_and_evaluate(_of(config, asked, seed), folder, signals.asked)
             seen = _seen(read_metrics(folder))
             about = {name: summary[name] for name in ("classes", "seconds", "images_per_second")}
             key = {"what": "run", "setting": name, "seed": seed}
