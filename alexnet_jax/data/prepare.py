@@ -90,16 +90,16 @@ def prepare(asked: Command) -> None:
     if preparation.waiting:
         each, seconds = preparation.estimate()
         needed, free = preparation.check_room(each)
-        images = preparation.images_waiting
+        images, shards = preparation.images_waiting, len(preparation.waiting)
         minutes = math.ceil(images * seconds / processes / 60)
         print(
-            f"{images:,} images to write to {len(preparation.waiting):,} shards of "
+            f"{images:,} images to write to {shards:,} shard{'s' * (shards != 1)} of "
             f"{asked.image_size} pixels, {asked.encoding}: about {amount(needed)}, "
             f"{amount(free)} are free; about {minutes:,} min, --processes {processes}.",
             flush=True,
         )
     else:
-        print(f"{asked.to}: all {len(preparation.parts):,} shards were written before.")
+        print(f"{asked.to}: all shards are there; --verify compares what they hold.")
     with lock.held(preparation.begin(), "--to"):
         manifest = preparation.write(processes)
     print(f"{asked.to}: {describe(manifest)}")
