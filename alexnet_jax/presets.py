@@ -1,6 +1,7 @@
 """Whole configurations by name: two recipes, 2012's network as text and as code, its namesakes."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -198,3 +199,18 @@ PRESETS: dict[str, Config] = {
         *(_TORCHVISION, _BVLC_ALEXNET, _CAFFENET),
     )
 }
+
+TINY = "ALEXNET_JAX_TINY"  # in the environment: notebooks run in seconds, and learn next to nothing
+
+
+def for_notebook(preset: Preset = "quickstart") -> Config:
+    """Return a preset as the notebooks run it; a tiny network and one epoch where TINY is set."""
+    config = PRESETS[preset]
+    if not os.environ.get(TINY):
+        return config
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, image_size=72, crop=36),
+        model=dataclasses.replace(config.model, width=0.05),
+        schedule=dataclasses.replace(config.schedule, epochs=1, at=()),
+    )

@@ -13,9 +13,11 @@ arithmetic in double precision differs between platforms by far less than roundi
 """
 
 import math
+from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
+from PIL import Image
 
 from alexnet_jax.data.sources import Record, digest
 
@@ -103,6 +105,17 @@ class Embedded:
     def fingerprint(self) -> str:
         """Digest what names the images: seed, split, number and classes."""
         return digest(SEED, self.split, len(self), self.class_names)
+
+
+def save(split: str, folder: Path, count: int) -> list[Path]:
+    """Write the first `count` images of a split into class folders, as PNG files; return those."""
+    source, files = Embedded(split), []
+    for index in range(count):
+        record = source[index]
+        files.append(folder / CLASS_NAMES[record["label"]] / f"{split}-{index:04}.png")
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(record["image"]).save(files[-1])
+    return files
 
 
 def scene(split: str, index: int) -> Scene:

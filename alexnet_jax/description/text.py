@@ -22,6 +22,17 @@ def render(facts: dict[str, Any]) -> str:
     return "\n\n".join(text for text in texts if text)
 
 
+def beside_paper(facts: dict[str, Any]) -> str:
+    """Return a table: each point of the comparison, what the paper says, what this network has."""
+    rows = [("", "paper", facts["preset"])]
+    for point in facts["comparison"]:
+        choices = point["choices"]
+        paper = next((one["text"] for one in choices if "paper" in one["by"]), "not said")
+        own = ", ".join(_value(value) for value in point["options"].values())
+        rows.append((point["point"], paper, next((c["text"] for c in choices if c["here"]), own)))
+    return "\n".join(_aligned(rows, left=(0, 1, 2)))
+
+
 def _wrapped(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
     hanging = indent if hanging is None else hanging
     lines = textwrap.wrap(

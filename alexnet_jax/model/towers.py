@@ -126,17 +126,22 @@ def rows(mesh: Mesh, batch: int, devices: Iterable[jax.Device] | None = None) ->
     tower pair load the same ones. `devices` are those of the mesh that are this process's.
     """
     mine = mesh.local_devices if devices is None else devices
-    shards = NamedSharding(mesh, P(DATA)).devices_indices_map((batch,))
+    shards = batch_sharding(mesh).devices_indices_map((batch,))
     bounds = {shards[device][0].indices(batch)[:2] for device in mine}
     return tuple(slice(first, end) for first, end in sorted(bounds))
 
 
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return how a batch lies: rows by data shard, the same rows on both towers."""
+    return NamedSharding(mesh, P(DATA))
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
-    """Move a batch to the devices: rows by data shard, the same rows on both towers.
+    """Move a batch to the devices, where it lies as `batch_sharding` says.
 
     Each process brings the rows that `rows` says, and all of them get the whole, global arrays.
     """
-    sharding = NamedSharding(mesh, P(DATA))
+    sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
         return jax.device_put(dict(batch), sharding)
     return {

@@ -26,6 +26,7 @@ from alexnet_jax.model.architecture import (
 
 FLOAT = 4  # bytes
 Kind = Literal["all-gather", "reduce-scatter", "all-reduce", "exchange"]
+Way = Literal["forward", "back"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Collective:
     devices: int
     stride: int
     values: int  # float32, whole: of the result of a gather, of the operand of a scatter
+    way: Way = "forward"
 
     @property
     def bytes(self) -> int:
@@ -66,7 +68,7 @@ def training_step(
     found = _between_towers(table, images // data) if towers == TOWERS else []
     if data > 1:
         held = sum(parameters_held(table, towers).values())
-        found.append(Collective("all-reduce", "gradients", data, towers, held))
+        found.append(Collective("all-reduce", "gradients", data, towers, held, "back"))
     return tuple(found)
 
 
@@ -87,22 +89,22 @@ def _between_towers(table: Architecture, images: int) -> list[Collective]:
     rows = {row.name: row for row in trace(table)}
     found: list[Collective] = []
 
-    def add(kind: Kind, what: str, values: int) -> None:
-        found.append(Collective(kind, what, TOWERS, 1, images * values))
+    def add(kind: Kind, what: str, values: int, way: Way = "forward") -> None:
+        found.append(Collective(kind, what, TOWERS, 1, images * values, way))
 
     for layer in table.layers:
         crossing = rows[layer.name].crossing
         if isinstance(layer, Conv) or layer.sees == "both":
             if crossing:
                 add("all-gather", layer.name, TOWERS * crossing)
-                add("all-reduce", layer.name, TOWERS * crossing)  # on the way back
+                add("all-reduce", layer.name, TOWERS * crossing, "back")
         else:
             add("all-reduce", layer.name, crossing)
             if layer.sees == "own":  # on both devices, each of which has a part of the gradient
                 whole = math.prod(rows[layer.name].kernel_shape)
-                found.append(Collective("all-reduce", layer.name, TOWERS, 1, whole))
+                found.append(Collective("all-reduce", layer.name, TOWERS, 1, whole, "back"))
     for row in rows.values():
         if row.crossing and not row.kernel_shape:
             add("exchange", row.name, row.crossing)
-            add("exchange", row.name, row.crossing)  # on the way back
+            add("exchange", row.name, row.crossing, "back")
     return found
