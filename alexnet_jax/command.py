@@ -153,6 +153,25 @@ def emulate_devices(mesh: MeshConfig, processes: int = 1) -> None:
         jax.config.update("jax_num_cpu_devices", -(-towers * data // processes))
 
 
+def provide_devices(count: int) -> str:
+    """Have JAX see at least so many devices, and return a sentence about them; for notebooks.
+
+    An accelerator with as many is taken as it is; else the CPU poses as `count` devices, and arrays
+    that were made before are lost.
+    """
+    import jax
+    from jax.extend.backend import clear_backends
+
+    if jax.device_count() < count:
+        clear_backends()  # only without any can their number and kind be changed
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", count)
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return f"The CPU poses as {len(devices)} devices."
+    return f"There are {len(devices)} devices: {devices[0].device_kind}."
+
+
 def _options(kind: Any, prefix: str = "") -> list[str]:
     """Return the options of a dataclass, under the names that tyro gives them."""
     names = []
