@@ -312,10 +312,11 @@ def test_the_command_draws_what_there_is_and_names_the_rest(two_towers, tmp_path
 
 def test_the_command_draws_maps(two_towers, photograph, tmp_path, capsys):
     asked = ["--workdir", two_towers, "--out", tmp_path / "new", "--maps", photograph]
-    assert run(*asked) == 0
+    assert run(*asked, photograph) == 0
     assert run(*asked, "--layer", "pool5") == 0
     paths = capsys.readouterr().out.splitlines()
-    assert paths == [str(tmp_path / f"new/maps-{name}-photo.png") for name in ("conv1", "pool5")]
+    names = ("conv1-photo", "conv1-photo-2", "pool5-photo")
+    assert paths == [str(tmp_path / f"new/maps-{name}.png") for name in names]
     assert all(len(np.unique(matplotlib.image.imread(path))) > 20 for path in paths)
 
 

@@ -66,8 +66,11 @@ def draw(asked: Command) -> None:
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     network = trained.load(asked.workdir, mesh, asked.checkpoint)
     folder = asked.out or asked.workdir / "figures"
-    for photograph in asked.maps:
-        print(draw_maps(network, photograph, asked.layer, folder))
+    for place, photograph in enumerate(asked.maps):
+        # Of one name in several folders, as photographs of several classes often are.
+        before = [other.stem for other in asked.maps[:place]].count(photograph.stem)
+        name = f"maps-{asked.layer}-{photograph.stem}{f'-{before + 1}' if before else ''}.png"
+        print(draw_maps(network, photograph, asked.layer, folder / name))
     chosen = asked.only or (() if asked.maps else tuple(_DRAWN))
     for kind in chosen:
         try:
@@ -78,8 +81,8 @@ def draw(asked: Command) -> None:
             print(f"No {kind}: {lacking}")
 
 
-def draw_maps(network: "Trained", photograph: Path, layer: str, folder: Path) -> Path:
-    """Save the maps of one image by tower; return the file.
+def draw_maps(network: "Trained", photograph: Path, layer: str, path: Path) -> Path:
+    """Save the maps of one image by tower; return `path`.
 
     Raises:
         ValueError: no layer is called that, it has no maps, or the file holds no image.
@@ -91,7 +94,7 @@ def draw_maps(network: "Trained", photograph: Path, layer: str, folder: Path) ->
             "(conv1), or what follows one (relu1, norm1, pool1)."
         )
     drawn = feature_maps.draw(output[0], f"{layer} of {photograph.name}", network.table.has_towers)
-    return figures.save(drawn, folder / f"maps-{layer}-{photograph.stem}.png")
+    return figures.save(drawn, path)
 
 
 def _curves(network: "Trained", folder: Path) -> Path:
