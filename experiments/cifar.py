@@ -48,7 +48,8 @@ def read(folder: Path) -> Images:
         raise ValueError(f"{folder} holds no class folders; give --data a folder of train and test")
     paths = [(path, label) for label, one in enumerate(classes) for path in sorted(one.iterdir())]
     pixels = np.empty((len(paths), 32, 32, 3), np.uint8)
-    for row, (path, _) in zip(pixels, tqdm(paths, f"reading {folder.name}", None), strict=True):
+    shown = tqdm(paths, desc=f"reading {folder.name}", disable=None)
+    for row, (path, _) in zip(pixels, shown, strict=True):
         with Image.open(path) as image:
             if image.size != (32, 32):
                 raise ValueError(f"{path} has {image.size} pixels; CIFAR-10 has 32 x 32: remove it")
@@ -246,6 +247,7 @@ def train(
         state, history = load(checkpoint, state)
     mean = mean_image(images, recipe.side)
     done = len(history.training_errors) // 2
+    print(f"{checkpoint.stem}: epoch {done} of at most {recipe.epochs}", flush=True)
     bar = tqdm(
         desc=checkpoint.stem, total=recipe.epochs * number, initial=done * number, disable=None
     )

@@ -1,0 +1,103 @@
+"""Two settings of the CIFAR-10 net against each other: runs, table, picture.
+
+Both sides of a pair are trained alike: random crops of 24 pixels and mirror images, decay .004 and
+1 of the last layer, rate .001 and two drops to a tenth, all of it layers-18pct.cfg's but for the
+number of epochs, which is fixed beforehand. The test error is that of the last epoch, on centre
+crops. A seed gives both sides the same initial weights, order, crops and mirrors, so the
+difference is taken seed by seed.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cifar
+import numpy as np
+import record
+from cifar_net import FourLayerNet
+from matplotlib.figure import Figure
+
+RECIPE = cifar.Recipe(rate=0.001, epochs=12, regularised=True, drops=(9, 11))
+SMOKE = dataclasses.replace(RECIPE, epochs=2, drops=(1,))
+Pair = Mapping[str, FourLayerNet]  # without what is claimed, and with it
+
+
+def train_all(
+    pair: Pair, data: Path | None, workdir: Path, seeds: Sequence[int], smoke: bool, name: str
+) -> None:
+    """Train what the record lacks; after each seed print the table and draw the picture."""
+    recipe = SMOKE if smoke else RECIPE
+    images, test = cifar.data_sets(data, smoke)
+    for seed in seeds:
+        for setting, net in pair.items():
+            line = {"setting": setting, "seed": seed, "epochs": recipe.epochs}
+            if record.finished(workdir / record.NAME, **line):
+                continue
+            checkpoint = workdir / f"{setting.replace('/', '-').replace(' ', '_')}-{seed}.msgpack"
+            _, history = cifar.train(net, recipe, seed, images, checkpoint, test)
+            record.append(workdir / record.NAME, {**line, **dataclasses.asdict(history)})
+        report(pair, workdir, name)
+
+
+def report(pair: Pair, workdir: Path, name: str) -> None:
+    """Print the table and draw the picture of what the record holds."""
+    runs = {
+        setting: {
+            line["seed"]: line for line in record.finished(workdir / record.NAME, setting=setting)
+        }
+        for setting in pair
+    }
+    if not any(runs.values()):
+        raise ValueError(f"{workdir / record.NAME} has no finished run; leave --report-only out")
+    print_table(runs)
+    draw(runs, workdir / f"{name}.png")
+
+
+def print_table(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> None:
+    """Print the final test error of each seed, the means and the paired difference."""
+    diverged = [(s, seed) for s, lines in runs.items() for seed in lines if lines[seed]["diverged"]]
+    errors = {
+        setting: {
+            seed: 100 * line["test_errors"][-1]
+            for seed, line in sorted(lines.items())
+            if (setting, seed) not in diverged
+        }
+        for setting, lines in runs.items()
+    }
+    seeds = sorted({seed for of_setting in errors.values() for seed in of_setting})
+    rows = []
+    for setting, of_setting in errors.items():
+        cells = [f"{of_setting[seed]:.2f}" if seed in of_setting else "" for seed in seeds]
+        mean = record.estimate(list(of_setting.values())) if of_setting else None
+        rows.append([setting, *cells, mean or "", f"{mean.deviation:.2f}" if mean else ""])
+    header = ["test error, %", *(f"seed {s}" for s in seeds), "mean, 95 % interval", "deviation"]
+    print(f"\n{record.table(header, rows)}")
+    for setting, seed in diverged:
+        print(f"\n{setting}, seed {seed}: diverged")
+    without, with_ = errors.values()
+    if without.keys() & with_.keys():
+        difference = record.paired(without, with_)
+        print(f"\n{' - '.join(reversed(errors))}, in points: {record.verdict(difference)}.")
+
+
+def draw(runs: Mapping[str, Mapping[int, dict[str, Any]]], path: Path) -> None:
+    """Draw mean and range of the test error by epochs, and dotted the mean training error."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="epochs", ylabel="error, %")
+    for colour, (setting, lines) in zip(("black", "tab:red"), runs.items(), strict=True):
+        whole = [line for line in lines.values() if not line["diverged"]]
+        if not whole:
+            continue
+        label = f"{setting}, {len(whole)} seed{'s'[: len(whole) - 1]}"
+        training = 100 * np.mean([line["training_errors"] for line in whole], axis=0)
+        tests = 100 * np.array([line["test_errors"] for line in whole])
+        epochs = 1 + np.arange(tests.shape[1])
+        axes.plot(0.25 + 0.5 * np.arange(len(training)), training, ":", color=colour)
+        axes.plot(epochs, tests.mean(axis=0), color=colour, label=label)
+        axes.fill_between(
+            epochs, tests.min(axis=0), tests.max(axis=0), color=colour, alpha=0.2, linewidth=0
+        )
+    axes.plot([], [], ":", color="grey", label="training error, crops and mirrors")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
