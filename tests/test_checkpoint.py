@@ -5,9 +5,6 @@ import json
 import random
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -372,36 +369,3 @@ def test_one_process_writes_to_a_folder(workdir):
             assert reader.latest() == 30
         with pytest.raises(ValueError, match="is writing to it"):
             Checkpoints(workdir)  # a reader that has gone took no lock with it
-
-
-def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
-    with pytest.raises(ValueError, match=r"it cannot be locked \(No locks available\), and two"):
-        Checkpoints(tmp_path)
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from alexnet_jax import lock
-with lock.held(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_the_lock_dies_with_its_holder(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(ValueError, match=rf"process {holder.pid} on "), lock.held(tmp_path):
-            pass
-    finally:
-        holder.send_signal(signal.SIGKILL)
-        holder.communicate()
-    with lock.held(tmp_path):
-        pass
