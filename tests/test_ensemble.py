@@ -411,6 +411,14 @@ def test_ten_views_are_asked_for(folder, monkeypatch):
     assert asked == [1, 10]
 
 
+def test_the_checkpoint_is_asked_for(folder, network, monkeypatch):
+    asked = []
+    monkeypatch.setattr(trained, "load", lambda *given: asked.append(given[2]) or network)
+    for extra in ([], ["--checkpoint", "best"]):
+        assert predict.main([str(folder / "a"), "--workdir", "x", *extra]) == 0
+    assert asked == ["latest", "best"]
+
+
 def test_files_are_read_a_batch_at_a_time(folder, network):
     taken = []
 
