@@ -8,7 +8,7 @@ difference is taken seed by seed.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,38 @@ SMOKE = dataclasses.replace(RECIPE, epochs=2, drops=(1,))
 Pair = Mapping[str, FourLayerNet]  # without what is claimed, and with it
 
 
-def train_all(
-    pair: Pair, data: Path | None, workdir: Path, seeds: Sequence[int], smoke: bool, name: str
+def run(
+    pair: Pair,
+    name: str,
+    workdir: Path,
+    data: Path | None = None,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    smoke: bool = False,
+    report_only: bool = False,
 ) -> None:
-    """Train what the record lacks; after each seed print the table and draw the picture."""
-    recipe = SMOKE if smoke else RECIPE
+    """Run what the record lacks; after each seed print the table and draw the picture.
+
+    Args:
+        pair: the two nets.
+        name: of the picture.
+        workdir: where record, checkpoints and picture go.
+        data: folder of train and test of CIFAR-10, class folders each.
+        seeds: of the runs.
+        smoke: seconds on drawn images, in WORKDIR/smoke: that it runs, no claim.
+        report_only: table and picture of the record as it is.
+    """
+    workdir, recipe = (workdir / "smoke", SMOKE) if smoke else (workdir, RECIPE)
+    if report_only:
+        report(pair, workdir, name)
+        return
     images, test = cifar.data_sets(data, smoke)
     for seed in seeds:
         for setting, net in pair.items():
             line = {"setting": setting, "seed": seed, "epochs": recipe.epochs}
             if record.finished(workdir / record.NAME, **line):
                 continue
-            checkpoint = workdir / f"{setting.replace('/', '-').replace(' ', '_')}-{seed}.msgpack"
+            stem = "".join(letter if letter.isalnum() else "-" for letter in setting)
+            checkpoint = workdir / f"{stem}-seed{seed}.msgpack"
             _, history = cifar.train(net, recipe, seed, images, checkpoint, test)
             record.append(workdir / record.NAME, {**line, **dataclasses.asdict(history)})
         report(pair, workdir, name)

@@ -19,36 +19,17 @@ DIR holds train/<class>/* and test/<class>/*. Runs go on where they were interru
 finished is in WORKDIR/record.jsonl, and `--report-only` makes table and picture of that alone.
 """
 
-from pathlib import Path
+import functools
 
 import cifar_pairs
 import tyro
 from cifar_net import CIFAR_NORM, FourLayerNet
 
-PAIR = {"without LRN": FourLayerNet(), "with LRN": FourLayerNet(norm=CIFAR_NORM)}
-
-
-def main(
-    workdir: Path,
-    data: Path | None = None,
-    seeds: tuple[int, ...] = (0, 1, 2),
-    smoke: bool = False,
-    report_only: bool = False,
-) -> None:
-    """Run what the record lacks, print the table, draw the picture.
-
-    Args:
-        workdir: where record, checkpoints and picture go.
-        data: folder of train and test of CIFAR-10, class folders each.
-        seeds: of the runs.
-        smoke: seconds on drawn images, in WORKDIR/smoke: that it runs, no claim.
-        report_only: table and picture of the record as it is.
-    """
-    workdir = workdir / "smoke" if smoke else workdir
-    if not report_only:
-        cifar_pairs.train_all(PAIR, data, workdir, seeds, smoke, "lrn_on_cifar")
-    cifar_pairs.report(PAIR, workdir, "lrn_on_cifar")
-
+PAIR = {
+    "no LRN, 3/2 pooling": FourLayerNet(),
+    "LRN, 3/2 pooling": FourLayerNet(norm=CIFAR_NORM),
+}
+main = functools.partial(cifar_pairs.run, PAIR, "lrn_on_cifar")
 
 if __name__ == "__main__":
     tyro.cli(main)
