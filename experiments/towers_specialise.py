@@ -122,8 +122,9 @@ def draw(path: Path, to: Path) -> Path:
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     for axes, one in zip(figure.subplots(1, 2), MEASURES, strict=True):
         ticks: dict[int, str] = {}
-        for group, name in enumerate(SETTINGS):
-            for place, line in enumerate(measured(path, name), start=group * 7):
+        for name in SETTINGS:
+            first = max(ticks, default=-2) + 2  # a gap before the control
+            for place, line in enumerate(measured(path, name), start=first):
                 _draw_pair(axes, place, line[one], label=not ticks)
                 ticks[place] = str(line["seed"])
                 axes.axhline(line[one]["noise"], color="grey", linestyle=":", lw=1)
@@ -131,9 +132,8 @@ def draw(path: Path, to: Path) -> Path:
         axes.set(ylim=(0, 1), title=one, xlabel="seed (left: two towers; right: control)")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("mean over a tower's filters (dotted: noise)")
-    handles, _ = figure.axes[0].get_legend_handles_labels()
-    if handles:
-        figure.axes[0].legend(frameon=False)
+    figure.axes[0].plot([], [], color="black", label=f"p < {specialisation.LEVEL:g}")
+    figure.axes[0].legend(frameon=False)
     return save(figure, to)
 
 

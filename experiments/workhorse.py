@@ -94,11 +94,14 @@ def setting(
     )
 
 
-def cli(main: Callable[[Arguments], None], description: str | None) -> None:
-    """Run an experiment's `main` on the command line's arguments, and exit."""
+def cli(main: Callable[[Arguments], None], about: str | None) -> None:
+    """Run an experiment's `main` on the command line's arguments, and exit.
+
+    `about` is its docstring, whose first line is what --help says.
+    """
 
     def run() -> None:
-        asked = tyro.cli(Arguments, description=description)
+        asked = tyro.cli(Arguments, description=(about or "").partition("\n")[0])
         signals.listen()
         process.restart_with_large_pages(ProcessConfig())
         process.keep_compiled(ProcessConfig())
