@@ -120,6 +120,20 @@ def test_the_table_compares_seed_by_seed(experiment, tmp_path):
     assert "not run" not in table
 
 
+def test_each_setting_is_compared_with_its_own_preset(experiment, tmp_path):
+    record, module = experiment("record"), experiment("paper_vs_source2012")
+    path = tmp_path / "record.jsonl"
+    losses = {"paper": 4.6, "paper, .03 in conv3-5": 4.0, "source2012": 3.9}
+    for seed in (0, 1):
+        for name, loss in {**losses, "source2012 without spatial norm": 4.1}.items():
+            record.append(path, line(name, seed, loss, 0.9))
+    paper, std, code, without = module.table(path).splitlines()[2:]
+    assert paper == "| paper | -, - | 4.60 ± 0.00 |  | 90.00 ± 0.00 |"
+    assert "| 1.3, 1.3 | 4.00 ± 0.00 | -0.60, 95 %" in std
+    assert code.startswith("| source2012 | 1.2, 1.2 | 3.90 ± 0.00 |  |")
+    assert "| 4.10 ± 0.00 | +0.20, 95 %" in without
+
+
 def test_sets_of_networks(experiment, tmp_path):
     record, module = experiment("record"), experiment("ensemble_of_seeds")
     path = tmp_path / "record.jsonl"
