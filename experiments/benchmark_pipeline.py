@@ -9,8 +9,9 @@ batches of random crops of 224 pixels, half of them mirrored, with a lighting dr
 ours as arrays on the device, PyTorch's as tensors. Both decode with Pillow. PyTorch's draws what
 comes next; ours draws each view from (seed, position), so that a run goes on exactly.
 
-"default threads" reads ahead: its threads begin with a repetition, and what they have read in vain
-at its end counts against it. "plain files" has each record in a file of its own.
+"reader and decoder alone" makes no batches: that time neither side can save. "default threads"
+reads ahead: its threads begin with a repetition, and what they have read in vain at its end counts
+against it. "plain files" has each record in a file of its own.
 """
 
 import argparse
@@ -58,6 +59,28 @@ def prepare(asked: argparse.Namespace) -> None:
     write_array_records(Path(asked.records), "train", records, source.class_names)
     mean = sum(len(encoded) for encoded, _ in records) / len(records)
     print(f"{len(records):,} records of {len(different):,} images, of {mean:,.0f} bytes each")
+
+
+def floor(asked: argparse.Namespace) -> side_by_side.Run:
+    """Return the contestant that reads and decodes records, and does nothing with them."""
+    os.sched_setaffinity(0, {asked.core})
+    import grain
+    import numpy as np
+    from PIL import Image
+
+    paths = [str(path) for path in sorted(Path(asked.records).glob("train-*"))]
+    records = grain.sources.ArrayRecordDataSource(paths)
+    indices = itertools.cycle(np.random.default_rng(0).permutation(len(records)).tolist())
+
+    def run(steps: int) -> int:
+        for index in itertools.islice(indices, steps * asked.batch):
+            record = records[index]
+            if asked.encoding == "jpeg":
+                Image.open(io.BytesIO(memoryview(record)[4:])).load()
+        return steps * asked.batch
+
+    run(1)
+    return run
 
 
 def ours(threads: int):
@@ -184,6 +207,7 @@ CONTESTANTS = {
     "torch, plain files, 0 workers": torchs(workers=0, files=True),
     "ours": ours(threads=0),
     "ours, default threads": ours(threads=2),
+    "reader and decoder alone": floor,
 }
 
 if __name__ == "__main__":

@@ -7,15 +7,22 @@ import pytest
 from PIL import Image
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.augment import View, centre_view, random_view, resize_centre, ten_views
+from alexnet_jax.data.augment import (
+    centre_view,
+    random_views,
+    resize_centre,
+    take_square,
+    ten_views,
+)
 
 RNG = np.random.default_rng(0)
 
 
-def draw(image: np.ndarray, number: int, **changes: Any) -> list[View]:
-    """Draw the first views of a run that sees nothing but this image."""
-    config = DataConfig(image_size=image.shape[0], crop=changes.pop("crop", 224), **changes)
-    return [random_view(image, config, 0, position) for position in range(number)]
+def draw(side: int, number: int, **changes: Any) -> list[dict[str, Any]]:
+    """Draw how the first images of a run are seen, squares of one side."""
+    config = DataConfig(image_size=side, crop=changes.pop("crop", 224), **changes)
+    drawn = random_views(config, 0, np.arange(number))
+    return [{name: array[row] for name, array in drawn.items()} for row in range(number)]
 
 
 def coordinates(side: int) -> np.ndarray:
@@ -24,25 +31,34 @@ def coordinates(side: int) -> np.ndarray:
     return np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
 
 
-def test_views_are_what_they_say_they_are():
+def test_a_square_is_taken_from_where_it_says():
     image = coordinates(256)
-    for view in draw(image, 50):
+    square = np.empty((224, 224, 3), np.uint8)
+    for view in draw(256, 50):
         top, left = view["offset"]
-        expected = image[top : top + 224, left : left + 224]
+        take_square(image, view["offset"], view["mirror"], square)
         np.testing.assert_array_equal(
-            view["image"][:, ::-1] if view["mirror"] else view["image"], expected
+            square[:, ::-1] if view["mirror"] else square,
+            image[top : top + 224, left : left + 224],
         )
-        assert view["image"].dtype == np.uint8
-        assert view["offset"].dtype == np.int32
-        assert view["lighting"].dtype == np.float32
+
+
+def test_draws_have_the_types_of_a_batch():
+    drawn = random_views(DataConfig(image_size=64, crop=48), 0, np.arange(5))
+    assert {name: (array.dtype.name, array.shape) for name, array in drawn.items()} == {
+        "offset": ("int32", (5, 2)),
+        "mirror": ("bool", (5,)),
+        "lighting": ("float32", (5, 3)),
+        "divisor": ("float32", (5,)),
+    }
 
 
 @pytest.mark.parametrize(("offsets", "variants"), [("all", 2178), ("all-but-last", 2048)])
 def test_crops_and_mirrors_come_in_the_variants_published_all_as_likely(offsets, variants):
     # 33 x 33 x 2 in the 2012 code, 32 x 32 x 2 in P4.1.
     side = int(np.sqrt(variants / 2))
-    blank = np.zeros((40, 40, 3), np.uint8)  # a crop of 8 has the places of one of 224 in 256
-    views = draw(blank, 20 * variants, crop=8, offsets=offsets, lighting=0)
+    # A crop of 8 in 40 has the places of one of 224 in 256.
+    views = draw(40, 20 * variants, crop=8, offsets=offsets, lighting=0)
     counts = np.zeros((2, side, side), int)
     places = [(int(view["mirror"]), *view["offset"]) for view in views]
     np.add.at(counts, tuple(np.array(places).T), 1)  # an IndexError past the last offset
@@ -54,8 +70,7 @@ def test_crops_and_mirrors_come_in_the_variants_published_all_as_likely(offsets,
 
 @pytest.mark.parametrize("deviation", [0.1, 0.5])
 def test_lighting_has_the_moments_asked_for(deviation: float):
-    image = np.zeros((2, 2, 3), np.uint8)
-    views = draw(image, 20000, crop=2, lighting=deviation)
+    views = draw(2, 20000, crop=2, lighting=deviation)
     draws = np.stack([view["lighting"] for view in views])
     np.testing.assert_allclose(draws.mean(0), 0, atol=5 * deviation / np.sqrt(20000))
     np.testing.assert_allclose(draws.std(0), deviation, rtol=5 / np.sqrt(2 * 20000))
@@ -65,9 +80,8 @@ def test_lighting_has_the_moments_asked_for(deviation: float):
 
 
 def test_switching_one_draw_off_leaves_the_others():
-    image = coordinates(64)
     both, neither = (
-        draw(image, 40, crop=48, mirror=mirror, lighting=lighting)
+        draw(64, 40, crop=48, mirror=mirror, lighting=lighting)
         for mirror, lighting in ((True, 0.1), (False, 0.0))
     )
     assert [tuple(view["offset"]) for view in both] == [tuple(view["offset"]) for view in neither]
@@ -76,36 +90,47 @@ def test_switching_one_draw_off_leaves_the_others():
     assert not np.stack([view["lighting"] for view in neither]).any()
     lighting = np.stack([view["lighting"] for view in both])
     assert lighting.all()
-    unmirrored = draw(image, 40, crop=48, mirror=False)
+    unmirrored = draw(64, 40, crop=48, mirror=False)
     np.testing.assert_array_equal(np.stack([view["lighting"] for view in unmirrored]), lighting)
 
 
 def test_images_are_divided_while_they_are_lit_and_only_then():
-    image = coordinates(64)
     config = DataConfig(image_size=64, crop=48, divisor=1.1)
-    lit, unlit = (random_view(image, config, 0, 3, lit) for lit in (True, False))
-    assert lit["divisor"] == 1.1
-    assert lit["lighting"].all()
-    assert unlit["divisor"] == 1
-    assert not unlit["lighting"].any()
-    assert lit["offset"].tolist() == unlit["offset"].tolist()
-    assert {view["divisor"] for view in draw(image, 3, crop=48, divisor=1.1, lighting=0)} == {1}
-    assert {view["divisor"] for view in (centre_view(image, 48), *ten_views(image, 48))} == {1}
+    throughout, ended = (random_views(config, 0, np.arange(8), lit) for lit in (8, 5))
+    assert (throughout["divisor"] == np.float32(1.1)).all()
+    assert throughout["lighting"].all()
+    assert (ended["divisor"] == [np.float32(1.1)] * 5 + [1] * 3).all()
+    assert not ended["lighting"][5:].any()
+    np.testing.assert_array_equal(ended["lighting"][:5], throughout["lighting"][:5])
+    np.testing.assert_array_equal(ended["offset"], throughout["offset"])
+    unlit = draw(64, 3, crop=48, divisor=1.1, lighting=0)
+    assert {view["divisor"] for view in unlit} == {1}
+
+
+def test_a_position_has_one_draw_whatever_it_is_drawn_with():
+    # 1,024 and 2,048 begin another block of draws, 3,072 too of crops.
+    config = DataConfig(image_size=64, crop=48, share=3)
+    some = np.array([3072, 0, 1023, 1024, 1024, 7, 2047, 2048])
+    drawn = random_views(config, 5, some)
+    alone = [random_views(config, 5, some[row : row + 1]) for row in range(len(some))]
+    for name, array in drawn.items():
+        np.testing.assert_array_equal(array, np.concatenate([one[name] for one in alone]), name)
+    assert len(np.unique(drawn["lighting"], axis=0)) == 7
 
 
 def test_32_images_share_a_crop_and_a_mirror_but_no_lighting():
-    views = draw(coordinates(256), 32 * 40, share=32)
+    views = draw(256, 32 * 40, share=32)
     places = np.array([(*view["offset"], view["mirror"]) for view in views]).reshape(40, 32, 3)
     assert (places == places[:, :1]).all()
     assert len(np.unique(places[:, 0], axis=0)) > 35  # of 2,178
     assert len(np.unique([view["lighting"] for view in views], axis=0)) == 32 * 40
-    alone = draw(coordinates(256), 32)
+    alone = draw(256, 32)
     assert len({tuple(view["offset"]) for view in alone}) > 25
 
 
 def test_lighting_has_nothing_to_do_with_the_crop():
     # Were both the first draws of one stream, some corners would always be lit more strongly.
-    views = draw(coordinates(256), 10_000)
+    views = draw(256, 10_000)
     columns = np.array([view["offset"][1] for view in views])
     strength = np.abs([view["lighting"][0] for view in views])
     eighths = np.searchsorted(np.quantile(strength, np.arange(1, 8) / 8), strength)
@@ -118,9 +143,8 @@ def test_lighting_has_nothing_to_do_with_the_crop():
 
 @pytest.mark.parametrize("offsets", ["all", "all-but-last"])
 def test_a_crop_of_the_whole_square_has_one_offset(offsets):
-    (view,) = draw(coordinates(9), 1, crop=9, mirror=False, offsets=offsets)
+    (view,) = draw(9, 1, crop=9, mirror=False, offsets=offsets)
     assert view["offset"].tolist() == [0, 0]
-    np.testing.assert_array_equal(view["image"], coordinates(9))
 
 
 @pytest.mark.parametrize(("side", "crop", "offset"), [(256, 224, 16), (256, 227, 14), (7, 7, 0)])
@@ -128,7 +152,6 @@ def test_centre_view(side: int, crop: int, offset: int):
     view = centre_view(coordinates(side), crop)
     assert view["offset"].tolist() == [offset, offset]
     assert not view["mirror"]
-    assert not view["lighting"].any()
     np.testing.assert_array_equal(
         view["image"], coordinates(side)[offset : offset + crop, offset : offset + crop]
     )

@@ -115,7 +115,11 @@ def _refuse_program(image: Image.Image) -> None:
 
 def _refuse_endless(encoded: bytes) -> None:
     """Refuse a JPEG of so many scans that a small file takes minutes."""
-    if not encoded.startswith(b"\xff\xd8") or encoded.count(b"\xff" + SCAN) <= MOST_SCANS:
+    if not encoded.startswith(b"\xff\xd8"):
+        return
+    # By numpy: `bytes.count` takes a twentieth of the time that a photograph takes to decode.
+    octets = np.frombuffer(encoded, np.uint8)
+    if np.count_nonzero((octets[:-1] == 0xFF) & (octets[1:] == SCAN[0])) <= MOST_SCANS:
         return  # nearly always; the count may be too high, by what lies in or behind the picture
     scans, place = 0, 2
     while (marker := MARKER.search(encoded, place)) and marker[1] != END:

@@ -3,14 +3,13 @@
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator
 
 import grain
 import numpy as np
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.augment import View, centre_view, random_view
+from alexnet_jax.data.augment import random_views, take_square
 from alexnet_jax.data.decode import UnreadableImage
 from alexnet_jax.data.sources import Record, Source
 
@@ -19,6 +18,7 @@ Rows = slice | tuple[slice, ...]  # of a batch; several blocks are put one after
 LOGGER = logging.getLogger(__name__)
 NAMED = 10  # records of a source that are warned of by name: a disk that is gone has millions
 FEW = 0.1  # the share that may become unreadable; what more leaves is another data set
+ALIGNMENT = 64  # bytes, for which XLA asks: on a CPU it copies an array that begins elsewhere
 # Records that have become unreadable: evaluation reads a source again and again.
 _GONE_BAD: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictionary()
 
@@ -59,14 +59,12 @@ def training_batches(
     read = _Reader(source, config)
     lit = config.lighting_epochs * len(source) or sys.maxsize  # positions with lighting
 
-    def examples(step: int) -> Iterator[tuple[View, int, int]]:
-        for position in (step * batch + mine).tolist():
-            index, record = read.this_or_next(order[position])
-            view = random_view(record["image"], config, seed, position, position < lit)
-            yield view, record["label"], index
-
     def make(step: int) -> Batch:
-        return _collect(examples(step), len(mine), config.crop)
+        positions = step * batch + mine
+        made = _empty(len(mine), config.crop) | random_views(config, seed, positions, lit)
+        for row, position in enumerate(positions.tolist()):
+            _fill(made, row, *read.this_or_next(order[position]))
+        return made
 
     return _iterate(make, sys.maxsize // batch, config, start)
 
@@ -81,19 +79,19 @@ def evaluation_batches(
     """
     mine = _numbers(rows, batch)
     read = _Reader(source, config)
-    crop = config.crop
-    blank = centre_view(np.zeros((crop, crop, 3), np.uint8), crop)
 
     def make(step: int) -> Batch:
-        examples, mask = [], np.zeros(len(mine), bool)
+        made = _empty(len(mine), config.crop) | {"mask": np.zeros(len(mine), bool)}
+        made["offset"][:] = (config.image_size - config.crop) // 2
         for row, index in enumerate((step * batch + mine).tolist()):
             record = read.get(index) if index < len(source) else None
-            if record is None:
-                examples.append((blank, 0, index if index < len(source) else -1))
+            if record is not None:
+                _fill(made, row, index, record)
+                made["mask"][row] = True
             else:
-                examples.append((centre_view(record["image"], crop), record["label"], index))
-                mask[row] = True
-        return _collect(examples, len(mine), crop) | {"mask": mask}
+                made["image"][row] = 0
+                made["index"][row] = index if index < len(source) else -1
+        return made
 
     return _iterate(make, -(-len(source) // batch), config, 0)
 
@@ -160,22 +158,27 @@ class _Reader:
         )
 
 
-def _collect(examples: Iterable[tuple[View, int, int]], number: int, crop: int) -> Batch:
-    """Copy each example into the batch as it comes: the next record then takes its memory."""
-    batch = {
-        "image": np.empty((number, crop, crop, 3), np.uint8),
-        "label": np.empty(number, np.int32),
-        "lighting": np.empty((number, 3), np.float32),
-        "divisor": np.empty(number, np.float32),
-        "offset": np.empty((number, 2), np.int32),
-        "mirror": np.empty(number, bool),
-        "index": np.empty(number, np.int64),
+def _empty(number: int, crop: int) -> Batch:
+    """Return a batch neither mirrored nor lit, whose squares are still to be filled."""
+    size = number * crop * crop * 3
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return {
+        "image": memory[start : start + size].reshape(number, crop, crop, 3),
+        "label": np.zeros(number, np.int32),
+        "lighting": np.zeros((number, 3), np.float32),
+        "divisor": np.ones(number, np.float32),
+        "offset": np.zeros((number, 2), np.int32),
+        "mirror": np.zeros(number, bool),
+        "index": np.zeros(number, np.int64),
     }
-    for row, (view, label, index) in enumerate(examples):
-        example: dict[str, Any] = {**view, "label": label, "index": index}
-        for name, value in example.items():
-            batch[name][row] = value
-    return batch
+
+
+def _fill(batch: Batch, row: int, index: int, record: Record) -> None:
+    """Put a record into its row, as offset and mirror say there."""
+    take_square(record["image"], batch["offset"][row], batch["mirror"][row], batch["image"][row])
+    batch["label"][row] = record["label"]
+    batch["index"][row] = index
 
 
 def _iterate(make: Callable[[int], Batch], steps: int, config: DataConfig, start: int) -> Batches:
