@@ -1,5 +1,6 @@
 """The pictures show the numbers that they were given."""
 
+import collections
 import json
 import math
 
@@ -10,8 +11,10 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from alexnet_jax import figures, main
+from alexnet_jax.config import ModelConfig
 from alexnet_jax.figures import __main__ as command
-from alexnet_jax.figures import maps
+from alexnet_jax.figures import devices, maps
+from alexnet_jax.model import towers
 from tests import untrained
 
 
@@ -360,3 +363,27 @@ def test_towers_that_are_not_there_are_not_compared(photograph, tmp_path, capsys
     assert "--only specialisation: its network has no towers to compare" in capsys.readouterr().err
     assert run("--workdir", workdir, "--only", "filters", "--maps", photograph) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_each_device_has_its_column_of_what_it_holds():
+    table = ModelConfig().table(1000, 224)
+    figure = devices.draw(table, towers.make_mesh(towers=2, data=2, batch=128), 128)
+    said = collections.Counter(text.get_text() for text in figure.axes[0].texts)
+    assert {f"cpu {number}" for number in range(4)} <= set(said)
+    assert said["64 images"] == 4  # of 128, by both towers of a pair
+    assert said["18,874,368"] == 4  # fc6: half of 9216 x 4096
+    assert said["30,483,112"] == 4  # as `describe` says
+    filled = [patch for patch in figure.axes[0].patches if patch.get_alpha()]
+    blue, orange = (to_hex(colour) for colour in ("tab:blue", "tab:orange"))
+    half = {to_hex(patch.get_facecolor()): patch.get_width() for patch in filled}
+    assert len(filled) == 4 * 9
+    assert half[blue] == half[orange] == half[to_hex("darkgrey")]  # here the batch is halved, too
+
+
+def test_one_device_holds_both_halves():
+    table = ModelConfig().table(1000, 224)
+    figure = devices.draw(table, towers.make_mesh(towers=1, data=1, batch=128), 128)
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert "128 images" in said
+    assert said[-2] == "60,965,224"
+    assert len([patch for patch in figure.axes[0].patches if patch.get_alpha()]) == 1 + 2 * 8

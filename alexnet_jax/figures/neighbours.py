@@ -61,5 +61,7 @@ def _picture(axes: Axes, image: np.ndarray, text: str) -> None:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     first, *rest = text.split("\n")
-    short = first if len(first) <= LONGEST else "..." + first[3 - LONGEST :]
-    axes.set_xlabel("\n".join([short, *rest]), fontsize=6, labelpad=2)
+    if len(first) > LONGEST:  # the class before, the number behind
+        half = LONGEST // 2
+        first = f"{first[: half - 1]}…{first[-half:]}"
+    axes.set_xlabel("\n".join([first, *rest]), fontsize=6, labelpad=2)
