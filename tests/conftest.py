@@ -1,6 +1,7 @@
 """Strict settings for every test: an emulated mesh of CPU devices, no silent broadcasting."""
 
 import os
+import signal
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
@@ -15,6 +16,8 @@ RUNS = (
 os.environ["PYTHONPATH"] = str(CHECKOUT)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
+# In the background of a script Ctrl-C is ignored, which children inherit: those here answer it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import numpy as np
