@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import describe
-from alexnet_jax.config import Config, flatten
+from alexnet_jax.config import Config, ModelConfig, flatten
 from alexnet_jax.data.statistics import published
 from alexnet_jax.description import facts, text
 from alexnet_jax.description.comparison import NETWORKS
@@ -534,3 +535,13 @@ def test_whoever_reads_may_stop_reading():
     ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_beside_the_paper_stands_what_a_network_has():
+    lines = text.beside_paper(facts.brief(facts.describe(PRESETS["source2012"], 1000))).splitlines()
+    assert lines[0].split() == ["paper", "source2012"]
+    assert len(lines) == 13
+    assert re.split(r"  +", lines[4]) == ["std of conv3-5", ".01", ".03"]
+    ours = dataclasses.replace(PRESETS["paper"], model=ModelConfig(middle_std=0.02))
+    (line,) = text.beside_paper(facts.brief(facts.describe(ours, 1000))).splitlines()[1:]
+    assert re.split(r"  +", line) == ["std of conv3-5", ".01", "0.02"]

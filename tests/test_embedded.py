@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet_jax.data import embedded
 from alexnet_jax.data.embedded import (
@@ -234,3 +235,13 @@ def test_unknown_split_and_index_are_refused():
     for index in (-1, 1000):
         with pytest.raises(IndexError, match=f"Record {index}: split 'test' .* has 0 to 999"):
             Embedded("test")[index]
+
+
+def test_images_are_saved_as_they_are_in_class_folders(tmp_path):
+    files = embedded.save("test", tmp_path / "new", 3)
+    names = [str(file.relative_to(tmp_path / "new")) for file in files]
+    assert names == [f"test/{CLASS_NAMES[n]}/000{n}.png" for n in range(3)]
+    source = embedded.Embedded("test")
+    for number, file in enumerate(files):
+        with Image.open(file) as image:
+            np.testing.assert_array_equal(np.asarray(image), source[number]["image"])

@@ -104,7 +104,7 @@ def test_the_installing_cell_names_every_dependency():
     wanted = {re.match(r"[\w-]+", one)[0] for one in project["dependencies"]}
     text = source(cells(NOTEBOOKS[0])[0]).replace("\\\n", " ")
     (line,) = re.findall(r"--constraint present\.txt\s+(.*)", text)
-    assert set(line.split()) == wanted
+    assert {re.match(r'"?([\w-]+)', one)[1] for one in line.split()} == wanted
 
 
 @every
@@ -150,6 +150,28 @@ def test_a_cell_that_raises_is_noticed(tmp_path):
     assert f'File "cell 4 of {path}", line 1' in ended.stderr
 
 
+PROVIDED = """
+import sys
+import jax
+from alexnet_jax import command
+if sys.argv[1] == "computed before":
+    assert jax.device_count() == 1
+print(command.provide_devices(8))
+print(command.provide_devices(3), jax.numpy.ones(2).sum())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["fresh", "computed before"])
+def test_a_kernel_gets_as_many_devices_as_it_asks_for(before):
+    done = subprocess.run(
+        [sys.executable, "-c", PROVIDED, before], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    said = "The CPU poses as 8 devices."
+    assert done.stdout == f"{said}\n{said} 2.0\n"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Return the folder that all notebooks run in: the second finds the run of the first."""
@@ -157,7 +179,7 @@ def folder(tmp_path_factory):
 
 
 WRITTEN = {
-    "quickstart": ["quickstart/summary.json", "pictures/panel.png"],
+    "quickstart": ["quickstart/summary.json", "figures/named.png"],
     "two_devices": ["figures/network.png", "figures/pair.png", "figures/pairs.png"],
     "look_inside": [
         *("figures/filters.png", "figures/specialisation.png", "figures/relu1.png"),

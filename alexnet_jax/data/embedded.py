@@ -108,11 +108,14 @@ class Embedded:
 
 
 def save(split: str, folder: Path, count: int) -> list[Path]:
-    """Write the first `count` images of a split into class folders, as PNG files; return those."""
+    """Write the first `count` images of a split as PNG files; return those.
+
+    Into class folders below `folder / split`, from which `--data.source folder` can train.
+    """
     source, files = Embedded(split), []
     for index in range(count):
         record = source[index]
-        files.append(folder / CLASS_NAMES[record["label"]] / f"{split}-{index:04}.png")
+        files.append(folder / split / CLASS_NAMES[record["label"]] / f"{index:04}.png")
         files[-1].parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(record["image"]).save(files[-1])
     return files

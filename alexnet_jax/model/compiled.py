@@ -22,6 +22,7 @@ KINDS: dict[str, Kind] = {
     "all-gather": "all-gather",
     "all-reduce": "all-reduce",
     "reduce-scatter": "reduce-scatter",
+    "all-to-all": "all-to-all",
     "collective-permute": "exchange",
 }
 COLLECTIVE = re.compile(

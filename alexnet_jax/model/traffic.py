@@ -25,7 +25,7 @@ from alexnet_jax.model.architecture import (
 )
 
 FLOAT = 4  # bytes
-Kind = Literal["all-gather", "reduce-scatter", "all-reduce", "exchange"]
+Kind = Literal["all-gather", "reduce-scatter", "all-reduce", "all-to-all", "exchange"]
 Way = Literal["forward", "back"]
 
 
@@ -48,7 +48,7 @@ class Collective:
     @property
     def sent(self) -> float:
         """Bytes that each device sends, in a ring."""
-        rounds = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}
+        rounds = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1}
         if self.kind == "exchange":
             return self.bytes
         return rounds[self.kind] * (self.devices - 1) / self.devices * self.bytes

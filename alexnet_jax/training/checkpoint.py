@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import logging
 import math
 import os
 import shutil
@@ -71,7 +72,8 @@ class Checkpoints:
             damaged = consensus.from_first("examine", lambda: self._examine(read_only))
             self._damaged = frozenset(damaged)
             options = _options(read_only, self._write_manifest)
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            with _unsaid("Given directory is read only"):
+                self._manager = ocp.CheckpointManager(self._folder, options=options)
             self._leave = stack.pop_all()
 
     def _enter(self, stack: contextlib.ExitStack) -> None:
@@ -262,6 +264,21 @@ def _options(read_only: bool, before_commit: Callable[[], None]) -> ocp.Checkpoi
         save_interval_steps=0 if read_only else 1,
         create=not read_only,
     )
+
+
+@contextlib.contextmanager
+def _unsaid(text: str) -> Iterator[None]:
+    """Keep Orbax from warning of what was asked of it."""
+    logger = logging.getLogger("absl")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(text)
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _error(metrics: Mapping[str, float]) -> float:
