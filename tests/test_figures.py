@@ -13,7 +13,7 @@ from PIL import Image
 from alexnet_jax import figures, main
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.figures import __main__ as command
-from alexnet_jax.figures import devices, maps
+from alexnet_jax.figures import devices, maps, neighbours
 from alexnet_jax.model import towers
 from tests import untrained
 
@@ -270,6 +270,14 @@ def test_maps_stand_by_tower_in_their_common_range():
     for wrong in (output[..., :33], output[0]):
         with pytest.raises(ValueError, match="maps are drawn from"):
             maps.draw(wrong, "conv9", towers=True)
+
+
+def test_a_panel_of_neighbours_names_them_at_both_ends():
+    image = np.zeros((4, 4, 3), np.uint8)
+    near = [(image, "ants/0001.jpg", 0.5), (image, "Motorbikes/image_0773.jpg", 12.3456)]
+    drawn = neighbours.draw([neighbours.Line(image, "photo.jpg", near)])
+    names = ["photo.jpg", "ants/0001.jpg\n0.5000", "Motorbikes/…age_0773.jpg\n12.35"]
+    assert [axes.get_xlabel() for axes in drawn.axes] == names
 
 
 def test_a_title_is_not_cut_off(tmp_path):
