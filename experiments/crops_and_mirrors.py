@@ -6,7 +6,7 @@ Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds
           72 pixels are 81 places instead of 1,024. Without crops the whole square is shrunk to 64
           pixels, in training and in scoring, which shows all of it instead of the middle 8/9.
 Expected: without either the training loss falls faster and the validation error ends higher.
-Cost:     18 minutes on two cores with nothing else to do, and 6 for the workhorse, which is
+Cost:     27 minutes on two cores with nothing else to do, and 9 for the workhorse, which is
           shared with the other experiments in the same --workdir
 Run:      python experiments/crops_and_mirrors.py --data DIR --workdir runs/caltech
 

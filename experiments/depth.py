@@ -7,7 +7,7 @@ Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds
           changes.
 Expected: a shallower network learns faster at first, and 40 epochs on 3,030 images may end before
           depth pays: leaving a layer out may gain here.
-Cost:     24 minutes on two cores with nothing else to do, and 6 for the workhorse, which is
+Cost:     36 minutes on two cores with nothing else to do, and 9 for the workhorse, which is
           shared with the other experiments in the same --workdir
 Run:      python experiments/depth.py --data DIR --workdir runs/caltech
 """

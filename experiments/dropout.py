@@ -6,7 +6,7 @@ Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds
           validation curves instead of a number.
 Expected: without it the training loss falls in about half the epochs and the gap to the validation
           loss is wider. Whether the final error is lower or higher is open after 40 epochs.
-Cost:     6 minutes on two cores with nothing else to do, and 6 for the workhorse, which is
+Cost:     9 minutes on two cores with nothing else to do, and 9 for the workhorse, which is
           shared with the other experiments in the same --workdir
 Run:      python experiments/dropout.py --data DIR --workdir runs/caltech
 """

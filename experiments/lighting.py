@@ -3,7 +3,7 @@
 Paper:    "This scheme reduces the top-1 error rate by over 1%" (P4.1).
 Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds.
 Expected: less than the spread over seeds: not resolved at this scale.
-Cost:     6 minutes on two cores with nothing else to do, and 6 for the workhorse, which is
+Cost:     9 minutes on two cores with nothing else to do, and 9 for the workhorse, which is
           shared with the other experiments in the same --workdir
 Run:      python experiments/lighting.py --data DIR --workdir runs/caltech
 """

@@ -14,7 +14,7 @@ Settings: both presets; the paper's text with one difference of four, and with a
           with one of the four taken back.
 Expected: with .03 the training loss falls below ln(classes) within a few epochs, without it late or
           not in this time. The other three change little, on either side.
-Cost:     12 epochs, 40 seconds a run on two cores with nothing else to do; 33 runs in 22 minutes
+Cost:     12 epochs, 50 seconds a run on two cores with little else to do; 33 runs in half an hour
 Run:      python experiments/paper_vs_source2012.py --data DIR --workdir runs/caltech
 
 An epoch's mean loss is with augmentation and dropout. "Left" is when it is .1 nats below

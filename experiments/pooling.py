@@ -4,7 +4,7 @@ Paper:    windows of 3 at stride 2 instead of 2 at stride 2 reduce "the top-1 an
           by 0.4% and 0.3%", with output of equivalent dimensions (P3.4).
 Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds.
 Expected: less than the spread over seeds: not resolved at this scale.
-Cost:     6 minutes on two cores with nothing else to do, and 6 for the workhorse, which is
+Cost:     9 minutes on two cores with nothing else to do, and 9 for the workhorse, which is
           shared with the other experiments in the same --workdir
 Run:      python experiments/pooling.py --data DIR --workdir runs/caltech
 """

@@ -10,7 +10,7 @@ Changed:  the workhorse on Caltech-101 (workhorse.py): 24 filters a tower instea
 Expected: the towers differ in colour more than the control's halves do, with the colour in either
           of them; whether in every run, and whether form goes the other way, is the question.
 Cost:     five runs of the workhorse (shared with ensemble_of_seeds.py in the same --workdir) and
-          five of the control, 20 minutes in all on two cores with nothing else to do
+          five of the control, 30 minutes in all on two cores with nothing else to do
 Run:      python experiments/towers_specialise.py \
               --data DIR --workdir runs/caltech --seeds 0 1 2 3 4
 

@@ -6,7 +6,7 @@ Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs on both side
           other side is net 145-half of the 2012 code: half the maps in conv1-4, conv5 and the fully
           connected layers as wide as in both towers together, LRN over all maps of its one tower.
 Expected: the two towers are better, by little: with 30 images a class width is not what lacks.
-Cost:     6 minutes on two cores with nothing else to do, and 6 for the workhorse, which is
+Cost:     9 minutes on two cores with nothing else to do, and 9 for the workhorse, which is
           shared with the other experiments in the same --workdir
 Run:      python experiments/two_towers_vs_half.py --data DIR --workdir runs/caltech
 """

@@ -16,8 +16,8 @@ train on, up to 20 others to score), or what
 it: the same pixels, and a run starts sooner. The folder names no validation split, so its test
 split goes by that name; no setting was chosen by looking at it.
 
-Cost: 3,030 training images and 40 epochs are 121,000 images, at about 1,000 a second (two cores
-with nothing else to do) 2 minutes a run, or 6 minutes for three seeds of one setting.
+Cost: 3,030 training images and 40 epochs are 121,000 images, at about 800 a second (two cores with
+nothing else to do) 3 minutes a run with its start, or 9 minutes for three seeds of one setting.
 """
 
 import dataclasses
