@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from alexnet_jax import figures, main
@@ -381,7 +382,7 @@ def test_each_device_has_its_column_of_what_it_holds():
     assert said["64 images"] == 4  # of 128, by both towers of a pair
     assert said["18,874,368"] == 4  # fc6: half of 9216 x 4096
     assert said["30,483,112"] == 4  # as `describe` says
-    filled = [patch for patch in figure.axes[0].patches if patch.get_alpha()]
+    filled = [p for p in figure.axes[0].patches if p.get_alpha() and isinstance(p, Rectangle)]
     blue, orange = (to_hex(colour) for colour in ("tab:blue", "tab:orange"))
     half = {to_hex(patch.get_facecolor()): patch.get_width() for patch in filled}
     assert len(filled) == 4 * 9
