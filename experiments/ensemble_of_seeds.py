@@ -7,7 +7,7 @@ Changed:  the workhorse on Caltech-101 (workhorse.py), five seeds of one network
 Expected: five are better than one, by several points, since a network this far from trained
           differs more from one seed to the next than those of 2012 did.
 Cost:     five runs of the workhorse, 15 minutes on two cores with nothing else to do, shared with
-          the other experiments in the same --workdir; scoring half a minute
+          the other experiments in the same --workdir; scoring a minute
 Run:      python experiments/ensemble_of_seeds.py \
               --data DIR --workdir runs/caltech --seeds 0 1 2 3 4
 
