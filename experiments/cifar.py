@@ -29,6 +29,7 @@ from alexnet_jax.config import OptimizerConfig
 from alexnet_jax.training.optimizer import paper_sgd, set_rates
 
 BATCH = 128
+SIDES = {True: 24, False: 32}  # of what a net sees, in pixels: crops where it is regularised
 
 
 class Images(NamedTuple):
@@ -69,7 +70,7 @@ def drawn(number: int, seed: int) -> Images:
 def data_sets(data: Path | None, smoke: bool) -> tuple[Images, Images]:
     """Return the images to train on and those to test on."""
     if smoke:
-        return drawn(4 * BATCH, 1), drawn(100, 2)
+        return drawn(2 * BATCH, 1), drawn(100, 2)
     if data is None:
         raise ValueError("--data is missing; give the folder that holds train and test of CIFAR-10")
     return read(data / "train"), read(data / "test")
@@ -87,8 +88,8 @@ class Recipe:
 
     @property
     def side(self) -> int:
-        """Pixels of a crop."""
-        return 24 if self.regularised else 32
+        """Pixels."""
+        return SIDES[self.regularised]
 
     def rate_in(self, epoch: int) -> float:
         """Return the rate of epoch 0, 1, ..."""
@@ -129,12 +130,12 @@ def optimizer(regularised: bool) -> optax.GradientTransformation:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("net", "recipe"))
-def start(net: FourLayerNet, recipe: Recipe, key: Array) -> Training:
-    """Return a new net."""
-    blank = jnp.zeros((1, recipe.side, recipe.side, 3))
-    params = net.init(key, blank)["params"]
-    return Training(params, optimizer(recipe.regularised).init(params))
+@functools.partial(jax.jit, static_argnames="regularised")
+def start(regularised: bool, key: Array) -> Training:
+    """Return a new net, one for all units, norms and windows: none of them has weights."""
+    blank = jnp.zeros((1, SIDES[regularised], SIDES[regularised], 3))
+    params = FourLayerNet().init(key, blank)["params"]
+    return Training(params, optimizer(regularised).init(params))
 
 
 def with_rate(state: Training, rate: float) -> Training:
@@ -242,7 +243,7 @@ def train(
     number = len(images.labels) // BATCH
     if number < 2:
         raise ValueError(f"{len(images.labels)} images fill no two batches of {BATCH}; give more")
-    state, history = start(net, recipe, jax.random.key(seed)), History()
+    state, history = start(recipe.regularised, jax.random.key(seed)), History()
     if checkpoint.exists():
         state, history = load(checkpoint, state)
     mean = mean_image(images, recipe.side)

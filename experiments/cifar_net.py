@@ -22,7 +22,7 @@ CIFAR_NORM = ResponseNorm(n=9, k=1.0, alpha=1e-3 / 9, beta=0.75)
 
 
 @jax.custom_vjp
-def _convolve_colours(x: Array, kernel: Array) -> Array:
+def convolve_colours(x: Array, kernel: Array) -> Array:
     """Convolve [B, H, W, 3], W divisible by 4, with [5, 5, 3, maps], padding 2, as CPUs do it fast.
 
     Four neighbours at once, as one pixel of 4 x maps channels: a product over 75 numbers for 32
@@ -38,7 +38,7 @@ def _convolve_colours(x: Array, kernel: Array) -> Array:
 
 
 def _colours_forward(x, kernel):
-    return _convolve_colours(x, kernel), (x, kernel)
+    return convolve_colours(x, kernel), (x, kernel)
 
 
 def _colours_backward(saved, g):
@@ -47,7 +47,7 @@ def _colours_backward(saved, g):
     return jnp.zeros_like(x), dk
 
 
-_convolve_colours.defvjp(_colours_forward, _colours_backward)
+convolve_colours.defvjp(_colours_forward, _colours_backward)
 
 
 class Convolution(nn.Module):
@@ -100,7 +100,7 @@ class FourLayerNet(nn.Module):
         """Return the logits [B, 10] of images [B, side, side, 3] less their mean; side 32 or 24."""
         kernels = layers.for_platform(jax.default_backend())
         plain = functools.partial(convolve, stride=1, padding=(2, 2))
-        first = _convolve_colours if kernels is layers.CPU else plain
+        first = convolve_colours if kernels is layers.CPU else plain
         pooling = Pooling(self.window, 2)
         normalize = lambda x: kernels.normalize(x, self.norm) if self.norm else x
         # The activation commutes with the maximum, and has a quarter of the numbers to do there.
