@@ -126,7 +126,7 @@ def optimizer(regularised: bool) -> optax.GradientTransformation:
         optax.add_decayed_weights(
             of_fc10 - decay, functools.partial(jax.tree.map_with_path, is_fc10)
         ),
-        paper_sgd(OptimizerConfig(batch=BATCH, weight_decay=decay, bias_rate=2.0)),
+        paper_sgd(OptimizerConfig(batch=BATCH, weight_decay=decay)),
     )
 
 
