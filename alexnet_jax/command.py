@@ -6,7 +6,10 @@ import difflib
 import errno
 import io
 import logging
+import os
 import re
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +23,7 @@ from alexnet_jax.training.stopping import Stopped
 T = TypeVar("T")
 
 PICTURES = (".png", ".pdf", ".svg")
+STDOUT = 1  # number of the standard output
 
 _unraisable = sys.unraisablehook
 
@@ -86,7 +90,8 @@ def run(command: Callable[[], object], interrupted: str) -> int:
 
     Args:
         command: bad input is its ValueError or OSError (2), a run gone wrong its
-            FloatingPointError (1); Stopped is as good an end as any (0).
+            FloatingPointError (1); Stopped is as good an end as any (0). Output that nobody reads
+            any more ends it without a word (141).
         interrupted: what to say after Ctrl-C (130).
     """
     # Orbax logs with its traceback what it then raises, a Ctrl-C while it saves among them.
@@ -94,7 +99,11 @@ def run(command: Callable[[], object], interrupted: str) -> int:
     sys.unraisablehook = _show_unraisable
     try:
         command()
+        sys.stdout.flush()
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # for what is flushed at exit
+            return 128 + signal.SIGPIPE
         said = str(error)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             said = f"{error.filename or 'the disk'}: {error.strerror}; make room, and give the "
@@ -112,6 +121,13 @@ def run(command: Callable[[], object], interrupted: str) -> int:
         print(f"alexnet_jax: {interrupted}", file=sys.stderr)
         return 130
     return 0
+
+
+def _nobody_reads() -> bool:
+    """Return whether whoever read the output, as `head` does, has had enough of it."""
+    watched = select.poll()
+    watched.register(STDOUT, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
 
 
 def _show_unraisable(unraisable: Any) -> None:

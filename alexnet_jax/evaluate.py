@@ -224,7 +224,8 @@ def _search(
 
     if asked.held_out:
         folder = asked.held_out
-        name, held = str(folder), [trained.images(network, folder) for network in networks]
+        held = [trained.images(network, folder, "--held-out") for network in networks]
+        name = str(folder)
     else:
         remedy = "search on images that none of them was trained on: --held-out"
         name, held = "validation", _same(networks, "validation", remedy)

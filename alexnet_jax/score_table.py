@@ -30,6 +30,11 @@ def describe(scores: Mapping[str, Any]) -> str:
         *_aligned(rows),
         scores["about_paper"],
     ]
+    if scores.get("searched_on", "validation") != "validation":
+        lines.append(
+            f"No file of {scores['searched_on']}, where weights were searched, is among those "
+            "scored; that none is a copy of one, and none was trained on, is yours to know."
+        )
     if "per_class" in scores:
         lines += ["", *_aligned(_by_class(scores["per_class"], top5))]
     if "confusion" in scores:

@@ -273,10 +273,14 @@ def test_weights_are_searched_on_a_folder_of_none_of_the_images_that_are_scored(
     held, scored = tmp_path / "held", tmp_path / "scored"
     on_images = [*SEARCHED, "--images", str(scored), "--held-out", str(held)]
     assert told(capsys, *on_images)["searched_on"] == str(held)
+    assert evaluate.main([*COMMON, *on_images]) == 0
+    assert f"No file of {held}, where weights were searched, is among" in capsys.readouterr().out
     assert told(capsys, *SEARCHED, "--split", "test", "--held-out", str(held))["of"] == "test"
     (held / "b" / "link.png").symlink_to(scored / "b" / "1.png")
     assert evaluate.main([*COMMON, *on_images]) == 2
     assert f"1 of the 7 images of {held} are among those that are" in capsys.readouterr().err
+    assert evaluate.main([*COMMON, *on_images[:-1], str(tmp_path)]) == 2
+    assert f"--held-out {tmp_path}: 2 class folders (held, scored)" in capsys.readouterr().err
 
 
 def test_a_held_out_split_that_has_some_of_what_is_scored_is_refused(runs, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,24 @@ def test_other_tunables_stay_and_a_choice_of_ones_own_is_kept(tmp_path):
     _, tunables, _, sentence = start(tmp_path, GLIBC_TUNABLES="glibc.malloc.hugetlb=0")
     assert tunables == "glibc.malloc.hugetlb=0"
     assert sentence.startswith("Process: ordinary pages for malloc")
+
+
+def test_output_that_nobody_reads_any_more_ends_a_command_without_a_word():
+    says = "import sys\nfrom alexnet_jax import command\n"
+    says += "sys.exit(command.run(lambda: [print(n, flush={flush}) for n in range(10**5)], ''))"
+    for flush in (True, False):
+        started = subprocess.Popen(
+            [sys.executable, "-c", says.format(flush=flush)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert started.stdout is not None
+        assert started.stderr is not None
+        assert started.stdout.readline() == b"0\n"
+        started.stdout.close()
+        assert started.stderr.read() == b""
+        started.stderr.close()
+        assert started.wait(30) == 128 + signal.SIGPIPE
 
 
 def test_the_process_can_be_left_alone(tmp_path):

@@ -134,8 +134,10 @@ def class_numbers(class_names: Sequence[str]) -> dict[str, int]:
     return numbers | {name: label for label, name in enumerate(class_names)}
 
 
-def images(network: Trained, root: Path) -> Source:
+def images(network: Trained, root: Path, option: str = "--images") -> Source:
     """Return all images below a folder of class folders, as the network's classes number them.
+
+    `option` named the folder.
 
     Raises:
         ValueError: there are no class folders, or one bears the name of none of the classes.
@@ -143,7 +145,7 @@ def images(network: Trained, root: Path) -> Source:
     folders = subfolders(root)
     if not folders:
         raise ValueError(
-            f"--images {root}: it holds {len(image_files(root))} images and no class folders; "
+            f"{option} {root}: it holds {len(image_files(root))} images and no class folders; "
             "scores need a folder for each class, called as the class or its synset: name the "
             "folder that holds those."
         )
@@ -151,11 +153,11 @@ def images(network: Trained, root: Path) -> Source:
     unknown = [name for name in folders if name not in numbers]
     if splits := [name for name in unknown if name in records.NAMES]:
         within = " or ".join(str(Path(root) / name) for name in splits)
-        raise ValueError(f"--images {root}: it holds {', '.join(splits)}; name one: {within}.")
+        raise ValueError(f"{option} {root}: it holds {', '.join(splits)}; name one: {within}.")
     if unknown:
         shown = ", ".join(unknown[:5]) + (" ..." if len(unknown) > 5 else "")
         raise ValueError(
-            f"--images {root}: {len(unknown)} class folders ({shown}) bear no name of "
+            f"{option} {root}: {len(unknown)} class folders ({shown}) bear no name of "
             f"the network's classes ({', '.join(network.class_names[:3])} ...); rename them, or "
             "give the network their names when it is imported."
         )
