@@ -72,7 +72,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
     """Return the scores, what they are of, and how they compare; draw the picture asked for.
 
     `loss`, `top1_error`, `top5_error` and `count` are those of the network, or of all together;
-    `members` has those of each. What `--json` prints.
+    `members` has those of each. `unreadable` images are in no score. What `--json` prints.
     """
     _check(asked)
     from alexnet_jax import figures, published
@@ -111,6 +111,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
         "views": asked.views,
         "classes": len(names),
         "count": len(final.label),
+        "unreadable": len(sources[0]) - len(final.label),
         **final.scores(),
         "paper": dataclasses.asdict(row) if row else None,
         "about_paper": said,

@@ -25,8 +25,9 @@ def describe(scores: Mapping[str, Any]) -> str:
         # As the paper prints them: to a tenth of a per cent.
         errors = [f"{paper['top1_error']:.1%}", f"{paper['top5_error']:.1%}"]
         rows.append([f"Krizhevsky et al. 2012, {paper['name']}", *errors])
+    gone = f" ({scores['unreadable']:,} more cannot be read)" if scores["unreadable"] else ""
     lines = [
-        f"{scores['of']}: {scores['count']:,} images, {scores['classes']:,} classes, {views}",
+        f"{scores['of']}: {scores['count']:,} images{gone}, {scores['classes']:,} classes, {views}",
         *_aligned(rows),
         scores["about_paper"],
     ]

@@ -233,8 +233,7 @@ def test_networks_together_and_weights_that_never_saw_what_is_scored(runs, capsy
     )
 
 
-@pytest.mark.usefixtures("runs")
-def test_the_table(capsys):
+def test_the_table(runs, capsys):
     arguments = ["--workdir", "a", "--workdir", "b", "--split", "test", "--weights", "searched"]
     assert evaluate.main([*COMMON, *arguments, "--per-class", "--views", "10"]) == 0
     out = capsys.readouterr().out
@@ -244,6 +243,11 @@ def test_the_table(capsys):
     assert rows[2].startswith("average, equal weights ")
     assert rows[3].startswith("average, weights searched on validation, 11 images ")
     assert "classes of ILSVRC-2012, and these are 7 others." in out
+    runs["splits"]["test"] = noise(unreadable=(3,), seed=2)
+    assert told(capsys, "--workdir", "a", "--split", "test")["unreadable"] == 1
+    assert evaluate.main([*COMMON, "--workdir", "a", "--split", "test"]) == 0
+    said = "test: 10 images (1 more cannot be read), 7 classes, centre view\n"
+    assert capsys.readouterr().out.startswith(said)
 
 
 SEARCHED = ["--workdir", "a", "--workdir", "b", "--weights", "searched"]
