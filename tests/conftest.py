@@ -8,7 +8,7 @@ CHECKOUT = Path(__file__).parents[1]
 # What these files test does not depend on how well a program is optimised: files, runs, commands,
 # and tables of layers (those of optimised programs: test_alexnet, test_towers, test_torch_parity).
 RUNS = (
-    "checkpoint claims_caltech ensemble evaluation figures main pretrained readme resume "
+    "agreement checkpoint claims_caltech ensemble evaluation figures main pretrained readme resume "
     "retrieve trained variants writer"
 )
 

@@ -40,4 +40,4 @@ def test_meshes_agree_to_the_last_digits_and_cross_as_the_table_says(photos):
     for theirs, ours in zip(crossings[1::3], crossings[2::3], strict=True):
         assert theirs.partition(" = ")[2] == ours.partition(" = ")[2]
     louder = dataclasses.replace(one, logits=1.01 * one.logits)
-    assert agreement.differences(louder, one)["logits"] == pytest.approx(0.01)
+    assert agreement.differences(louder, one)["logits"] == pytest.approx(0.01, rel=1e-3)
