@@ -81,7 +81,8 @@ def worst(a, b):
     return max(jax.tree.leaves(errors)), errors
 
 
-@pytest.fixture(scope="module", params=[1000, 101])
+# 101 divides over nothing; the network of 2012 itself has a test below.
+@pytest.fixture(scope="module", params=[101, pytest.param(1000, marks=pytest.mark.slow)])
 def trained(request):
     """Return the number of classes, and the training of a full-width network on one device."""
     return request.param, Trained(mesh_of("one device"), request.param, 67)
@@ -176,6 +177,10 @@ def test_blocks_of_images_cross_once():
         "all-gather": 3,
         "all-reduce": 1,
     }
+
+
+@pytest.mark.slow
+def test_blocks_of_images_have_one_gradient():
     one, two = (
         Trained(mesh_of(name), 10, 36, width=0.05, batch=40, steps=1)
         for name in ("one device", "two")
