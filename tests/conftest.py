@@ -27,6 +27,8 @@ from PIL import Image
 jax.config.update("jax_platforms", "cpu")  # where a plugin imported jax before the line above
 jax.config.update("jax_num_cpu_devices", 4)  # for meshes up to (2, 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# From here on for child processes alone, which test runs, signals and files, not numbers.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -40,12 +40,11 @@ NOISE = re.compile(r"\[Gloo\] Rank .*")  # from C++, on standard output
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Return what child processes are to find: compiled programs kept, and compiled quickly."""
+    """Return what child processes are to find: compiled programs are kept."""
     return os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
 
 

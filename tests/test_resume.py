@@ -639,7 +639,6 @@ def start(workdir, arguments, compilations):
         "JAX_ENABLE_COMPILATION_CACHE": str(compilations is not None),
         "JAX_COMPILATION_CACHE_DIR": str(compilations),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     return subprocess.Popen(
         [sys.executable, "-m", "alexnet_jax.main", "--workdir", str(workdir), *arguments],

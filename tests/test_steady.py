@@ -44,7 +44,8 @@ def test_a_checkpoint_in_the_making_has_no_copy_on_the_devices(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_files_and_threads_stay_put_for_2000_steps(tmp_path):
+def test_memory_files_and_threads_stay_put_for_2000_steps(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # the program that a user runs
     steady = experiment("steady_memory")
     looks = steady.train(tmp_path / "run", 2000)
     early, late = (steady.around(looks, step) for step in (200, 1900))
