@@ -308,6 +308,6 @@ def save(path: Path, state: Training, history: History) -> None:
 
 def load(path: Path, like: Training) -> tuple[Training, History]:
     """Return what `save` wrote, of a net like `like`."""
-    content = serialization.msgpack_restore(path.read_bytes())
+    content: Any = serialization.msgpack_restore(path.read_bytes())
     state = serialization.from_state_dict(like, content["state"])
     return jax.tree.map(jnp.asarray, state), History(**json.loads(content["history"]))

@@ -196,8 +196,7 @@ SAID = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRITTEN)
 def test_it_runs_from_top_to_bottom(name, folder):
-    tiny = {presets.TINY: "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    ended = run(CHECKOUT / f"notebooks/{name}.ipynb", folder, **tiny)
+    ended = run(CHECKOUT / f"notebooks/{name}.ipynb", folder, **{presets.TINY: "1"})
     assert ended.returncode == 0, ended.stderr[-3000:]
     for said in SAID[name]:
         assert said in ended.stdout
