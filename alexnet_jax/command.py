@@ -11,7 +11,7 @@ import re
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,7 +98,8 @@ def run(command: Callable[[], object], interrupted: str) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.unraisablehook = _show_unraisable
     try:
-        command()
+        with _warnings_said():
+            command()
         sys.stdout.flush()
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -121,6 +122,20 @@ def run(command: Callable[[], object], interrupted: str) -> int:
         print(f"alexnet_jax: {interrupted}", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _warnings_said() -> Iterator[None]:
+    """Print what the package warns of as the command prints everything else it has to say."""
+    logger, handler = logging.getLogger("alexnet_jax"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("alexnet_jax: %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = True
+        logger.removeHandler(handler)
 
 
 def _nobody_reads() -> bool:

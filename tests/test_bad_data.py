@@ -256,8 +256,12 @@ def test_a_run_says_what_became_unreadable_on_its_way(folder, tmp_path, monkeypa
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     gone = summary["became_unreadable"]
     assert sum(gone.values()) == 2
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "epoch   2" in line]
+    said = capsys.readouterr()
+    (line,) = [line for line in said.out.splitlines() if "epoch   2" in line]
     assert f"({gone['train']} training images have become unreadable)" in line
+    named = [line for line in said.err.splitlines() if "is unreadable and left out" in line]
+    assert len(named) == 2
+    assert all(line.startswith("alexnet_jax: ") for line in named)
 
 
 def squares(side: int, number: int = 4) -> list[tuple[bytes, int]]:
