@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,14 +114,11 @@ def main(args: Sequence[str] | None = None) -> int:
         run = None if asked.workdir is None else saved.read(asked.workdir)
         facts = describe(config, asked.classes, run)
         facts = brief(facts) if asked.brief else facts
-        try:
-            print(json.dumps(facts, indent=2) if asked.json else render(facts), flush=True)
-        except BrokenPipeError:  # whoever reads it has seen enough (| head)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if asked.save:
             from alexnet_jax.figures import network, save  # matplotlib takes its time
 
             save(network.draw(config.model.table(asked.classes, config.data.crop)), asked.save)
+        print(json.dumps(facts, indent=2) if asked.json else render(facts))
 
     return command.run(show, "interrupted; nothing was written.")
 

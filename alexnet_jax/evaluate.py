@@ -77,7 +77,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
     _check(asked)
     from alexnet_jax import figures, published
     from alexnet_jax.figures import confusion
-    from alexnet_jax.training import ensemble
+    from alexnet_jax.training import ensemble, trained
 
     networks = _load(asked)
     if asked.confusion:
@@ -94,6 +94,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
         mixtures.append(np.array(weighing["weights"]))
     found = ensemble.answers(askers, sources, mixtures, asked.batch)
     final, names = found[-1], networks[0].class_names
+    left_out = 0 if asked.images else trained.unreadable(networks[0], asked.split)
     by_class = np.bincount(final.label, minlength=len(names))
     configs = [network.config.data for network in networks]
     row, said = published.beside(names, by_class, configs, asked.views)
@@ -111,7 +112,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
         "views": asked.views,
         "classes": len(names),
         "count": len(final.label),
-        "unreadable": len(sources[0]) - len(final.label),
+        "unreadable": left_out + len(sources[0]) - len(final.label),
         **final.scores(),
         "paper": dataclasses.asdict(row) if row else None,
         "about_paper": said,

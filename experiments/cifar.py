@@ -84,7 +84,7 @@ class Recipe:
     epochs: int
     regularised: bool  # decay .004, of fc10 1, as in layers-18pct.cfg; random crops; mirror images
     drops: tuple[int, ...] = ()  # epochs after which the rate falls to a tenth
-    target: float = 0.0  # training error, a fraction, at which to stop
+    target: float = -1.0  # training error, a fraction, at which to stop; never
 
     @property
     def side(self) -> int:

@@ -5,7 +5,8 @@ Paper:    "Without this scheme, our network suffers from substantial overfitting
 Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds. Crops of 64 out of
           72 pixels are 81 places instead of 1,024. Without crops the whole square is shrunk to 64
           pixels, in training and in scoring, which shows all of it instead of the middle 8/9.
-Expected: without either the training loss falls faster and the validation error ends higher.
+          Training losses are those of what each trains on: what compares is validation.
+Expected: without either the validation loss turns sooner and the error ends higher.
 Cost:     27 minutes on two cores with nothing else to do, and 9 for the workhorse, which is
           shared with the other experiments in the same --workdir
 Run:      python experiments/crops_and_mirrors.py --data DIR --workdir runs/caltech

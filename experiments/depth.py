@@ -3,8 +3,8 @@
 Paper:    "removing any of the middle layers results in a loss of about 2% for the top-1
           performance" (P7).
 Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds. What pools behind
-          a layer stays, and where towers met in it they meet in the next, so that nothing else
-          changes.
+          a layer stays, and where towers met in it they meet in the next. With conv2 goes its
+          LRN, and a layer whose inputs have become fewer or more starts quieter or louder.
 Expected: a shallower network learns faster at first, and 40 epochs on 3,030 images may end before
           depth pays: leaving a layer out may gain here.
 Cost:     36 minutes on two cores with nothing else to do, and 9 for the workhorse, which is

@@ -3,7 +3,8 @@ r"""Is the mean of five networks' answers better than one network's?
 Paper:    top-5 error 18.2 % with one network, 16.4 % with five, their probabilities averaged (P6);
           each network's are themselves the mean over ten views (P4.1).
 Changed:  the workhorse on Caltech-101 (workhorse.py), five seeds of one network, weights equal. The
-          2012 code's five were not equal networks, and had searched weights.
+          paper does not say what its five were; the 2012 code can average nets of any kind, with
+          weights that are searched.
 Expected: five are better than one, by several points, since a network this far from trained
           differs more from one seed to the next than those of 2012 did.
 Cost:     five runs of the workhorse, 15 minutes on two cores with nothing else to do, shared with

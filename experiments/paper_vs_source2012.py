@@ -84,8 +84,10 @@ def table(path: Path) -> str:
     """Return when each setting leaves, where it ends, and how far from the preset it began as."""
     rows = []
     for family in (FROM_PAPER, FROM_CODE):
-        first = workhorse.last(path, next(iter(family)), "train", "loss")
-        for number, name in enumerate(family):
+        preset, *_ = family
+        for name in family:
+            beside = "paper" if name == preset else preset
+            first = workhorse.last(path, beside, "train", "loss")
             if not (losses := workhorse.last(path, name, "train", "loss")):
                 continue
             errors = workhorse.last(path, name, "validation", "top1_error", 100)
@@ -95,12 +97,12 @@ def table(path: Path) -> str:
                     name,
                     ", ".join("-" if one is None else f"{one:.1f}" for one in left),
                     record.estimate(list(losses.values())),
-                    workhorse.difference(first, losses, same=number == 0),
+                    workhorse.difference(first, losses, same=name == beside),
                     record.estimate(list(errors.values())),
                 ]
             )
     header = ["", "epochs to leave, each seed", f"training loss, epoch {EPOCHS}"]
-    return record.table([*header, "less that of the preset", "top-1 error, %"], rows)
+    return record.table([*header, "less that of its preset; that of paper", "top-1 error, %"], rows)
 
 
 def draw(path: Path, to: Path) -> Path:

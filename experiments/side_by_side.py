@@ -55,11 +55,12 @@ def worker(make: Callable[[], Run]) -> None:
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         steps = int(line)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         items = run(steps)
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, time.process_time() - used
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "items": items, "peak": peak}), flush=True)
+        answer = {"seconds": seconds, "cpu": cpu, "items": items, "peak": peak}
+        print(json.dumps(answer), flush=True)
 
 
 class Contestant:
@@ -74,6 +75,7 @@ class Contestant:
         self._answer()
         self.first_step = time.perf_counter() - began  # the start of the process included
         self.rates: list[float] = []
+        self.cpu_rates: list[float] = []  # a second of CPU time, of this process but no child's
         self.peak = 0
 
     def _answer(self) -> dict[str, Any]:
@@ -83,18 +85,20 @@ class Contestant:
                 return json.loads(line)
         raise RuntimeError(f"{self.name} ended with exit code {self._process.wait()}")
 
-    def run(self, steps: int) -> float:
-        """Take steps; return the rate, in items a second."""
+    def run(self, steps: int) -> tuple[float, float]:
+        """Take steps; return the rates, in items a second and a second of CPU time."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
         answer = self._answer()
         self.peak = answer["peak"]
-        return answer["items"] / answer["seconds"]
+        return answer["items"] / answer["seconds"], answer["items"] / answer["cpu"]
 
     def measure(self, steps: int) -> None:
-        """Take steps and keep the rate."""
-        self.rates.append(self.run(steps))
+        """Take steps and keep the rates."""
+        rate, cpu_rate = self.run(steps)
+        self.rates.append(rate)
+        self.cpu_rates.append(cpu_rate)
 
     def close(self) -> None:
         """End the process."""
@@ -127,6 +131,7 @@ def compare(
             "lowest": min(contestant.rates),
             "highest": max(contestant.rates),
             "rates": contestant.rates,
+            "cpu_rates": contestant.cpu_rates,
             "first_step_seconds": contestant.first_step,
             "peak_gib": contestant.peak / 2**30,
         }
@@ -137,13 +142,12 @@ def compare(
 def table(results: Mapping[str, Mapping[str, Any]], unit: str) -> str:
     """Return a Markdown table; ratios are to the first contestant."""
     base = next(iter(results.values()))["median"]
-    lines = [
-        f"| | {unit}, median (lowest to highest) | ratio | first step, s | peak, GiB |",
-        "|---|---|---|---|---|",
-    ]
+    rates = f"{unit}, median (lowest to highest) | ratio | {unit} of CPU time"
+    lines = [f"| | {rates} | first step, s | peak, GiB |", "|---|---|---|---|---|---|"]
     lines += [
         f"| {name} | {r['median']:.1f} ({r['lowest']:.1f} to {r['highest']:.1f}) | "
-        f"{r['median'] / base:.2f} | {r['first_step_seconds']:.1f} | {r['peak_gib']:.2f} |"
+        f"{r['median'] / base:.2f} | {statistics.median(r['cpu_rates']):.1f} | "
+        f"{r['first_step_seconds']:.1f} | {r['peak_gib']:.2f} |"
         for name, r in results.items()
     ]
     return "\n".join(lines)

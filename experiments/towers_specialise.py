@@ -5,8 +5,10 @@ Paper:    "the kernels on GPU 1 are largely color-agnostic, while the kernels on
 Changed:  the workhorse on Caltech-101 (workhorse.py): 24 filters a tower instead of 48, and a
           thousandth of the training. Of each filter the share of its energy that is colour, and how
           far its pattern runs in one direction (alexnet_jax/model/specialisation.py). The control
-          is the same network whose towers cross at every layer (`--model.variant merged`): there
-          nothing but the neighbours in LRN tells one half of conv1 from the other.
+          is a network whose towers cross at every layer (`--model.variant merged`): there nothing
+          but the neighbours in LRN tells one half of conv1 from the other. Its conv2, conv4 and
+          conv5 see twice the maps, so they have more weights and start louder: it learns at
+          another pace, which the table's training loss shows.
 Expected: the towers differ in colour more than the control's halves do, with the colour in either
           of them; whether in every run, and whether form goes the other way, is the question.
 Cost:     five runs of the workhorse (shared with ensemble_of_seeds.py in the same --workdir) and
@@ -67,14 +69,19 @@ def table(path: Path) -> str:
     """Return both towers' means of each run, tower 0 first."""
     rows = []
     for name in SETTINGS:
+        losses = workhorse.last(path, name, "train", "loss")
         for line in measured(path, name):
-            cells = []
+            cells = [f"{losses[line['seed']]:.2f}"]
             for one in MEASURES:
                 first, second = line[one]["towers"]
                 cells += [f"{first:.2f}, {second:.2f}", f"{line[one]['p_value']:.2g}"]
             rows.append([name, line["seed"], *cells])
     return record.table(
-        ["", "seed", "colour, towers 0 and 1", "p", "orientation, towers 0 and 1", "p"], rows
+        [
+            *("", "seed", "training loss"),
+            *("colour, towers 0 and 1", "p", "orientation, towers 0 and 1", "p"),
+        ],
+        rows,
     )
 
 

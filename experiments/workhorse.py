@@ -228,7 +228,7 @@ def draw_curves(names: Sequence[str], path: Path, to: Path) -> Path:
             draw_seeds(axes, lines, "train", column, colour, "", "--")
         axes.set(xlabel="epochs", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, title="dashed: training, augmented, with dropout")
+    figure.axes[0].legend(frameon=False, title="dashed: in training, on what it trains on")
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     return save(figure, to)
 

@@ -181,10 +181,10 @@ def runs(monkeypatch):
     mesh = towers.make_mesh(towers=1, data=1, batch=4)
     made = {name: known(seed, mesh=mesh, variables={}) for seed, name in enumerate("ab")}
     made["c"] = known(2, names=tuple("abcdefh"), mesh=mesh, variables={})
-    told = {"splits": splits, "others": {}, "opened": []}
+    told = {"splits": splits, "others": {}, "opened": [], "met": {}}
 
     def load(workdir, *_):
-        return dataclasses.replace(made[workdir.name], workdir=workdir)
+        return dataclasses.replace(made[workdir.name], workdir=workdir, meta=told["met"])
 
     def split(network, name):
         told["opened"].append(name)
@@ -248,6 +248,9 @@ def test_the_table(runs, capsys):
     assert evaluate.main([*COMMON, "--workdir", "a", "--split", "test"]) == 0
     said = "test: 10 images (1 more cannot be read), 7 classes, centre view\n"
     assert capsys.readouterr().out.startswith(said)
+    # Those that were so when the run began are no part of the split.
+    runs["met"]["unreadable"] = {"test": {"3": "torn", "5": "empty"}}
+    assert told(capsys, "--workdir", "a", "--split", "test")["unreadable"] == 3
 
 
 SEARCHED = ["--workdir", "a", "--workdir", "b", "--weights", "searched"]

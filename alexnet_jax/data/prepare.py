@@ -79,8 +79,9 @@ def prepare(asked: Command) -> None:
         print(note)
     classes = sources["train"].class_names
     if len(classes) < 2:
+        place = f"--from {asked.source}" if asked.source else f"--name {asked.name}"
         raise ValueError(
-            f"--from {asked.source}: it has one class only ({', '.join(classes)}); a classifier "
+            f"{place}: it has one class only ({', '.join(classes)}); a classifier "
             "needs two or more: name the folder that holds theirs."
         )
     preparation = Preparation(asked.to, sources, config, asked.encoding)

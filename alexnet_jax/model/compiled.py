@@ -73,6 +73,8 @@ def collectives(program: str) -> tuple[Collective, ...]:
         if len(group) > 1:
             what = str(list(shapes[0])) if len(shapes) == 1 else f"{len(shapes)} arrays"
             values, stride = sum(map(math.prod, shapes)), abs(group[1] - group[0])
+            if match["kind"] == "reduce-scatter":
+                values *= len(group)  # each receives its part
             found.append(Collective(KINDS[match["kind"]], what, len(group), stride, values))
     return tuple(found)
 

@@ -54,4 +54,5 @@ def differences(one: FirstStep, other: FirstStep) -> dict[str, float]:
 
 
 def _largest(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.max(np.abs(one - other)) / np.max(np.abs(other)))
+    largest = max(np.max(np.abs(other)), np.finfo(np.float32).tiny)  # a frozen layer's are all 0
+    return float(np.max(np.abs(one - other)) / largest)

@@ -126,6 +126,11 @@ def split(network: Trained, name: str) -> Source:
     return without(source, {int(index) for index in network.meta["unreadable"].get(name, {})})
 
 
+def unreadable(network: Trained, name: str) -> int:
+    """Return how many images `split` leaves out, which could not be read when the run began."""
+    return len(network.meta.get("unreadable", {}).get(name, {}))
+
+
 def class_numbers(class_names: Sequence[str]) -> dict[str, int]:
     """Return the number of each class by its name and, where all differ, by its first word."""
     numbers = {name.split()[0]: label for label, name in enumerate(class_names) if name}
