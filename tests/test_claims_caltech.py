@@ -130,7 +130,7 @@ def test_each_setting_is_compared_with_its_own_preset(experiment, tmp_path):
     paper, std, code, without = module.table(path).splitlines()[2:]
     assert paper == "| paper | -, - | 4.60 ± 0.00 |  | 90.00 ± 0.00 |"
     assert "| 1.3, 1.3 | 4.00 ± 0.00 | -0.60, 95 %" in std
-    assert code.startswith("| source2012 | 1.2, 1.2 | 3.90 ± 0.00 |  |")
+    assert code.startswith("| source2012 | 1.2, 1.2 | 3.90 ± 0.00 | -0.70, 95 %")  # than `paper`
     assert "| 4.10 ± 0.00 | +0.20, 95 %" in without
 
 
