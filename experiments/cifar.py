@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from cifar_net import FourLayerNet
+from experiment import Arguments
 from flax import serialization
 from jax import Array
 from PIL import Image
@@ -67,13 +68,13 @@ def drawn(number: int, seed: int) -> Images:
     return Images(noisy.clip(0, 255).astype(np.uint8), labels)
 
 
-def data_sets(data: Path | None, smoke: bool) -> tuple[Images, Images]:
-    """Return the images to train on and those to test on."""
-    if smoke:
-        return drawn(2 * BATCH, 1), drawn(100, 2)
-    if data is None:
-        raise ValueError("--data is missing; give the folder that holds train and test of CIFAR-10")
-    return read(data / "train"), read(data / "test")
+def data_sets(asked: Arguments) -> tuple[Images, Images]:
+    """Return the images to train on and those to test on; a smoke test's are drawn."""
+    if not asked.smoke:
+        return read(asked.images / "train"), read(asked.images / "test")
+    if asked.data:
+        raise ValueError(f"--data {asked.data}: --smoke draws its images itself; leave --data out.")
+    return drawn(2 * BATCH, 1), drawn(100, 2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ import cifar
 import numpy as np
 import record
 from cifar_net import FourLayerNet
+from experiment import Arguments
 from matplotlib.figure import Figure
 
 RECIPE = cifar.Recipe(rate=0.001, epochs=12, regularised=True, drops=(9, 11))
@@ -23,56 +24,38 @@ SMOKE = dataclasses.replace(RECIPE, epochs=2, drops=(1,))
 Pair = Mapping[str, FourLayerNet]  # without what is claimed, and with it
 
 
-def run(
-    pair: Pair,
-    name: str,
-    workdir: Path,
-    data: Path | None = None,
-    seeds: tuple[int, ...] = (0, 1, 2),
-    smoke: bool = False,
-    report_only: bool = False,
-) -> None:
-    """Run what the record lacks; after each seed print the table and draw the picture.
-
-    Args:
-        pair: the two nets.
-        name: of the picture.
-        workdir: where record, checkpoints and picture go.
-        data: folder of train and test of CIFAR-10, class folders each.
-        seeds: of the runs.
-        smoke: seconds on drawn images, in WORKDIR/smoke: that it runs, no claim.
-        report_only: table and picture of the record as it is.
-    """
-    workdir, recipe = (workdir / "smoke", SMOKE) if smoke else (workdir, RECIPE)
-    if report_only:
-        report(pair, workdir, name, recipe.epochs)
+def run(pair: Pair, name: str, asked: Arguments) -> None:
+    """Train what the record lacks, print the table, draw WORKDIR/`name`.png; after each seed."""
+    recipe = SMOKE if asked.smoke else RECIPE
+    if not asked.seeds:
+        report(pair, asked, name, recipe.epochs)
         return
-    images, test = cifar.data_sets(data, smoke)
-    for seed in seeds:
+    images, test = cifar.data_sets(asked)
+    for seed in asked.seeds:
         for setting, net in pair.items():
             line = {"setting": setting, "seed": seed, "epochs": recipe.epochs}
-            if record.finished(workdir / record.NAME, **line):
+            if record.finished(asked.record, **line):
                 continue
             stem = "".join(letter if letter.isalnum() else "-" for letter in setting)
-            checkpoint = workdir / f"{stem}-seed{seed}.msgpack"
+            checkpoint = asked.folder / f"{stem}-seed{seed}.msgpack"
             _, history = cifar.train(net, recipe, seed, images, checkpoint, test)
-            record.append(workdir / record.NAME, {**line, **dataclasses.asdict(history)})
-        report(pair, workdir, name, recipe.epochs)
+            record.append(asked.record, {**line, **dataclasses.asdict(history)})
+        report(pair, asked, name, recipe.epochs)
 
 
-def report(pair: Pair, workdir: Path, name: str, epochs: int) -> None:
+def report(pair: Pair, asked: Arguments, name: str, epochs: int) -> None:
     """Print the table and draw the picture of what the record holds of runs of so many epochs."""
-    path = workdir / record.NAME
     runs = {
         setting: {
-            line["seed"]: line for line in record.finished(path, setting=setting, epochs=epochs)
+            line["seed"]: line
+            for line in record.finished(asked.record, setting=setting, epochs=epochs)
         }
         for setting in pair
     }
     if not any(runs.values()):
-        raise ValueError(f"{path} has no finished run; leave --report-only out")
+        raise ValueError(f"{asked.record} has no finished run; give --seeds a number, such as 0.")
     print_table(runs)
-    draw(runs, workdir / f"{name}.png")
+    draw(runs, asked.folder / f"{name}.png")
 
 
 def print_table(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> None:

@@ -16,13 +16,13 @@ Run:      GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python experiments/lrn_on_cifar.
             --data DIR --workdir runs/cifar
 
 DIR holds train/<class>/* and test/<class>/*. Runs go on where they were interrupted; what is
-finished is in WORKDIR/record.jsonl, and `--report-only` makes table and picture of that alone.
+finished is in WORKDIR/record.jsonl; `--seeds` without a number makes table and picture of that.
 """
 
 import functools
 
 import cifar_pairs
-import tyro
+import experiment
 from cifar_net import CIFAR_NORM, FourLayerNet
 
 PAIR = {
@@ -32,4 +32,4 @@ PAIR = {
 main = functools.partial(cifar_pairs.run, PAIR, "lrn_on_cifar")
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    experiment.cli(main, __doc__)

@@ -18,7 +18,7 @@ Run:      GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python experiments/relu_vs_tanh.
             --data DIR --workdir runs/relu
 
 DIR holds train/<class>/* and test/<class>/*. Runs go on where they were interrupted; what is
-finished is in WORKDIR/record.jsonl, and `--report-only` makes table and picture of that alone.
+finished is in WORKDIR/record.jsonl; `--seeds` without a number makes table and picture of that.
 """
 
 import dataclasses
@@ -28,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import cifar
+import experiment
 import flax.linen as nn
 import numpy as np
 import record
-import tyro
 from cifar_net import FourLayerNet
+from experiment import Arguments
 from matplotlib.figure import Figure
 
 UNITS = {"ReLU": nn.relu, "tanh": nn.tanh}
@@ -76,51 +77,59 @@ def search_error(line: Mapping[str, Any]) -> float:
 
 
 def train(
-    kind: str, units: str, rate: float, seed: int, epochs: int, workdir: Path, images: cifar.Images
+    kind: str,
+    units: str,
+    rate: float,
+    seed: int,
+    epochs: int,
+    asked: Arguments,
+    images: cifar.Images,
 ) -> dict[str, Any]:
     """Return the line of the record of this run, after running it if there is none."""
     setting = {"kind": kind, "units": units, "rate": rate, "seed": seed, "epochs": epochs}
-    if lines := record.finished(workdir / record.NAME, **setting):
+    if lines := record.finished(asked.record, **setting):
         return lines[0]
     recipe = cifar.Recipe(rate=rate, epochs=epochs, regularised=False, target=TARGET)
     # Of one name for the search and for what follows it: the longer run goes on from the shorter.
-    checkpoint = workdir / f"{units}-rate{rate:g}-seed{seed}.msgpack"
+    checkpoint = asked.folder / f"{units}-rate{rate:g}-seed{seed}.msgpack"
     _, history = cifar.train(FourLayerNet(UNITS[units]), recipe, seed, images, checkpoint)
     line = {**setting, **dataclasses.asdict(history)}
-    record.append(workdir / record.NAME, line)
+    record.append(asked.record, line)
     return line
 
 
-def run_all(images: cifar.Images, workdir: Path, seeds: Sequence[int], budget: Budget) -> None:
+def run_all(images: cifar.Images, asked: Arguments, budget: Budget) -> None:
     """Search the rates, then run each seed of both units."""
     rates = {}
     for units in UNITS:
 
         def error(exponent: int, units: str = units) -> float:
             rate = 0.001 * 2.0**exponent
-            line = train("search", units, rate, SEARCH_SEED, budget.search, workdir, images)
+            line = train("search", units, rate, SEARCH_SEED, budget.search, asked, images)
             return search_error(line)
 
         rates[units] = 0.001 * 2.0 ** best_exponent(error)
-    for seed in seeds:
+    for seed in asked.seeds:
         for units, rate in rates.items():
-            train("run", units, rate, seed, budget.at_most, workdir, images)
-        report(workdir)
+            train("run", units, rate, seed, budget.at_most, asked, images)
+        report(asked)
 
 
-def report(workdir: Path) -> None:
+def report(asked: Arguments) -> None:
     """Print the tables and draw the picture of what the record holds."""
-    searched = record.finished(workdir / record.NAME, kind="search")
+    searched = record.finished(asked.record, kind="search")
+    if not searched:
+        raise ValueError(f"{asked.record} has no finished run; give --seeds a number, such as 0.")
     print(f"\nTraining error in the last half epoch of the search, %, seed {SEARCH_SEED}:\n")
     rows = []
     for rate in sorted({line["rate"] for line in searched}):
         found = {line["units"]: search_error(line) for line in searched if line["rate"] == rate}
         rows.append([f"{rate:g}", *(percent(found[u]) if u in found else "" for u in UNITS)])
     print(record.table(["rate", *UNITS], rows))
-    runs = record.finished(workdir / record.NAME, kind="run")
+    runs = record.finished(asked.record, kind="run")
     if runs:
         print_epochs(runs)
-        draw(runs, workdir / "relu_vs_tanh.png")
+        draw(runs, asked.folder / "relu_vs_tanh.png")
 
 
 def percent(error: float) -> str:
@@ -174,28 +183,13 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main(
-    workdir: Path,
-    data: Path | None = None,
-    seeds: tuple[int, ...] = (0, 1, 2),
-    smoke: bool = False,
-    report_only: bool = False,
-) -> None:
-    """Run what the record lacks, print the tables, draw the picture.
-
-    Args:
-        workdir: where record, checkpoints and picture go.
-        data: folder of train and test of CIFAR-10, class folders each.
-        seeds: of the runs.
-        smoke: seconds on drawn images, in WORKDIR/smoke: that it runs, no claim.
-        report_only: tables and picture of the record as it is.
-    """
-    workdir = workdir / "smoke" if smoke else workdir
-    if not report_only:
-        images, _ = cifar.data_sets(data, smoke)
-        run_all(images, workdir, seeds, Budget(1, 2) if smoke else Budget())
-    report(workdir)
+def main(asked: Arguments) -> None:
+    """Run what the record lacks, print the tables, draw the picture."""
+    if asked.seeds:
+        images, _ = cifar.data_sets(asked)
+        run_all(images, asked, Budget(1, 2) if asked.smoke else Budget())
+    report(asked)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    experiment.cli(main, __doc__)

@@ -20,16 +20,15 @@ Cost: 3,030 training images and 40 epochs are 121,000 images, at about 800 a sec
 nothing else to do) 3 minutes a run with its start, or 9 minutes for three seeds of one setting.
 """
 
-import dataclasses
 import re
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import experiment
 import record
-import tyro
+from experiment import Arguments
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -53,30 +52,6 @@ TINY = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """What every experiment takes."""
-
-    # folder of the photographs: train and test with a folder a class, or shards of 72 pixels
-    data: Path
-    # folder of the record, the runs and the picture; best the same for all experiments
-    workdir: Path
-    # of each setting; without a number: table and picture of what is there
-    seeds: tuple[int, ...] = (0, 1, 2)
-    # a tiny network for two epochs, two settings at most, in WORKDIR/smoke: does it run? No claim
-    smoke: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """Where runs and record lie; a smoke test's are kept apart."""
-        return self.workdir / "smoke" if self.smoke else self.workdir
-
-    @property
-    def record(self) -> Path:
-        """The file of finished runs."""
-        return self.folder / record.NAME
-
-
 def setting(
     changes: Mapping[str, Any] | None = None, preset: Preset = "photos", epochs: int = EPOCHS
 ) -> Config:
@@ -95,19 +70,15 @@ def setting(
 
 
 def cli(main: Callable[[Arguments], None], about: str | None) -> None:
-    """Run an experiment's `main` on the command line's arguments, and exit.
+    """Run an experiment's `main` as the training command runs, and exit; see `experiment.cli`."""
 
-    `about` is its docstring, whose first line is what --help says.
-    """
-
-    def run() -> None:
-        asked = tyro.cli(Arguments, description=(about or "").partition("\n")[0])
+    def run(asked: Arguments) -> None:
         signals.listen()
         process.restart_with_large_pages(ProcessConfig())
         process.keep_compiled(ProcessConfig())
         main(asked)
 
-    sys.exit(command.run(run, "interrupted; the same command goes on from the last epoch."))
+    experiment.cli(run, about)
 
 
 def compare(title: str, settings: Mapping[str, Config], asked: Arguments) -> None:
@@ -152,8 +123,8 @@ def run_folder(asked: Arguments, name: str, seed: int) -> Path:
 
 def _of(config: Config, asked: Arguments, seed: int) -> Config:
     """Return the configuration of one run."""
-    shards = any(asked.data.glob("*.array_record*"))
-    own = {"data.source": "arrayrecord" if shards else "folder", "data.path": str(asked.data)}
+    shards = any(asked.images.glob("*.array_record*"))
+    own = {"data.source": "arrayrecord" if shards else "folder", "data.path": str(asked.images)}
     if asked.smoke:
         margin = (config.data.image_size - config.data.crop) // 2
         own |= TINY | {"data.crop": 36, "data.image_size": 36 + margin}

@@ -32,7 +32,7 @@ def workdir(tmp_path_factory):
 def test_it_runs(name, experiment, photos, workdir, capsys):
     module, workhorse = experiment(name), experiment("workhorse")
     seeds = (0, 1) if name == "ensemble_of_seeds" else (0,)
-    asked = workhorse.Arguments(photos, workdir, seeds, smoke=True)
+    asked = workhorse.Arguments(workdir, photos, seeds, smoke=True)
     module.main(asked)
     said = capsys.readouterr().out
     assert "| --- |" in said
@@ -42,7 +42,7 @@ def test_it_runs(name, experiment, photos, workdir, capsys):
         assert workhorse.runs(asked.record, setting), setting
     # Again, and without any seed: the same table out of the record, and nothing is trained.
     for again in (seeds, ()):
-        module.main(workhorse.Arguments(photos, workdir, again, smoke=True))
+        module.main(workhorse.Arguments(workdir, photos, again, smoke=True))
         assert capsys.readouterr().out in said
     assert asked.record.read_text() == record
 

@@ -21,6 +21,7 @@ import lrn_on_cifar
 import pooling_on_cifar
 import record
 import relu_vs_tanh
+from experiment import Arguments
 
 from alexnet_jax.model.architecture import Pooling
 from alexnet_jax.model.convolution import convolve
@@ -244,11 +245,13 @@ def test_the_folders_of_cifar10(tmp_path):
     with pytest.raises(ValueError, match="holds no class folders"):
         cifar.read(tmp_path / "test")
     with pytest.raises(ValueError, match="--data is missing"):
-        cifar.data_sets(None, smoke=False)
+        cifar.data_sets(Arguments(tmp_path))
+    with pytest.raises(ValueError, match="leave --data out"):
+        cifar.data_sets(Arguments(tmp_path, tmp_path, smoke=True))
 
 
 def test_relu_against_tanh_runs(tmp_path, capsys):
-    relu_vs_tanh.main(tmp_path, seeds=(0,), smoke=True)
+    relu_vs_tanh.main(Arguments(tmp_path, seeds=(0,), smoke=True))
     printed = capsys.readouterr().out
     assert "| seed | ReLU, rate " in printed
     path = tmp_path / "smoke" / record.NAME
@@ -256,7 +259,7 @@ def test_relu_against_tanh_runs(tmp_path, capsys):
     assert len(record.finished(path, kind="search")) >= 6
     assert (tmp_path / "smoke" / "relu_vs_tanh.png").stat().st_size > 10_000
     before = path.read_bytes()
-    relu_vs_tanh.main(tmp_path, seeds=(0,), smoke=True)
+    relu_vs_tanh.main(Arguments(tmp_path, seeds=(0,), smoke=True))
     assert path.read_bytes() == before  # nothing is run twice
 
 
@@ -275,7 +278,7 @@ def test_what_relu_vs_tanh_prints_of_a_record(tmp_path, capsys):
         line = {"units": units, "seed": seed, "training_errors": errors, "rate": 0.002}
         more = {"kind": "run", "epochs": 40, "diverged": seed == 3}
         record.append(tmp_path / record.NAME, {**line, **more})
-    relu_vs_tanh.main(tmp_path, report_only=True)
+    relu_vs_tanh.main(Arguments(tmp_path, seeds=()))
     lines = capsys.readouterr().out.splitlines()
     assert "| 0 | 0.75 | 1.25 | 1.67 |" in lines
     assert "| 1 | 0.25 | 0.75 | 3.00 |" in lines
@@ -285,10 +288,10 @@ def test_what_relu_vs_tanh_prints_of_a_record(tmp_path, capsys):
 
 
 def test_pairs_run_and_share_a_side(tmp_path, capsys):
-    lrn_on_cifar.main(tmp_path, seeds=(0, 1), smoke=True)
+    lrn_on_cifar.main(Arguments(tmp_path, seeds=(0, 1), smoke=True))
     printed = capsys.readouterr().out
     assert "LRN, 3/2 pooling - no LRN, 3/2 pooling, in points: " in printed
-    pooling_on_cifar.main(tmp_path, seeds=(0, 1), smoke=True)
+    pooling_on_cifar.main(Arguments(tmp_path, seeds=(0, 1), smoke=True))
     lines = record.finished(tmp_path / "smoke" / record.NAME)
     assert len(lines) == 6
     for line in lines:
@@ -296,4 +299,4 @@ def test_pairs_run_and_share_a_side(tmp_path, capsys):
     for name in ("lrn_on_cifar", "pooling_on_cifar"):
         assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="has no finished run"):
-        lrn_on_cifar.main(tmp_path / "empty", report_only=True)
+        lrn_on_cifar.main(Arguments(tmp_path / "empty", seeds=()))
