@@ -118,7 +118,8 @@ def run_all(images: cifar.Images, asked: Arguments, budget: Budget) -> None:
 def report(asked: Arguments) -> None:
     """Print the tables and draw the picture of what the record holds."""
     searched = record.finished(asked.record, kind="search")
-    if not searched:
+    runs = record.finished(asked.record, kind="run")
+    if not searched and not runs:
         raise ValueError(f"{asked.record} has no finished run; give --seeds a number, such as 0.")
     print(f"\nTraining error in the last half epoch of the search, %, seed {SEARCH_SEED}:\n")
     rows = []
@@ -126,7 +127,6 @@ def report(asked: Arguments) -> None:
         found = {line["units"]: search_error(line) for line in searched if line["rate"] == rate}
         rows.append([f"{rate:g}", *(percent(found[u]) if u in found else "" for u in UNITS)])
     print(record.table(["rate", *UNITS], rows))
-    runs = record.finished(asked.record, kind="run")
     if runs:
         print_epochs(runs)
         draw(runs, asked.folder / "relu_vs_tanh.png")
