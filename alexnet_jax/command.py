@@ -242,4 +242,7 @@ def _sentence(box: str) -> str:
     text = " ".join(next(filter(str.strip, paragraphs), plain).split())
     if refused := re.fullmatch(r"Error parsing [a-z]\S*: (--.*)", text):
         return refused[1]
+    if missing := re.findall(r"(--\S+) [A-Z]\S* ([^()]*?) \(required\)", text):
+        wanted = ", ".join(f"{name} ({help})" for name, help in missing)
+        return f"Needed as well: {wanted}; see --help."
     return f"{text.removeprefix('Error parsing ').rstrip('.')}; see --help."

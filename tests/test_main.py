@@ -194,8 +194,10 @@ def test_a_value_of_the_wrong_kind(arguments, parts, terminal, workdir, capsys, 
 @pytest.mark.parametrize("arguments", [[], ["--seed", "1"]])
 def test_no_workdir(arguments, capsys):
     said = refused(capsys, *arguments)
-    assert "--workdir PATH folder of the run" in said
-    assert "(required)" in said
+    assert said == (
+        "Needed as well: --workdir (folder of the run: checkpoints, metrics, figures; made where "
+        "missing); see --help."
+    )
 
 
 def test_the_batch_must_divide_into_the_shards(workdir, capsys):
