@@ -50,6 +50,7 @@ def parse(
     program: str,
     default: T | None = None,
     booleans: Any = tyro.conf.FlagConversionOff,
+    about: str | None = None,
 ) -> T:
     """Return the command, a dataclass, for these arguments.
 
@@ -59,6 +60,7 @@ def parse(
         program: what --help calls it.
         default: stands for what the arguments leave out.
         booleans: how a bool is written: `--mirror False`, or tyro's marker for other ways.
+        about: what --help says in place of the dataclass's docstring.
 
     Raises:
         ValueError: an option is unknown, missing or wrong; one sentence.
@@ -68,7 +70,14 @@ def parse(
     known: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=program, args=list(args), config=(booleans,), **known)
+            return tyro.cli(
+                kind,
+                prog=program,
+                description=about,
+                args=list(args),
+                config=(booleans,),
+                **known,
+            )
     except SystemExit as stop:
         if not stop.code:  # --help
             raise

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from alexnet_jax.config import OptimizerConfig
 from alexnet_jax.training.optimizer import paper_sgd, set_rates
 
-BATCH = 128
+BATCH, CLASSES = 128, 10
 SIDES = {True: 24, False: 32}  # of what a net sees, in pixels: crops where it is regularised
 
 
@@ -38,6 +38,7 @@ class Images(NamedTuple):
 
     pixels: np.ndarray  # uint8 [N, 32, 32, 3]
     labels: np.ndarray  # int32 [N]
+    classes: tuple[str, ...] = ()
 
 
 def read(folder: Path) -> Images:
@@ -45,7 +46,7 @@ def read(folder: Path) -> Images:
 
     Raises ValueError where there is no class folder, or an image is not 32 x 32.
     """
-    classes = sorted(path for path in folder.glob("*") if path.is_dir())
+    classes = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
     if not classes:
         raise ValueError(f"{folder} holds no class folders; give --data a folder of train and test")
     paths = [(path, label) for label, one in enumerate(classes) for path in sorted(one.iterdir())]
@@ -56,7 +57,8 @@ def read(folder: Path) -> Images:
             if image.size != (32, 32):
                 raise ValueError(f"{path} has {image.size} pixels; CIFAR-10 has 32 x 32: remove it")
             row[:] = np.asarray(image.convert("RGB"))
-    return Images(pixels, np.array([label for _, label in paths], np.int32))
+    names = tuple(path.name for path in classes)
+    return Images(pixels, np.array([label for _, label in paths], np.int32), names)
 
 
 def drawn(number: int, seed: int) -> Images:
@@ -71,7 +73,14 @@ def drawn(number: int, seed: int) -> Images:
 def data_sets(asked: Arguments) -> tuple[Images, Images]:
     """Return the images to train on and those to test on; a smoke test's are drawn."""
     if not asked.smoke:
-        return read(asked.images / "train"), read(asked.images / "test")
+        train, test = read(asked.images / "train"), read(asked.images / "test")
+        if len(train.classes) != CLASSES or train.classes != test.classes:
+            raise ValueError(
+                f"{asked.data}: train has the classes {', '.join(train.classes)}, test "
+                f"{', '.join(test.classes)}; CIFAR-10 has the same {CLASSES} in both: add or "
+                "remove folders."
+            )
+        return train, test
     if asked.data:
         raise ValueError(f"--data {asked.data}: --smoke draws its images itself; leave --data out.")
     return drawn(2 * BATCH, 1), drawn(100, 2)
@@ -83,7 +92,8 @@ class Recipe:
 
     rate: float
     epochs: int
-    regularised: bool  # decay .004, of fc10 1, as in layers-18pct.cfg; random crops; mirror images
+    # decay .004, of fc10 1, as in layer-params-18pct.cfg; random crops; mirror images
+    regularised: bool
     drops: tuple[int, ...] = ()  # epochs after which the rate falls to a tenth
     target: float = -1.0  # training error, a fraction, at which to stop; never
 
@@ -239,14 +249,15 @@ def train(
     each epoch everything is saved in `checkpoint`, from which the same call goes on; so does one
     with more epochs.
 
-    Raises ValueError where there are less than two batches of images.
+    Raises ValueError where there are less than two batches of images, or where the checkpoint is
+    of another recipe.
     """
     number = len(images.labels) // BATCH
     if number < 2:
         raise ValueError(f"{len(images.labels)} images fill no two batches of {BATCH}; give more")
     state, history = start(recipe.regularised, jax.random.key(seed)), History()
     if checkpoint.exists():
-        state, history = load(checkpoint, state)
+        state, history = load(checkpoint, state, recipe)
     mean = mean_image(images, recipe.side)
     done = len(history.training_errors) // 2
     print(f"{checkpoint.stem}: epoch {done} of at most {recipe.epochs}", flush=True)
@@ -267,7 +278,7 @@ def train(
             history.test_errors.append(test_error(net, state.params, test, mean))
         history.seconds += time.perf_counter() - began
         if len(history.training_errors) == 2 * (epoch + 1):
-            save(checkpoint, state, history)
+            save(checkpoint, state, history, recipe)
     bar.close()
     return state, history
 
@@ -295,20 +306,30 @@ def _train_on(
     return state
 
 
-def save(path: Path, state: Training, history: History) -> None:
+def _but_for_epochs(recipe: Recipe) -> str:
+    return json.dumps(dataclasses.asdict(dataclasses.replace(recipe, epochs=0)))
+
+
+def save(path: Path, state: Training, history: History, recipe: Recipe) -> None:
     """Replace `path` by this state, at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "state": serialization.to_state_dict(jax.device_get(state)),
         "history": json.dumps(dataclasses.asdict(history)),
+        "recipe": _but_for_epochs(recipe),
     }
     partial = path.with_suffix(".partial")
     partial.write_bytes(serialization.msgpack_serialize(content))
     partial.replace(path)
 
 
-def load(path: Path, like: Training) -> tuple[Training, History]:
-    """Return what `save` wrote, of a net like `like`."""
+def load(path: Path, like: Training, recipe: Recipe) -> tuple[Training, History]:
+    """Return what `save` wrote, of a net like `like`; ValueError for another recipe's."""
     content: Any = serialization.msgpack_restore(path.read_bytes())
+    if content["recipe"] != (wanted := _but_for_epochs(recipe)):
+        raise ValueError(
+            f"{path} was trained by {content['recipe']}, and now it is {wanted}; remove it, or "
+            "give another --workdir."
+        )
     state = serialization.from_state_dict(like, content["state"])
     return jax.tree.map(jnp.asarray, state), History(**json.loads(content["history"]))

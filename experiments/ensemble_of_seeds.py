@@ -43,6 +43,11 @@ def score(asked: workhorse.Arguments) -> None:
 
     mesh = towers.make_mesh(batch=BATCH)
     folders = [workhorse.run_folder(asked, workhorse.NAME, seed) for seed in seeds]
+    if missing := [str(folder) for folder in folders if not folder.exists()]:
+        raise ValueError(
+            f"{', '.join(missing)}: missing, and the record alone holds no network; remove its "
+            f"line from {asked.record}, and it is trained again."
+        )
     networks = [trained.load(folder, mesh) for folder in folders]
     askers = [ensemble.Asker(network, views=10) for network in networks]
     sources = [trained.split(network, "validation") for network in networks]

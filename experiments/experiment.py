@@ -8,7 +8,7 @@ from pathlib import Path
 import record
 import tyro
 
-from alexnet_jax import command
+from alexnet_jax import command, lock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +17,19 @@ class Arguments:
 
     # folder of the record, the runs and the picture; best the same for all that share a network
     workdir: Path
-    # folder of the images: train and test with a folder a class
+    # folder of the images: train and test with a folder a class; a report needs none
     data: Path | None = None
     # of each setting; without a number: table and picture of what is there
     seeds: tuple[int, ...] = (0, 1, 2)
     # a few steps for two settings at most, in WORKDIR/smoke: does it run? No claim
     smoke: bool = False
+
+    def __post_init__(self):
+        for number, seed in enumerate(self.seeds):
+            if not 0 <= seed < 2**31:
+                raise ValueError(f"--seeds {seed}: a seed is at least 0 and below 2^31; try 0.")
+            if seed in self.seeds[:number]:
+                raise ValueError(f"--seeds {seed}: it is there twice; give each seed once.")
 
     @property
     def images(self) -> Path:
@@ -49,6 +56,18 @@ def cli(main: Callable[[Arguments], None], about: str | None) -> None:
     """
 
     def run() -> None:
-        main(tyro.cli(Arguments, description=(about or "").partition("\n")[0]))
+        asked = command.parse(
+            Arguments,
+            sys.argv[1:],
+            f"python {sys.argv[0]}",
+            booleans=tyro.conf.FlagCreatePairsOff,
+            about=(about or "").partition("\n")[0],
+        )
+        if not asked.seeds:
+            main(asked)
+            return
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        with lock.held(asked.folder):
+            main(asked)
 
     sys.exit(command.run(run, "interrupted; the same command goes on from the last epoch."))

@@ -2,7 +2,7 @@
 
 The paper (P3.3): "a four-layer CNN achieved a 13% test error rate without normalization and 11%
 with normalization". It names neither net nor constants; the 2012 files that come near (13pct: no
-norm; cuda-convnet2's 11pct: norm) differ in their widths and crops too.
+norm; cuda-convnet2's 11pct: norm) differ in their widths too.
 
 Here: one net, with and without, otherwise identical. It is the convolutional net of
 layers-18pct.cfg, not the ones with local layers, and it normalises where that file does, after the

@@ -3,13 +3,13 @@
 The paper's text starts every layer at a standard deviation of .01 and gives all parameters one rate
 (P5). The authors' code starts conv3-5 at .03, lets biases learn at twice the rate, divides LRN's
 alpha by 5 and normalises conv2 once more, over pixels (layers-145.cfg, layer-params-145.cfg). It
-also normalises and pools conv1 before its ReLU, and has other ways with crops, mean and order.
+also normalises and pools conv1 before its ReLU, divides lit images by 1.1, and has other ways with
+crops, mean and order.
 
 Paper:    has no number for this; its code was published years later.
 Changed:  the size of the workhorse (workhorse.py) and 12 epochs at one rate, too few to learn much
           and enough to see who leaves; batches of 128 as in both presets. The initial weights are
-          scaled to the smaller sums, so that every layer starts as loud as at full size: unscaled,
-          the paper's text does not leave at all at this size.
+          scaled to the smaller sums, so that every layer starts as loud as at full size.
 Settings: both presets; the paper's text with one difference of four, and with all four; the code
           with one of the four taken back.
 Expected: with .03 the training loss falls below ln(classes) within a few epochs, without it late or
@@ -130,7 +130,7 @@ def draw(path: Path, to: Path) -> Path:
 def main(asked: workhorse.Arguments) -> None:
     """Run every setting with every seed, print the table, draw the picture."""
     workhorse.train(SETTINGS, asked)
-    workhorse.print_table(table(asked.record))
+    workhorse.print_table(table(asked.record), asked.record)
     print(draw(asked.record, asked.folder / "paper_vs_source2012.png"))
 
 

@@ -1,12 +1,14 @@
 """What an experiment has finished, one JSON line a run; means with intervals; Markdown tables.
 
 Tables and pictures are made from the record alone, so they can be had after part of the seeds, and
-an experiment that is started again does only what the record lacks.
+an experiment that is started again does only what the record lacks. A run's line tells in "made" by
+which settings, so that a run by others is not taken for it.
 """
 
 import json
 import math
 import os
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,10 +61,36 @@ def finished(path: Path, **values: Any) -> list[dict[str, Any]]:
     lines = []
     for number, text in enumerate(_whole(path).splitlines(), start=1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError as error:
             raise ValueError(f"{path}:{number} is no JSON ({error}); mend or remove it.") from error
+        if not isinstance(line, dict):
+            raise ValueError(f"{path}:{number} is no JSON object; mend or remove it.")
+        lines.append(line)
     return [line for line in lines if values.items() <= line.items()]
+
+
+def has(path: Path, made: Mapping[str, Any], **key: Any) -> bool:
+    """Return whether the record at `path` has a run by this `key`.
+
+    Raises ValueError where it was `made` otherwise.
+    """
+    wanted = json.loads(json.dumps(made))
+    for line in finished(path, **key):
+        found = line.get("made", {})
+        if differ := sorted(k for k in wanted | found if wanted.get(k) != found.get(k)):
+            others = ", ".join(f"{k} {found.get(k)}, not {wanted.get(k)}" for k in differ)
+            raise ValueError(
+                f"{path}: its run of {', '.join(map(str, key.values()))} was made otherwise "
+                f"({others}); give another --workdir, or remove that line and its run."
+            )
+        return True
+    return False
+
+
+def file_name(setting: str) -> str:
+    """Return a name for a folder or file of a setting."""
+    return re.sub("[^a-z0-9.]+", "-", setting.lower())
 
 
 def _whole(path: Path) -> bytes:
@@ -99,6 +127,8 @@ def verdict(difference: Estimate) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table."""
+    """Return a Markdown table; ValueError where it would be empty."""
+    if not rows:
+        raise ValueError("There is no finished run to show; give --seeds a number, such as 0.")
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -86,14 +86,14 @@ def train(
     images: cifar.Images,
 ) -> dict[str, Any]:
     """Return the line of the record of this run, after running it if there is none."""
-    setting = {"kind": kind, "units": units, "rate": rate, "seed": seed, "epochs": epochs}
-    if lines := record.finished(asked.record, **setting):
-        return lines[0]
+    key = {"kind": kind, "units": units, "rate": rate, "seed": seed, "epochs": epochs}
     recipe = cifar.Recipe(rate=rate, epochs=epochs, regularised=False, target=TARGET)
+    if record.has(asked.record, made := dataclasses.asdict(recipe), **key):
+        return record.finished(asked.record, **key)[0]
     # Of one name for the search and for what follows it: the longer run goes on from the shorter.
     checkpoint = asked.folder / f"{units}-rate{rate:g}-seed{seed}.msgpack"
     _, history = cifar.train(FourLayerNet(UNITS[units]), recipe, seed, images, checkpoint)
-    line = {**setting, **dataclasses.asdict(history)}
+    line = {**key, "made": made, **dataclasses.asdict(history)}
     record.append(asked.record, line)
     return line
 
@@ -119,8 +119,6 @@ def report(asked: Arguments) -> None:
     """Print the tables and draw the picture of what the record holds."""
     searched = record.finished(asked.record, kind="search")
     runs = record.finished(asked.record, kind="run")
-    if not searched and not runs:
-        raise ValueError(f"{asked.record} has no finished run; give --seeds a number, such as 0.")
     print(f"\nTraining error in the last half epoch of the search, %, seed {SEARCH_SEED}:\n")
     rows = []
     for rate in sorted({line["rate"] for line in searched}):
@@ -140,28 +138,33 @@ def percent(error: float) -> str:
 def print_epochs(runs: Sequence[dict[str, Any]]) -> None:
     """Print the epochs to the target for each seed, and their ratio."""
     rates = {line["units"]: line["rate"] for line in runs}
-    epochs: dict[str, dict[int, float]] = {units: {} for units in UNITS}
-    rows = []
-    for seed in sorted({line["seed"] for line in runs}):
-        row: list[object] = [seed]
-        for units in UNITS:
-            lines = [line for line in runs if (line["units"], line["seed"]) == (units, seed)]
-            reached = crossing(lines[0]["training_errors"]) if lines else None
-            if reached is not None:
-                epochs[units][seed] = reached
-            failed = lines and ("diverged" if lines[0]["diverged"] else f"> {lines[0]['epochs']}")
-            row.append(f"{reached:.2f}" if reached is not None else failed or "not run")
-        both = all(seed in epochs[units] for units in UNITS)
-        row.append(f"{epochs['tanh'][seed] / epochs['ReLU'][seed]:.2f}" if both else "")
-        rows.append(row)
-    paired = sorted(epochs["ReLU"].keys() & epochs["tanh"].keys())
-    if paired:
-        ratios = [epochs["tanh"][seed] / epochs["ReLU"][seed] for seed in paired]
-        means = [record.estimate([epochs[units][seed] for seed in paired]) for units in UNITS]
-        rows.append(["mean, 95 % interval", *means, record.estimate(ratios)])
+    found = {(line["units"], line["seed"]): line for line in runs}
+    rows, both = [], []
+    for seed in sorted({seed for _, seed in found}):
+        lines = [found.get((units, seed)) for units in UNITS]
+        relu, tanh = (crossing(line["training_errors"]) if line else None for line in lines)
+        ratio = ""
+        if relu and tanh:
+            both.append((relu, tanh, tanh / relu))
+            ratio = f"{tanh / relu:.2f}"
+        elif relu and lines[1] and not lines[1]["diverged"]:
+            ratio = f"> {lines[1]['epochs'] / relu:.2f}"
+        rows.append([seed, *(epochs(line) for line in lines), ratio])
+    if both:
+        means = [record.estimate(column) for column in zip(*both, strict=True)]
+        rows.append([f"mean of {len(both)}, 95 % interval", *means])
     print(f"\nEpochs to {TARGET:.0%} training error:\n")
     header = [f"{units}, rate {rates[units]:g}" if units in rates else units for units in UNITS]
     print(record.table(["seed", *header, "ratio"], rows))
+
+
+def epochs(line: Mapping[str, Any] | None) -> str:
+    """Return after how many epochs a run reached the target, or why it did not."""
+    if line is None:
+        return "not run"
+    if (reached := crossing(line["training_errors"])) is not None:
+        return f"{reached:.2f}"
+    return "diverged" if line["diverged"] else f"> {line['epochs']}"
 
 
 def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:

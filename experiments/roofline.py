@@ -97,7 +97,7 @@ def measure(asked: argparse.Namespace) -> list[Measured]:
     table = PRESETS["paper"].model.table(1000, 224)
     kernels = layers.for_platform(jax.default_backend())
     rows = {row.name: row for row in trace(table)}
-    block = kernels.microbatch or asked.batch
+    block = kernels.block(asked.batch)
     side, channels, found = table.crop, 3, []
     for layer in table.layers:
         row = rows[layer.name]

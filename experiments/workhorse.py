@@ -20,7 +20,6 @@ Cost: 3,030 training images and 40 epochs are 121,000 images, at about 800 a sec
 nothing else to do) 3 minutes a run with its start, or 9 minutes for three seeds of one setting.
 """
 
-import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -87,7 +86,7 @@ def compare(title: str, settings: Mapping[str, Config], asked: Arguments) -> Non
     The first setting is the one that the others are compared with.
     """
     train(settings, asked)
-    print_table(table(list(settings), asked.record))
+    print_table(table(list(settings), asked.record), asked.record)
     print(draw_curves(list(settings), asked.record, asked.folder / f"{title}.png"))
 
 
@@ -105,20 +104,24 @@ def train(settings: Mapping[str, Config], asked: Arguments) -> None:
     chosen = dict(list(settings.items())[:2]) if asked.smoke else settings
     for seed in asked.seeds:
         for name, config in chosen.items():
-            if record.finished(asked.record, what="run", setting=name, seed=seed):
+            key, own = {"what": "run", "setting": name, "seed": seed}, _of(config, asked, seed)
+            if record.has(asked.record, made := _made(own), **key):
                 continue
             folder = run_folder(asked, name, seed)
             print(f"{name}, seed {seed}: {folder}")
-            summary = train_and_evaluate(_of(config, asked, seed), folder, signals.asked)
-            seen = _seen(read_metrics(folder))
+            try:
+                summary = train_and_evaluate(own, folder, signals.asked)
+            except FloatingPointError as error:
+                record.append(asked.record, {**key, "made": made, "diverged": str(error)})
+                continue
             about = {name: summary[name] for name in ("classes", "seconds", "images_per_second")}
-            key = {"what": "run", "setting": name, "seed": seed}
-            record.append(asked.record, {**key, **about, **seen})
+            seen = _seen(read_metrics(folder))
+            record.append(asked.record, {**key, "made": made, **about, **seen})
 
 
 def run_folder(asked: Arguments, name: str, seed: int) -> Path:
     """Return the folder of a run."""
-    return asked.folder / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-seed{seed}"
+    return asked.folder / f"{record.file_name(name)}-seed{seed}"
 
 
 def _of(config: Config, asked: Arguments, seed: int) -> Config:
@@ -129,6 +132,16 @@ def _of(config: Config, asked: Arguments, seed: int) -> Config:
         margin = (config.data.image_size - config.data.crop) // 2
         own |= TINY | {"data.crop": 36, "data.image_size": 36 + margin}
     return unflatten(flatten(config) | own | {"seed": seed})
+
+
+def _made(config: Config) -> dict[str, Any]:
+    """Return in what a configuration differs from the default one, but for where its data lie."""
+    default, elsewhere = flatten(Config()), ("seed", "data.source", "data.path")
+    return {
+        name: value
+        for name, value in flatten(config).items()
+        if value != default[name] and name not in elsewhere
+    }
 
 
 def _seen(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -147,8 +160,9 @@ def _seen(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def runs(path: Path, name: str) -> list[dict[str, Any]]:
-    """Return the finished runs of a setting."""
-    return record.finished(path, what="run", setting=name)
+    """Return the finished runs of a setting, by seed, but for those that diverged."""
+    lines = record.finished(path, what="run", setting=name)
+    return sorted((line for line in lines if "diverged" not in line), key=lambda line: line["seed"])
 
 
 def last(path: Path, name: str, split: str, column: str, scale: float = 1) -> dict[int, float]:
@@ -183,9 +197,12 @@ def difference(first: Mapping[int, float], other: Mapping[int, float], same: boo
     return record.verdict(record.paired(first, other))
 
 
-def print_table(text: str) -> None:
-    """Print a table with what its cells are."""
+def print_table(text: str, path: Path) -> None:
+    """Print a table with what its cells are, and which runs of the record diverged."""
     print(f"\n{text}\nMean ± half of its 95 % interval over seeds; differences seed by seed.")
+    for line in record.finished(path, what="run"):
+        if "diverged" in line:
+            print(f"Diverged: {line['setting']}, seed {line['seed']}: {line['diverged']}")
 
 
 def draw_curves(names: Sequence[str], path: Path, to: Path) -> Path:

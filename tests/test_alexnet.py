@@ -102,11 +102,19 @@ def test_logits_and_every_gradient_match_the_plain_network(variables, kernels, t
     assert max(jax.tree.leaves(errors)) < 1e-5, errors
 
 
+@pytest.mark.parametrize(
+    ("batch", "size"), [(1, 1), (8, 8), (9, 5), (16, 8), (32, 8), (64, 16), (128, 32), (130, 26)]
+)
+def test_a_cpu_convolves_in_four_blocks_unless_they_are_small_or_large(batch, size):
+    assert layers.CPU.block(batch) == size
+    assert layers.ACCELERATOR.block(batch) == batch
+
+
 def test_blocks_of_images_change_nothing(variables):
     x = normal(1, 7, 67, 67, 3, scale=50)
     whole, blocks = (
-        logits_of(TABLE, dataclasses.replace(layers.CPU, microbatch=size), variables, x)
-        for size in (None, 3)
+        logits_of(TABLE, dataclasses.replace(layers.CPU, block=lambda _, n=size: n), variables, x)
+        for size in (7, 3)
     )
     np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-6 * np.abs(whole).max())
 

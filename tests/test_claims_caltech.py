@@ -9,7 +9,7 @@ import pytest
 from alexnet_jax.config import flatten
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-CURVES = ("two_towers_vs_half", "depth", "dropout", "crops_and_mirrors", "lighting", "pooling")
+CURVES = ("two_towers_vs_half", "depth", "dropout", "crops_and_mirrors", "lighting")
 OWED = ("paper_vs_source2012", "ensemble_of_seeds", "towers_specialise")
 LN_101 = math.log(101)
 

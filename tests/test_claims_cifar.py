@@ -246,6 +246,10 @@ def test_the_folders_of_cifar10(tmp_path):
         cifar.read(tmp_path / "test")
     with pytest.raises(ValueError, match="--data is missing"):
         cifar.data_sets(Arguments(tmp_path))
+    (tmp_path / "train" / "a" / "1.png").unlink()
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    with pytest.raises(ValueError, match="classes a, b, test a; CIFAR-10 has the same 10 in both"):
+        cifar.data_sets(Arguments(tmp_path, tmp_path))
     with pytest.raises(ValueError, match="leave --data out"):
         cifar.data_sets(Arguments(tmp_path, tmp_path, smoke=True))
 
@@ -278,13 +282,16 @@ def test_what_relu_vs_tanh_prints_of_a_record(tmp_path, capsys):
         line = {"units": units, "seed": seed, "training_errors": errors, "rate": 0.002}
         more = {"kind": "run", "epochs": 40, "diverged": seed == 3}
         record.append(tmp_path / record.NAME, {**line, **more})
+    search = {"kind": "search", "units": "ReLU", "rate": 0.002, "diverged": False}
+    record.append(tmp_path / record.NAME, {**search, "training_errors": [0.5, 0.421]})
     relu_vs_tanh.main(Arguments(tmp_path, seeds=()))
     lines = capsys.readouterr().out.splitlines()
     assert "| 0 | 0.75 | 1.25 | 1.67 |" in lines
     assert "| 1 | 0.25 | 0.75 | 3.00 |" in lines
-    assert "| 2 | 0.75 | > 40 |  |" in lines
+    assert "| 2 | 0.75 | > 40 | > 53.33 |" in lines
     assert "| 3 | not run | diverged |  |" in lines
-    assert any(line.startswith("| mean, 95 % interval | 0.50 ± ") for line in lines)
+    assert "| 0.002 | 42.1 |  |" in lines
+    assert any(line.startswith("| mean of 2, 95 % interval | 0.50 ± ") for line in lines)
 
 
 def test_pairs_run_and_share_a_side(tmp_path, capsys):

@@ -41,6 +41,27 @@ def test_what_is_no_json_is_refused(tmp_path):
     assert path.read_text() == '{"seed": 0}\nseed 1\n'
 
 
+def test_a_line_that_is_no_object_is_refused(tmp_path):
+    path = tmp_path / record.NAME
+    path.write_text("5\n")
+    with pytest.raises(ValueError, match=r"record\.jsonl:1 is no JSON object"):
+        record.finished(path)
+
+
+def test_a_run_made_otherwise_is_not_taken_for_this_one(tmp_path):
+    path = tmp_path / record.NAME
+    record.append(path, {"setting": "a", "seed": 0, "made": {"rate": 0.1, "at": (1, 2)}})
+    assert record.has(path, {"rate": 0.1, "at": (1, 2)}, setting="a", seed=0)
+    assert not record.has(path, {"rate": 0.2}, setting="a", seed=1)
+    for made, said in (
+        ({"rate": 0.2, "at": (1, 2)}, r"run of a, 0 was made otherwise \(rate 0.1, not 0.2\)"),
+        ({"rate": 0.1, "at": (1, 2), "width": 1}, r"\(width None, not 1\)"),
+        ({"rate": 0.1}, r"\(at \[1, 2\], not None\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            record.has(path, made, setting="a", seed=0)
+
+
 def test_an_interval_by_hand():
     # Of 1, 2, 3: deviation 1; t of two degrees of freedom at .975 is 4.3027.
     found = record.estimate([1, 2, 3])
@@ -69,4 +90,6 @@ def test_a_difference_is_taken_seed_by_seed():
 
 
 def test_a_table():
+    with pytest.raises(ValueError, match="no finished run to show"):
+        record.table(["a", "b"], [])
     assert record.table(["a", "b"], [[1, "x"]]) == "| a | b |\n| --- | --- |\n| 1 | x |"

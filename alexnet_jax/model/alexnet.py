@@ -141,7 +141,7 @@ class AlexNet(nn.Module):
 
         def run_in_blocks(x: Parts, keep) -> tuple[Parts, Taken]:
             batch = x[0].shape[0]
-            ends = list(range(0, batch, self.kernels.microbatch or batch))[1:]
+            ends = list(range(0, batch, self.kernels.block(batch)))[1:]
             leaves, tree = jax.tree.flatten((x, keep))
             # Not slices, whose gradients would be padded to the whole batch and added up.
             blocks = zip(*(jnp.split(leaf, ends) for leaf in leaves), strict=True)
