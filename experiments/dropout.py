@@ -4,7 +4,8 @@ Paper:    "Without dropout, our network exhibits substantial overfitting. Dropou
           the number of iterations required to converge" (P4.2).
 Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds; curves instead of
           a number. Training losses are those of training, one with masks and one without: what
-          compares is the validation loss, how soon it falls and whether it rises again.
+          compares is the validation loss, how soon it falls and whether it rises again. As in 2012
+          nothing is rescaled in training: without masks fc7 and fc8 get twice the signal there.
 Expected: without it the validation loss falls in about half the epochs, and then rises. Whether the
           final error is lower or higher is open after 40 epochs.
 Cost:     9 minutes on two cores with nothing else to do, and 9 for the workhorse, which is
