@@ -249,7 +249,7 @@ def _sentence(box: str) -> str:
     lines = "\n".join(line.strip("│| ") for line in plain.splitlines()[1:])
     paragraphs = re.split(r"^[─-]{3,}$", lines, flags=re.MULTILINE)
     text = " ".join(next(filter(str.strip, paragraphs), plain).split())
-    if refused := re.fullmatch(r"Error parsing [a-z]\S*: (--.*)", text):
+    if refused := re.fullmatch(r"Error parsing [A-Za-z]\S*: (--.*)", text):
         return refused[1]
     if missing := re.findall(r"(--\S+) [A-Z]\S* ([^()]*?) \(required\)", text):
         wanted = ", ".join(f"{name} ({help})" for name, help in missing)

@@ -80,9 +80,10 @@ def has(path: Path, made: Mapping[str, Any], **key: Any) -> bool:
         found = line.get("made", {})
         if differ := sorted(k for k in wanted | found if wanted.get(k) != found.get(k)):
             others = ", ".join(f"{k} {found.get(k)}, not {wanted.get(k)}" for k in differ)
+            run = ", ".join(f"{k} {v}" for k, v in key.items())
             raise ValueError(
-                f"{path}: its run of {', '.join(map(str, key.values()))} was made otherwise "
-                f"({others}); give another --workdir, or remove that line and its run."
+                f"{path}: its run ({run}) was made otherwise ({others}); give another --workdir, "
+                "or remove that line and its run."
             )
         return True
     return False

@@ -54,7 +54,10 @@ def test_a_run_made_otherwise_is_not_taken_for_this_one(tmp_path):
     assert record.has(path, {"rate": 0.1, "at": (1, 2)}, setting="a", seed=0)
     assert not record.has(path, {"rate": 0.2}, setting="a", seed=1)
     for made, said in (
-        ({"rate": 0.2, "at": (1, 2)}, r"run of a, 0 was made otherwise \(rate 0.1, not 0.2\)"),
+        (
+            {"rate": 0.2, "at": (1, 2)},
+            r"run \(setting a, seed 0\) was made otherwise \(rate 0.1, not 0.2\)",
+        ),
         ({"rate": 0.1, "at": (1, 2), "width": 1}, r"\(width None, not 1\)"),
         ({"rate": 0.1}, r"\(at \[1, 2\], not None\)"),
     ):
