@@ -12,8 +12,8 @@ runs at that rate until the training error falls to 25 %. The training error is 
 epoch as it is trained, counted for its middle; straight lines between.
 
 Expected: ReLU first, several times; whether six times depends on the net.
-Cost:     about 30 seconds an epoch on 2 free CPU cores; some 16 epochs of search, of which 4 are
-          used again, then 3 seeds of both: about 50 minutes if ReLU needs 7 epochs and tanh 20
+Cost:     about 30 seconds an epoch on 2 free CPU cores; 24 epochs of search, of which 4 are used
+          again, then 3 seeds of both: 1.5 hours if ReLU needs 7 epochs and tanh 50
 Run:      GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python experiments/relu_vs_tanh.py \
             --data DIR --workdir runs/relu
 
