@@ -168,10 +168,10 @@ def test_no_device_ever_makes_a_whole_split_parameter():
 
 
 def test_blocks_of_images_cross_once():
-    # 40 images are convolved as 32 + 8 on one tower; a gather for each block would make 5 of 3.
+    # 16 images are convolved as 8 + 8 on one tower; a gather for each block would make 5 of 3.
     table, mesh = ModelConfig(width=0.05, scale_std=False).table(10, 36), mesh_of("two")
     variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
-    images = jax.ShapeDtypeStruct((40, 36, 36, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((16, 36, 36, 3), jnp.float32)
     text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
     assert Counter(operation for _, operation in COLLECTIVE.findall(text)) == {
         "all-gather": 3,
@@ -182,7 +182,7 @@ def test_blocks_of_images_cross_once():
 @pytest.mark.slow
 def test_blocks_of_images_have_one_gradient():
     one, two = (
-        Trained(mesh_of(name), 10, 36, width=0.05, batch=40, steps=1)
+        Trained(mesh_of(name), 10, 36, width=0.05, batch=16, steps=1)
         for name in ("one device", "two")
     )
     assert worst(two.gradient, one.gradient)[0] < 1e-5
