@@ -47,6 +47,28 @@ def test_it_runs(name, experiment, photos, workdir, capsys):
     assert asked.record.read_text() == record
 
 
+def test_a_run_that_diverged_is_named_and_counts_nowhere(experiment, tmp_path, capsys):
+    workhorse, record = experiment("workhorse"), experiment("record")
+    path = tmp_path / record.NAME
+    key = {"what": "run", "setting": "a"}
+    seen = {"train": {"loss": [1.5]}, "validation": {"top1_error": [0.5], "top5_error": [0.25]}}
+    record.append(path, {**key, "seed": 1, "diverged": "the loss is nan"})
+    record.append(path, {**key, "seed": 0, **seen})
+    assert [run["seed"] for run in workhorse.runs(path, "a")] == [0]
+    workhorse.print_table(workhorse.table(["a"], path), path)
+    said = capsys.readouterr().out
+    assert "| a | 1 | 1.50 | 50.00 | 25.00 |" in said
+    assert "Diverged: a, seed 1: the loss is nan" in said
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"), [((0, 1, 0), "0: it is there twice"), ((-1,), "-1: a seed is at least 0")]
+)
+def test_seeds_that_are_none_are_refused(seeds, said, experiment, tmp_path):
+    with pytest.raises(ValueError, match=f"--seeds {said}"):
+        experiment("experiment").Arguments(tmp_path, seeds=seeds)
+
+
 def changed(config, other):
     """Return the fields in which two configurations differ."""
     other = flatten(other)
