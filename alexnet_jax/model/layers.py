@@ -93,9 +93,9 @@ def _of_four(batch: int) -> int:
     """Return a quarter of a batch, but from 8 to 32 images, and blocks as equal as can be.
 
     Larger blocks fall out of the caches: conv2's kernel gradient runs 3 times faster at 32 images
-    than at 128. In fewer blocks than four the threads wait for each other, since a convolution of
-    few maps keeps one of them busy, and nothing else is there to do: at 64 images a step was 1.15
-    to 1.2 times as fast in four as in two, at 32 images 1.14 times as in one.
+    than at 128. Fewer blocks than four measured slower, probably as a convolution of few maps keeps
+    one thread busy and there is nothing else to do: 64 images took 1.15 times as long in two blocks
+    on one device, 32 images in one block 1.1 times.
     """
     largest = min(max(-(-batch // 4), 8), 32)
     blocks = -(-batch // largest)
