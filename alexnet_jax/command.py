@@ -103,8 +103,10 @@ def run(command: Callable[[], object], interrupted: str) -> int:
             any more ends it without a word (141).
         interrupted: what to say after Ctrl-C (130).
     """
-    # Orbax logs with its traceback what it then raises, a Ctrl-C while it saves among them.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Orbax logs with its traceback what it then raises, a Ctrl-C while it saves among them; and of
+    # several writes that fail at once it raises the first, and leaves asyncio to log the others.
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _show_unraisable
     try:
         with _warnings_said():

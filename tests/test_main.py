@@ -1,10 +1,13 @@
 """The command line: what it takes, what it says, and one sentence for each mistake."""
 
 import ast
+import asyncio
 import dataclasses
+import gc
 import inspect
 import itertools
 import json
+import logging
 import os
 import re
 import shlex
@@ -297,6 +300,21 @@ def test_other_ends_have_their_own_codes(tmp_path, capsys, monkeypatch):
         assert main(["--workdir", str(tmp_path)]) == code
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
+
+
+def test_of_writes_that_fail_at_once_one_is_told(tmp_path, capsys, caplog, monkeypatch):
+    async def write(name):
+        raise ValueError(f"{name} could not be written.")
+
+    async def save():  # as Orbax does: nobody asks the second task how it ended
+        await next(asyncio.as_completed([asyncio.ensure_future(write("a")) for _ in "ab"]))
+
+    monkeypatch.setattr(loop, "train_and_evaluate", lambda *_, **__: asyncio.run(save()))
+    logging.getLogger("asyncio").setLevel(logging.NOTSET)
+    assert main(["--workdir", str(tmp_path)]) == 2
+    gc.collect()  # asyncio tells of a task when it is let go
+    assert caplog.records == []
+    assert capsys.readouterr().err == "alexnet_jax: a could not be written.\n"
 
 
 def arguments_of(config):

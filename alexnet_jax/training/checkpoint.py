@@ -2,10 +2,10 @@
 
 import contextlib
 import dataclasses
-import errno
 import logging
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -180,8 +180,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            full = os.strerror(errno.ENOSPC)
-            reason = full if full in str(error) else str(error).partition("\n")[0]
+            # TensorStore names each of its layers and the file's specification around the cause.
+            cause = re.search(r"(?:os_error_code='|\[Errno )(\d+)", str(error))
+            reason = os.strerror(int(cause[1])) if cause else str(error).partition("\n")[0]
             raise ValueError(
                 f"{self.workdir}: the checkpoint of step {self._saving:,} could not be written "
                 f"({reason}); those saved before it are whole: make room on the disk, and the same "
