@@ -47,8 +47,8 @@ class Measured:
 
 def milliseconds(function: Callable[..., Any], *arrays: Any, repetitions: int) -> float:
     """Return the median time of a jitted call."""
-    kernels = layers.for_platform(jax.default_backend())
-    jitted = jax.jit(function, compiler_options=dict(kernels.compiler_options))
+    options = layers.compiler_options(jax.default_backend())
+    jitted = jax.jit(function, compiler_options=options)
     jax.block_until_ready(jitted(*arrays))
     taken = []
     for _ in range(repetitions):

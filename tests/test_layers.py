@@ -199,3 +199,14 @@ def test_the_last_window_may_hang_over_the_edge(kernels):
 def test_the_platform_decides_in_one_place():
     assert layers.for_platform("cpu") is layers.CPU
     assert layers.for_platform("gpu") is layers.for_platform("tpu") is layers.ACCELERATOR
+
+
+def test_an_option_that_this_xla_does_not_know_is_left_out():
+    assert layers.is_known("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED")
+    assert not layers.is_known("xla_cpu_scheduler_type", "of another release")
+    assert not layers.is_known("xla_cpu_of_another_release", "1")
+
+
+def test_of_the_release_installed_every_option_is_known():
+    assert layers.compiler_options("cpu") == dict(layers.CPU.compiler_options)
+    assert layers.compiler_options("gpu") == {}

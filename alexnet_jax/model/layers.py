@@ -82,7 +82,7 @@ class Kernels:
     normalize: Callable[[Array, ResponseNorm], Array]
     pool: Callable[[Array, Pooling], Array]
     block: Callable[[int], int]  # of a batch of so many images, how many are convolved at a time
-    compiler_options: tuple[tuple[str, str], ...] = ()  # of whole programs, as jax.jit takes them
+    compiler_options: tuple[tuple[str, str], ...] = ()  # see `compiler_options`
 
 
 def _all_at_once(batch: int) -> int:
@@ -108,13 +108,38 @@ CPU = Kernels(
     normalize,
     pool_by_slices,
     _of_four,
-    # Block after block. XLA's default makes what could run at once follow one another, the same
-    # layer of every block, and so keeps every block's temporaries and finds none in the caches: a
-    # step took 1.16 times as long on one device and 1.3 on two, and 1.6 times the memory.
-    (("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"),),
+    (
+        # Block after block. XLA's default makes what could run at once follow one another, the same
+        # layer of every block, and so keeps every block's temporaries and finds none in the caches:
+        # a step took 1.16 times as long on one device and 1.3 on two, and 1.6 times the memory.
+        ("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"),
+        # Convolutions by Eigen, which splits them by pixels. XLA's default is YNNPACK for them too,
+        # which gives a thread 64 maps: of 48 maps one thread computes all, and the others wait.
+        # Matrix products stay YNNPACK's, where both measured alike or better. A step on two cores
+        # took 1.11 times as long on one device and 1.06 on two.
+        ("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"),
+    ),
 )
 
 
 def for_platform(platform: str) -> Kernels:
     """Return the functions for `platform`, as jax names it: cpu, gpu, tpu."""
     return CPU if platform == "cpu" else ACCELERATOR
+
+
+@functools.cache
+def compiler_options(platform: str) -> dict[str, str]:
+    """Return how XLA is to treat programs over the network on `platform`, as jax.jit takes it.
+
+    Less what this release of XLA does not know: its names change, and the program is right without.
+    """
+    return {k: v for k, v in for_platform(platform).compiler_options if is_known(k, v)}
+
+
+def is_known(option: str, value: str) -> bool:
+    """Return whether XLA takes a value of a compiler option."""
+    try:
+        jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

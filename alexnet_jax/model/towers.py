@@ -184,8 +184,8 @@ def initializer(table: Architecture) -> Callable[[Array], Any]:
 
 def jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Callable[..., Any]:
     """Return `function`, compiled as this mesh's platform likes programs over the network."""
-    kernels = layers.for_platform(mesh.devices.flat[0].platform)
-    return jax.jit(function, compiler_options=dict(kernels.compiler_options), **options)
+    platform = mesh.devices.flat[0].platform
+    return jax.jit(function, compiler_options=layers.compiler_options(platform), **options)
 
 
 def _meet(x: Array) -> Array:
