@@ -1,5 +1,6 @@
 """What crosses in a training step, by the table and by the compiled program, byte for byte."""
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -74,6 +75,15 @@ def test_the_compiled_step_moves_the_bytes_of_the_table(data, tower):
     found = found_in(compiled_text(table, mesh, 8))
     assert found
     assert found == expected(table, 8, data, tower)
+
+
+def test_one_device_neither_copies_its_weights_nor_adds_its_gradients_up():
+    table = ModelConfig(width=0.05, scale_std=False).table(10, 36)
+    program = compiled_text(table, towers.make_mesh(data=1, towers=1, batch=8), 8)
+    weights = r"%state_variables__params\w*kernel"
+    assert len(set(re.findall(weights, program))) == 8
+    assert not re.findall(rf"copy\({weights}.*", program)
+    assert not found_in(program)
 
 
 @pytest.mark.parametrize(

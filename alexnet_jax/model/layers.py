@@ -82,6 +82,7 @@ class Kernels:
     normalize: Callable[[Array, ResponseNorm], Array]
     pool: Callable[[Array, Pooling], Array]
     block: Callable[[int], int]  # of a batch of so many images, how many are convolved at a time
+    joined: bool = False  # whether the updates of a step wait for all of its gradients
     compiler_options: tuple[tuple[str, str], ...] = ()  # see `compiler_options`
 
 
@@ -108,6 +109,7 @@ CPU = Kernels(
     normalize,
     pool_by_slices,
     _of_four,
+    True,
     (
         # Block after block. XLA's default makes what could run at once follow one another, the same
         # layer of every block, and so keeps every block's temporaries and finds none in the caches:

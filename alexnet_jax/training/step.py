@@ -97,12 +97,13 @@ def make_train_step(
     whether every parameter still is after the step.
     """
     gradient = make_gradient(table, mesh, constants, seed, frozen)
+    join = towers.joiner(table, mesh)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         labels = batch["label"]
         (loss, logits), grads = gradient(state.variables, state.step, batch)
         params = state.variables["params"]
-        updates, opt_state = tx.update(grads["params"], state.opt_state, params)
+        updates, opt_state = tx.update(join(grads)["params"], state.opt_state, params)
         variables = {"params": optax.apply_updates(params, updates)}
         metrics = {
             "loss": loss * len(labels),
