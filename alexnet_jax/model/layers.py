@@ -94,9 +94,8 @@ def _of_four(batch: int) -> int:
     """Return a quarter of a batch, but from 8 to 32 images, and blocks as equal as can be.
 
     Larger blocks fall out of the caches: conv2's kernel gradient runs 3 times faster at 32 images
-    than at 128. Fewer blocks than four measured slower, probably as a convolution of few maps keeps
-    one thread busy and there is nothing else to do: 64 images took 1.15 times as long in two blocks
-    on one device, 32 images in one block 1.1 times.
+    than at 128. Fewer blocks than four measured slower: 64 images took 1.15 times as long in two on
+    one device, 32 images in one 1.1 times (that was while YNNPACK computed the convolutions).
     """
     largest = min(max(-(-batch // 4), 8), 32)
     blocks = -(-batch // largest)
