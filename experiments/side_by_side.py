@@ -97,8 +97,8 @@ class Contestant:
     def measure(self, steps: int) -> None:
         """Take steps twice, and keep the rates of the second time.
 
-        While a process waits for its turn, the memory that it has freed goes back to the system, or
-        to the host of a virtual machine: the steps that touched it anew took up to a fifth longer.
+        Behind a wait for its turn a process was seen to take up to a quarter longer for its next
+        step, in system time: probably as its freed memory had gone back to a virtual machine's host.
         """
         self.run(steps)
         rate, cpu_rate = self.run(steps)
