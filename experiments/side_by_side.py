@@ -98,7 +98,7 @@ class Contestant:
         """Take steps twice, and keep the rates of the second time.
 
         Behind a wait for its turn a process was seen to take up to a quarter longer for its next
-        step, in system time: probably as its freed memory had gone back to a virtual machine's host.
+        step, in system time: probably as freed memory had gone back to a virtual machine's host.
         """
         self.run(steps)
         rate, cpu_rate = self.run(steps)
