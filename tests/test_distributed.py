@@ -35,6 +35,8 @@ CLASSES = 3  # of the photographs
 BATCH, STEPS = 8, 30  # 30 images in batches of 8, 8 epochs
 FLEETING = ("time", "images_per_second", "waiting_for_data")
 TIMEOUT = 120  # seconds that a group of processes may take on a machine that others use too
+# What jaxlib may log behind our sentence when process 0, which coordinates, ends a moment sooner.
+CLOSED = re.compile(r"^E\d{4} [\d:.]+ +\d+ coordination_service_agent.*\Z", re.M | re.S)
 NOISE = re.compile(r"\[Gloo\] Rank .*")  # from C++, on standard output
 
 
@@ -190,6 +192,9 @@ def test_two_processes_with_a_tower_each_are_one_with_two_devices(
 def test_two_processes_with_two_devices_each_share_the_rows(photos, environment, tmp_path, alone):
     workdir = tmp_path / "run"
     arguments = options(photos, workdir, log_figures=True)
+    # As many threads a process, else as many as it has devices: Eigen adds up a convolution's
+    # gradients in as many parts, and the last digit tells.
+    environment = {**environment, "NPROC": "4"}
     group = Group(2, 2, arguments, environment, tmp_path / "orders")
     said = group.succeed()
     assert "4 cpu devices, one tower each, the batch in 2 shards" in said
@@ -279,13 +284,13 @@ def test_processes_that_differ_are_refused(photos, environment, tmp_path):
         "alexnet_jax: Process 1 of 2 differs from process 0 in --seed; one run has one command: "
         "give all its processes the same options.\n"
     )
-    assert errors == [sentence, sentence]
+    assert [CLOSED.sub("", error) for error in errors] == [sentence, sentence]
     elsewhere = {1: ["--workdir", str(tmp_path / "elsewhere")]}
     codes, _, errors = Group(2, 1, arguments, environment, tmp_path / "b", elsewhere).end()
     assert codes == [2, 2]
     for error in errors:
         assert "process 1 of 2 has another folder of that name" in error
-        assert error.count("\n") == 1
+        assert CLOSED.sub("", error).count("\n") == 1
 
 
 # What a process does for the tests below: towers on two of them, at the sizes of the real network.
