@@ -37,7 +37,7 @@ FLEETING = ("time", "images_per_second", "waiting_for_data")
 TIMEOUT = 120  # seconds that a group of processes may take on a machine that others use too
 # What jaxlib may log behind our sentence when process 0, which coordinates, ends a moment sooner.
 CLOSED = re.compile(
-    r"^E\d{4} [\d:.]+ +\d+ coordination_service_agent.*\Z", re.MULTILINE | re.DOTALL
+    r'^E\d{4} [\d:.]+ +\d+ coordination_service_agent.*?closed"\}\n', re.MULTILINE | re.DOTALL
 )
 NOISE = re.compile(r"\[Gloo\] Rank .*")  # from C++, on standard output
 

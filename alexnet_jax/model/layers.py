@@ -108,8 +108,8 @@ CPU = Kernels(
     normalize,
     pool_by_slices,
     _of_four,
-    True,
-    (
+    joined=True,
+    compiler_options=(
         # Block after block. XLA's default makes what could run at once follow one another, the same
         # layer of every block, and so keeps every block's temporaries and finds none in the caches:
         # a step took 1.16 times as long on one device and 1.3 on two, and 1.6 times the memory.
