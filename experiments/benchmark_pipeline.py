@@ -5,9 +5,15 @@
 
 Photographs (or, without --path, the embedded images) are resized to squares of 256 pixels and
 written to ArrayRecord, as JPEG or raw. From there every contestant, held to the same core, makes
-batches of random crops of 224 pixels, half of them mirrored, with a lighting draw for each: uint8,
-ours as arrays on the device, PyTorch's as tensors. Both decode with Pillow. PyTorch's draws what
-comes next; ours draws each view from (seed, position), so that a run goes on exactly.
+what the network sees: random crops of 224 pixels, half of them mirrored, less the mean of the
+pixels there, lit (P4.1), float32; ours on the device, PyTorch's as tensors. All decode with Pillow.
+PyTorch's draw what comes next; ours draws each view from (seed, position), so that a run goes on
+exactly.
+
+"torch" does it image by image in its data set, as nearly all that is written for it does, lean: in
+place, mirrored as bytes, no transforms of torchvision. "torch, finished as ours" makes batches of
+bytes, as ours does, and one program out of `torch.compile` does the rest of a batch. The two that
+end in "bytes" leave that rest away.
 
 "reader and decoder alone" makes no batches: that time neither side can save. "default threads"
 reads ahead: its threads begin with a repetition, and what they have read in vain at its end counts
@@ -23,6 +29,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import side_by_side
 
@@ -83,27 +90,39 @@ def floor(asked: argparse.Namespace) -> side_by_side.Run:
     return run
 
 
-def ours(threads: int):
+def constants():
+    """Return a mean image, float32 [SIZE, SIZE, 3], and the axes of lighting, float32 [3, 3]."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(90, 130, (SIZE, SIZE, 3)).astype(np.float32)
+    return mean, rng.normal(0, 20, (3, 3)).astype(np.float32)
+
+
+def ours(threads: int = 0, finished: bool = True):
     """Return the contestant that reads in so many threads, 0 for none beside the main one."""
 
     def make(asked: argparse.Namespace) -> side_by_side.Run:
         os.sched_setaffinity(0, {asked.core})  # before there are threads, which inherit it
         import jax
+        import jax.numpy as jnp
 
         from alexnet_jax.config import DataConfig
         from alexnet_jax.data.pipeline import training_batches
         from alexnet_jax.data.shards import ArrayRecords
         from alexnet_jax.data.views import Resized
-        from alexnet_jax.model import towers
+        from alexnet_jax.model import preprocess, towers
 
         config = DataConfig(image_size=SIZE, crop=CROP, threads=threads)
         source = Resized(ArrayRecords(Path(asked.records), "train"), config)
         mesh = towers.make_mesh(towers=1, data=1, batch=asked.batch)
+        known = preprocess.Preprocess(*map(jnp.asarray, constants()), scale=jnp.ones(3))
+        finish = jax.jit(preprocess.finish) if finished else lambda batch, _: batch
 
         def run(steps: int) -> int:
             with contextlib.closing(training_batches(source, config, 0, asked.batch)) as batches:
                 for batch in itertools.islice(batches, steps):
-                    jax.block_until_ready(towers.put_batch(batch, mesh))
+                    jax.block_until_ready(finish(towers.put_batch(batch, mesh), known))
             return steps * asked.batch
 
         run(1)
@@ -112,7 +131,24 @@ def ours(threads: int):
     return make
 
 
-def torchs(workers: int, files: bool = False):
+class Order:
+    """As many batches of a shuffled data set as a repetition has steps, for torch's loader."""
+
+    def __init__(self, number: int, batch: int):
+        self.number, self.batch, self.steps = number, batch, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        import torch
+
+        for _ in range(self.steps):
+            yield torch.randint(self.number, (self.batch,)).tolist()
+
+
+def torchs(
+    workers: int = 0,
+    files: bool = False,
+    finished: Literal["by image", "by batch", "no"] = "by image",
+):
     """Return PyTorch's contestant, with so many worker processes, 0 for the main one alone."""
 
     def make(asked: argparse.Namespace) -> side_by_side.Run:
@@ -126,6 +162,8 @@ def torchs(workers: int, files: bool = False):
         warnings.filterwarnings("ignore", message="The given (NumPy array|buffer) is not writable")
         paths = [str(path) for path in sorted(Path(asked.records).glob("train-*"))]
         view = _view_of_raw if asked.encoding == "raw" else _view_of_jpeg
+        mean, axes = map(torch.from_numpy, constants())
+        means = {False: mean, True: mean.flip(1)}
 
         class Dataset(torch.utils.data.Dataset):
             def __init__(self):
@@ -141,27 +179,39 @@ def torchs(workers: int, files: bool = False):
                     record = self._records[index]
                     label = int.from_bytes(record[:4], "little", signed=True)
                     encoded = memoryview(record)[4:]
-                return view(encoded), label, 0.1 * torch.randn(3)
+                place, light = _place(), 0.1 * torch.randn(3)
+                square = view(encoded, *place)
+                if finished != "by image":
+                    return square, label, place, light
+                top, left, mirror = place
+                left = SIZE - CROP - left if mirror else left
+                image = square.float()
+                image -= means[mirror][top : top + CROP, left : left + CROP]
+                image += axes @ light
+                return image, label
 
-        class Order:
-            """As many batches of a shuffled data set as a repetition has steps."""
+        def finish(images, tops, lefts, mirrors, lights):
+            """Do what `preprocess.finish` does, in one program."""
+            along = torch.arange(CROP)
+            columns = torch.where(mirrors[:, None], CROP - 1 - along, along) + lefts[:, None]
+            there = mean[(tops[:, None] + along)[:, :, None], columns[:, None, :]]
+            return images.float() - there + (lights @ axes.T)[:, None, None]
 
-            def __init__(self, number: int):
-                self.number, self.steps = number, 0
-
-            def __iter__(self) -> Iterator[list[int]]:
-                for _ in range(self.steps):
-                    yield torch.randint(self.number, (asked.batch,)).tolist()
-
+        finish = torch.compile(finish)
         dataset = Dataset()
-        order = Order(len(dataset))
+        order = Order(len(dataset), asked.batch)
         loader = torch.utils.data.DataLoader(
             dataset, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0
         )
 
         def run(steps: int) -> int:
             order.steps = steps
-            return sum(len(images) for images, _, _ in loader)
+            images = 0
+            for batch in loader:
+                if finished == "by batch":
+                    finish(batch[0], *batch[2], batch[3])
+                images += len(batch[0])
+            return images
 
         run(1)
         return run
@@ -169,7 +219,7 @@ def torchs(workers: int, files: bool = False):
     return make
 
 
-def _view_of_jpeg(encoded: bytes | memoryview):
+def _view_of_jpeg(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
     import numpy as np
     import torch
     from PIL import Image
@@ -177,7 +227,6 @@ def _view_of_jpeg(encoded: bytes | memoryview):
     image = Image.open(io.BytesIO(encoded))
     if image.mode != "RGB":
         image = image.convert("RGB")
-    top, left, mirror = _place()
     # Before it leaves Pillow, whose crop and mirror are faster on four bytes a pixel.
     image = image.crop((left, top, left + CROP, top + CROP))
     if mirror:
@@ -185,11 +234,10 @@ def _view_of_jpeg(encoded: bytes | memoryview):
     return torch.from_numpy(np.asarray(image))
 
 
-def _view_of_raw(encoded: bytes | memoryview):
+def _view_of_raw(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
     import torch
 
     pixels = torch.frombuffer(encoded, dtype=torch.uint8, offset=len(encoded) - SIZE * SIZE * 3)
-    top, left, mirror = _place()
     square = pixels.view(SIZE, SIZE, 3)[top : top + CROP, left : left + CROP]
     return square.flip(1) if mirror else square
 
@@ -202,11 +250,14 @@ def _place() -> tuple[int, int, bool]:
 
 
 CONTESTANTS = {
-    "torch, 0 workers": torchs(workers=0),
+    "torch, 0 workers": torchs(),
     "torch, 1 worker": torchs(workers=1),
-    "torch, plain files, 0 workers": torchs(workers=0, files=True),
-    "ours": ours(threads=0),
+    "torch, plain files, 0 workers": torchs(files=True),
+    "torch, finished as ours, 0 workers": torchs(finished="by batch"),
+    "torch, bytes": torchs(finished="no"),
+    "ours": ours(),
     "ours, default threads": ours(threads=2),
+    "ours, bytes": ours(finished=False),
     "reader and decoder alone": floor,
 }
 

@@ -235,7 +235,7 @@ def test_predictions_are_those_of_a_plain_forward_pass(workdir, photographs):
     square = resize_centre(np.asarray(Image.open(file)), 72)
     view = centre_view(square, 64)
     batch = {name: np.asarray(view[name])[None] for name in ("image", "offset", "mirror")}
-    images = finish(towers.put_batch(batch, network.mesh), network.preprocess)
+    images = jax.jit(finish)(towers.put_batch(batch, network.mesh), network.preprocess)
     logits = jax.jit(towers.forward(network.table, network.mesh))(network.variables, images)
     (prediction,) = predict.predict(network, [file])
     assert prediction.probabilities is not None

@@ -23,14 +23,14 @@ ALIGNMENT = 64  # bytes, for which XLA asks: on a CPU it copies an array that be
 _GONE_BAD: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictionary()
 
 
-# B images on their way to the device, which finishes them (float, mean, lighting, scale); `mask`
-# only in evaluation:
-#   image     uint8 [B, crop, crop, 3], RGB, mirrored already
+# B images on their way to the device, which finishes them (float, mean, mirror, lighting, scale):
+# to mirror an image here took as long as to cut it out three times. `mask` only in evaluation:
+#   image     uint8 [B, crop, crop, 3], RGB, not mirrored yet
 #   label     int32 [B]
 #   lighting  float32 [B, 3], in units of `lighting_unit` along the axes of colour
 #   divisor   float32 [B], of the image once it is less the mean and lit
-#   offset    int32 [B, 2], row and column of the crop in its square, before mirroring
-#   mirror    bool [B]
+#   offset    int32 [B, 2], row and column of the crop in its square
+#   mirror    bool [B], whether it is to be mirrored
 #   index     int64 [B], which record of the source; -1 for padding
 #   mask      bool [B], False for what does not count
 Batch = dict[str, np.ndarray]
@@ -159,7 +159,7 @@ class _Reader:
 
 
 def _empty(number: int, crop: int) -> Batch:
-    """Return a batch neither mirrored nor lit, whose squares are still to be filled."""
+    """Return a batch neither to be mirrored nor lit, whose squares are still to be filled."""
     size = number * crop * crop * 3
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -175,8 +175,9 @@ def _empty(number: int, crop: int) -> Batch:
 
 
 def _fill(batch: Batch, row: int, index: int, record: Record) -> None:
-    """Put a record into its row, as offset and mirror say there."""
-    take_square(record["image"], batch["offset"][row], batch["mirror"][row], batch["image"][row])
+    """Put a record into its row, cut out at the offset there."""
+    into = batch["image"][row]
+    into[:] = take_square(record["image"], batch["offset"][row], len(into))
     batch["label"][row] = record["label"]
     batch["index"][row] = index
 

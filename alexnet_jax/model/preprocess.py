@@ -27,13 +27,20 @@ def finish(batch: Mapping[str, Array], constants: Preprocess) -> Array:
 
     Args:
         batch: `image` uint8 [B, h, w, 3]; `offset` int32 [B, 2], row and column of the crop;
-            `mirror` bool [B], whether the crop was flipped after it was taken; in training also
-            `lighting` float32 [B, 3], how far to move along each axis of colour (P4.1), and
-            `divisor` float32 [B] (convdata_jpeg.py:179).
+            `mirror` bool [B], whether to flip it; in training also `lighting` float32 [B, 3], how
+            far to move along each axis of colour (P4.1), and `divisor` float32 [B]
+            (convdata_jpeg.py:179).
         constants: of the training split; their `channels` is the order of the colours returned.
     """
     images = batch["image"].astype(jnp.float32)
-    images -= _mean_of_crops(batch, constants, images.shape[1])
+    mean = _mean_of_crops(batch, constants, images.shape[1])
+    mirror = batch["mirror"][:, None, None, None]
+    if constants.where == "aligned":
+        images -= mean
+        images = jnp.where(mirror, images[:, :, ::-1], images)
+    else:
+        images = jnp.where(mirror, images[:, :, ::-1], images)
+        images -= mean
     if "lighting" in batch:
         images += (batch["lighting"] @ constants.lighting.T)[:, None, None, :]
     if "divisor" in batch:
@@ -50,8 +57,7 @@ def _mean_of_crops(batch: Mapping[str, Array], constants: Preprocess, crop: int)
         start = (mean.shape[0] - crop) // 2
         return mean[None, start : start + crop, start : start + crop]
 
-    def one(offset: Array, mirror: Array) -> Array:
-        cut = lax.dynamic_slice(mean, (offset[0], offset[1], 0), (crop, crop, 3))
-        return jnp.where(mirror, cut[:, ::-1], cut)
+    def one(offset: Array) -> Array:
+        return lax.dynamic_slice(mean, (offset[0], offset[1], 0), (crop, crop, 3))
 
-    return jax.vmap(one)(batch["offset"], batch["mirror"])
+    return jax.vmap(one)(batch["offset"])
