@@ -31,15 +31,19 @@ def run(pair: Pair, name: str, asked: Arguments) -> None:
         report(pair, asked, name, recipe.epochs)
         return
     images, test = cifar.data_sets(asked)
-    for seed in asked.seeds:
-        for setting, net in pair.items():
-            key = {"setting": setting, "seed": seed, "epochs": recipe.epochs}
-            if record.has(asked.record, made := dataclasses.asdict(recipe), **key):
-                continue
-            checkpoint = asked.folder / f"{record.file_name(setting)}-seed{seed}.msgpack"
-            _, history = cifar.train(net, recipe, seed, images, checkpoint, test)
-            record.append(asked.record, {**key, "made": made, **dataclasses.asdict(history)})
-        report(pair, asked, name, recipe.epochs)
+    made = dataclasses.asdict(recipe)
+    keys = [
+        {"setting": setting, "seed": seed, "epochs": recipe.epochs}
+        for seed in asked.seeds
+        for setting in pair
+    ]
+    # A record of runs by other settings is refused here, before hours of training.
+    for key in [key for key in keys if not record.has(asked.record, made, **key)]:
+        setting, seed = key["setting"], key["seed"]
+        checkpoint = asked.folder / f"{record.file_name(setting)}-seed{seed}.msgpack"
+        _, history = cifar.train(pair[setting], recipe, seed, images, checkpoint, test)
+        record.append(asked.record, {**key, "made": made, **dataclasses.asdict(history)})
+    report(pair, asked, name, recipe.epochs)
 
 
 def report(pair: Pair, asked: Arguments, name: str, epochs: int) -> None:

@@ -102,21 +102,32 @@ def train(settings: Mapping[str, Config], asked: Arguments) -> None:
     from alexnet_jax.training.writer import read_metrics
 
     chosen = dict(list(settings.items())[:2]) if asked.smoke else settings
-    for seed in asked.seeds:
-        for name, config in chosen.items():
-            key, own = {"what": "run", "setting": name, "seed": seed}, _of(config, asked, seed)
-            if record.has(asked.record, made := _made(own), **key):
-                continue
-            folder = run_folder(asked, name, seed)
-            print(f"{name}, seed {seed}: {folder}")
-            try:
-                summary = train_and_evaluate(own, folder, signals.asked)
-            except FloatingPointError as error:
-                record.append(asked.record, {**key, "made": made, "diverged": str(error)})
-                continue
-            about = {name: summary[name] for name in ("classes", "seconds", "images_per_second")}
-            seen = _seen(read_metrics(folder))
-            record.append(asked.record, {**key, "made": made, **about, **seen})
+    for name, seed, own in _waiting(chosen, asked):
+        folder = run_folder(asked, name, seed)
+        print(f"{name}, seed {seed}: {folder}")
+        line = {"what": "run", "setting": name, "seed": seed, "made": _made(own)}
+        try:
+            summary = train_and_evaluate(own, folder, signals.asked)
+        except FloatingPointError as error:
+            record.append(asked.record, {**line, "diverged": str(error)})
+            continue
+        about = {name: summary[name] for name in ("classes", "seconds", "images_per_second")}
+        record.append(asked.record, {**line, **about, **_seen(read_metrics(folder))})
+
+
+def _waiting(settings: Mapping[str, Config], asked: Arguments) -> list[tuple[str, int, Config]]:
+    """Return setting, seed and configuration of what the record lacks.
+
+    Raises ValueError where it has a run by other settings: before, not after the first training.
+    """
+    runs = [
+        (name, seed, _of(settings[name], asked, seed)) for seed in asked.seeds for name in settings
+    ]
+    return [
+        (name, seed, own)
+        for name, seed, own in runs
+        if not record.has(asked.record, _made(own), what="run", setting=name, seed=seed)
+    ]
 
 
 def run_folder(asked: Arguments, name: str, seed: int) -> Path:

@@ -47,6 +47,17 @@ def test_it_runs(name, experiment, photos, workdir, capsys):
     assert asked.record.read_text() == record
 
 
+def test_a_record_of_other_runs_is_refused_before_the_first_training(experiment, photos, tmp_path):
+    workhorse, record = experiment("workhorse"), experiment("record")
+    asked = workhorse.Arguments(tmp_path, photos, (0, 1))
+    settings = {"a": workhorse.setting(), "b": workhorse.setting({"data.mirror": False})}
+    line = {"what": "run", "setting": "b", "seed": 1, "made": {"schedule.epochs": 3}}
+    record.append(asked.record, line)
+    with pytest.raises(ValueError, match=r"setting b, seed 1\) was made otherwise"):
+        workhorse.train(settings, asked)
+    assert [path.name for path in tmp_path.iterdir()] == [record.NAME]
+
+
 def test_a_run_that_diverged_is_named_and_counts_nowhere(experiment, tmp_path, capsys):
     workhorse, record = experiment("workhorse"), experiment("record")
     path = tmp_path / record.NAME
