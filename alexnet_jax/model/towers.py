@@ -191,8 +191,11 @@ def jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Callable[..
 def _meet(x: Array) -> Array:
     # `to="invarying"`: its transpose is a slice, not a reduce-scatter, which gloo gets wrong across
     # processes; pcast's transpose then sums both towers' gradients, and lets custom VJPs follow.
-    gathered = lax.all_gather(x, TOWER, axis=x.ndim - 1, tiled=True, to="invarying")
-    return lax.pcast(gathered, TOWER, to="varying")
+    # Gathered as [2, ...] and put together afterwards: along the maps themselves, XLA's CPU backend
+    # would lay them out map by map, and compute the pooling before it in that order, which misses
+    # the caches. A step on two emulated devices took 1.03 times as long.
+    gathered = lax.all_gather(x, TOWER, to="invarying")
+    return jnp.concatenate(list(lax.pcast(gathered, TOWER, to="varying")), axis=-1)
 
 
 def _total(x: Array) -> Array:
