@@ -12,8 +12,8 @@ exactly.
 
 "torch" does it image by image in its data set, as nearly all that is written for it does, lean: in
 place, mirrored as bytes, no transforms of torchvision. "torch, finished as ours" makes batches of
-bytes, as ours does, and one program out of `torch.compile` does the rest of a batch. The two that
-end in "bytes" leave that rest away.
+bytes, as ours does, and does the rest of a whole batch. The two that end in "bytes" leave that rest
+out, and ours also the mirror, which is the device's.
 
 "reader and decoder alone" makes no batches: that time neither side can save. "default threads"
 reads ahead: its threads begin with a repetition, and what they have read in vain at its end counts
@@ -187,17 +187,22 @@ def torchs(
                 left = SIZE - CROP - left if mirror else left
                 image = square.float()
                 image -= means[mirror][top : top + CROP, left : left + CROP]
-                image += axes @ light
+                # Row by row: to add 3 numbers to every pixel took torch 100 us longer.
+                image.view(CROP, -1).add_((axes @ light).repeat(CROP))
                 return image, label
 
-        def finish(images, tops, lefts, mirrors, lights):
-            """Do what `preprocess.finish` does, in one program."""
-            along = torch.arange(CROP)
-            columns = torch.where(mirrors[:, None], CROP - 1 - along, along) + lefts[:, None]
-            there = mean[(tops[:, None] + along)[:, :, None], columns[:, None, :]]
-            return images.float() - there + (lights @ axes.T)[:, None, None]
+        def finish(images, places, lights):
+            """Do what `preprocess.finish` does; a gather out of `torch.compile` took 1.5 times."""
+            made = torch.empty(len(images), CROP, 3 * CROP)
+            colours = (lights @ axes.T).repeat(1, CROP)
+            for number, place in enumerate(zip(*(p.tolist() for p in places), strict=True)):
+                top, left, mirror = place
+                left = SIZE - CROP - left if mirror else left
+                there = means[mirror].view(SIZE, -1)[top : top + CROP, 3 * left : 3 * (left + CROP)]
+                torch.sub(images[number].view(CROP, -1), there, out=made[number])
+                made[number] += colours[number]
+            return made
 
-        finish = torch.compile(finish)
         dataset = Dataset()
         order = Order(len(dataset), asked.batch)
         loader = torch.utils.data.DataLoader(
@@ -209,7 +214,7 @@ def torchs(
             images = 0
             for batch in loader:
                 if finished == "by batch":
-                    finish(batch[0], *batch[2], batch[3])
+                    finish(batch[0], batch[2], batch[3])
                 images += len(batch[0])
             return images
 

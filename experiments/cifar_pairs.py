@@ -25,7 +25,7 @@ Pair = Mapping[str, FourLayerNet]  # without what is claimed, and with it
 
 
 def run(pair: Pair, name: str, asked: Arguments) -> None:
-    """Train what the record lacks, print the table, draw WORKDIR/`name`.png; after each seed."""
+    """Train what the record lacks, print the table, draw WORKDIR/`name`.png; after each run."""
     recipe = SMOKE if asked.smoke else RECIPE
     if not asked.seeds:
         report(pair, asked, name, recipe.epochs)
@@ -34,16 +34,19 @@ def run(pair: Pair, name: str, asked: Arguments) -> None:
     made = dataclasses.asdict(recipe)
     keys = [
         {"setting": setting, "seed": seed, "epochs": recipe.epochs}
-        for seed in asked.seeds
+        for seed in dict.fromkeys(asked.seeds)
         for setting in pair
     ]
     # A record of runs by other settings is refused here, before hours of training.
-    for key in [key for key in keys if not record.has(asked.record, made, **key)]:
+    waiting = [key for key in keys if not record.has(asked.record, made, **key)]
+    for key in waiting:
         setting, seed = key["setting"], key["seed"]
         checkpoint = asked.folder / f"{record.file_name(setting)}-seed{seed}.msgpack"
         _, history = cifar.train(pair[setting], recipe, seed, images, checkpoint, test)
         record.append(asked.record, {**key, "made": made, **dataclasses.asdict(history)})
-    report(pair, asked, name, recipe.epochs)
+        report(pair, asked, name, recipe.epochs)
+    if not waiting:
+        report(pair, asked, name, recipe.epochs)
 
 
 def report(pair: Pair, asked: Arguments, name: str, epochs: int) -> None:

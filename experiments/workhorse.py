@@ -121,7 +121,9 @@ def _waiting(settings: Mapping[str, Config], asked: Arguments) -> list[tuple[str
     Raises ValueError where it has a run by other settings: before, not after the first training.
     """
     runs = [
-        (name, seed, _of(settings[name], asked, seed)) for seed in asked.seeds for name in settings
+        (name, seed, _of(settings[name], asked, seed))
+        for seed in dict.fromkeys(asked.seeds)
+        for name in settings
     ]
     return [
         (name, seed, own)

@@ -267,6 +267,7 @@ class Network:
         images = {
             "image": rng.integers(0, 256, (batch, crop, crop, 3), np.uint8),
             "label": rng.integers(0, 10, batch).astype(np.int32),
+            "mirror": np.zeros(batch, bool),
         }
         self.batch = towers.put_batch(images, self.mesh)
         tx = recording(paper_sgd(config.optimizer))

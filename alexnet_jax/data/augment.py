@@ -14,7 +14,7 @@ from alexnet_jax.config import DataConfig
 class View(TypedDict):
     """A square of an image, and how it was taken."""
 
-    image: np.ndarray  # uint8 [crop, crop, 3]
+    image: np.ndarray  # uint8 [crop, crop, 3], as it was cut, never flipped
     offset: np.ndarray  # int32 [2], row and column of its corner
     mirror: bool  # whether `preprocess.finish` is to flip it
 

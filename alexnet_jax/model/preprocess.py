@@ -23,6 +23,8 @@ class Preprocess(flax.struct.PyTreeNode):
 def finish(batch: Mapping[str, Array], constants: Preprocess) -> Array:
     """Return the network's inputs: (0..255 - mean + lighting) / divisor x scale, [B, h, w, 3].
 
+    The image is flipped where the batch says so, and the mean with it where it is aligned.
+
     Float32, without the division and lighting where the batch says nothing of them.
 
     Args:
