@@ -93,8 +93,8 @@ def _all_at_once(batch: int) -> int:
 def _of_four(batch: int) -> int:
     """Return a quarter of a batch, but from 8 to 32 images, and blocks as equal as can be.
 
-    Larger blocks fall out of the caches: a step of 128 images took 1.02 times as long in two, one of
-    64 in two 1.03 times.
+    Larger blocks fall out of the caches: in two of them a step of 128 images took 1.02 times as
+    long, and one of 64 images 1.03 times.
     """
     largest = min(max(-(-batch // 4), 8), 32)
     blocks = -(-batch // largest)
