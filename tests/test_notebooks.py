@@ -188,7 +188,7 @@ WRITTEN = {
 }
 SAID = {
     "quickstart": ["2 cpu devices, one tower each", "epoch   1"],
-    "two_devices": ["The CPU poses as 8 devices.", "[128, 1, 1, 12]", "gradient of fc8's bias"],
+    "two_devices": ["The CPU poses as 8 devices.", "[2, 128, 1, 1, 6]", "gradient of fc8's bias"],
     "look_inside": ["is finished", "images that share a crop  none: one each"],
 }
 
