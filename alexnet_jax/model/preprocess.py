@@ -39,9 +39,8 @@ def finish(batch: Mapping[str, Array], constants: Preprocess) -> Array:
     mirror = batch["mirror"][:, None, None, None]
     if constants.where == "aligned":
         images -= mean
-        images = jnp.where(mirror, images[:, :, ::-1], images)
-    else:
-        images = jnp.where(mirror, images[:, :, ::-1], images)
+    images = jnp.where(mirror, images[:, :, ::-1], images)
+    if constants.where == "centre":
         images -= mean
     if "lighting" in batch:
         images += (batch["lighting"] @ constants.lighting.T)[:, None, None, :]
