@@ -230,7 +230,7 @@ def _options(kind: Any, prefix: str = "") -> list[str]:
 
 
 def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
-    """Raise a ValueError that names the nearest option where one is misspelt."""
+    """Raise a ValueError that names the nearest option where one is misspelled."""
     for argument in args:
         name = argument.partition("=")[0]
         if name.startswith("--") and name.replace("_", "-") not in known:

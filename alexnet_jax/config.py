@@ -41,13 +41,13 @@ class DataConfig:
     name: str = ""
     # pixels: side of the square that every image is resized to; P2
     image_size: int = 256
-    # crop: shorter side resized, centre square kept (P2); warp: both sides resized, whatever the
+    # crop: shorter side resized, center square kept (P2); warp: both sides resized, whatever the
     # shape (Caffe's create_imagenet.sh; the 2012 code crops)
     resize: Literal["crop", "warp"] = "crop"
     # area: Pillow's bilinear, which averages over the pixels that shrink into one; point: OpenCV's
     # and Caffe's bilinear between the four nearest pixels; ours, P2 names no filter
     filter: Literal["area", "point"] = "area"
-    # order of the colours in the network's input; P2 and the 2012 code have rgb, Caffe has bgr
+    # order of the colors in the network's input; P2 and the 2012 code have rgb, Caffe has bgr
     channels: Literal["rgb", "bgr"] = "rgb"
     # pixels: side of the square the network sees; P4.1
     crop: int = 224
@@ -61,8 +61,8 @@ class DataConfig:
     share: int = 1
     # standard deviation of the PCA lighting draw, in units of lighting_unit; 0 = off; P4.1
     lighting: float = 0.1
-    # what a draw of 1 moves the colours by along a principal axis: its standard deviation (2012
-    # code) or its variance, the eigenvalue that P4.1 says and cannot mean (1,483 grey levels)
+    # what a draw of 1 moves the colors by along a principal axis: its standard deviation (2012
+    # code) or its variance, the eigenvalue that P4.1 says and cannot mean (1,483 gray levels)
     lighting_unit: Literal["deviation", "eigenvalue"] = "deviation"
     # training images are divided by this while there is lighting; 1 in P4.1, 1 + lighting = 1.1 in
     # the 2012 code (convdata_jpeg.py:179)
@@ -70,9 +70,9 @@ class DataConfig:
     # epochs with lighting, after which it is off; 0 = all; P4.1 has it throughout, the 2012 code's
     # notes on net 145 until epoch 68
     lighting_epochs: int = 0
-    # subtract the mean image where the crop was taken, flipped with it (P2), or always its centre,
-    # never flipped (2012 code, convdata_jpeg.py:95), or one mean colour (Caffe, torchvision)
-    mean: Literal["aligned", "centre", "colour"] = "aligned"
+    # subtract the mean image where the crop was taken, flipped with it (P2), or always its center,
+    # never flipped (2012 code, convdata_jpeg.py:95), or one mean color (Caffe, torchvision)
+    mean: Literal["aligned", "center", "color"] = "aligned"
     # of the training split, or published for ImageNet: Krizhevsky's (2012 code), Caffe's,
     # torchvision's (with its scale); init: those that came with --init-from; P2
     statistics: Literal["computed", "imagenet", "caffe", "torchvision", "init"] = "computed"
@@ -180,10 +180,10 @@ class ModelConfig:
     # zeros around conv1: behind the image, as far as the last window hangs over (3 at 224 pixels;
     # 2012 code), none (Caffe, 227 pixels), or 2 on every side (torchvision)
     padding: Literal["end", "none", "both"] = "end"
-    # norm_first: conv1 is normalised and pooled before its ReLU (2012 code); pool_first: conv1 and
-    # conv2 are pooled before they are normalised (CaffeNet); relu_first: ReLU, LRN, pooling (P3.5)
+    # norm_first: conv1 is normalized and pooled before its ReLU (2012 code); pool_first: conv1 and
+    # conv2 are pooled before they are normalized (CaffeNet); relu_first: ReLU, LRN, pooling (P3.5)
     order: Literal["relu_first", "norm_first", "pool_first"] = "relu_first"
-    # response normalisation behind conv1 and conv2; P3.3
+    # response normalization behind conv1 and conv2; P3.3
     lrn: bool = True
     # maps that are summed over, the map itself in the middle; P3.3
     lrn_n: int = 5
@@ -195,9 +195,9 @@ class ModelConfig:
     lrn_alpha_over_n: bool = False
     # power; P3.3
     lrn_beta: float = 0.75
-    # neighbours within the tower (P3.3 by way of the 2012 code) or among all maps (Caffe)
+    # neighbors within the tower (P3.3 by way of the 2012 code) or among all maps (Caffe)
     lrn_scope: Literal["tower", "all"] = "tower"
-    # normalise conv2 again, over 5 x 5 pixels of each map (2012 code, layers-145.cfg:107; not in P)
+    # normalize conv2 again, over 5 x 5 pixels of each map (2012 code, layers-145.cfg:107; not in P)
     spatial_norm: bool = False
     # pixels, at stride 2: 3 overlap, 2 do not; P3.4
     pool: Literal[3, 2] = 3
@@ -209,7 +209,7 @@ class ModelConfig:
     # (torchvision)
     dropout_scale: Literal["test", "training"] = "test"
     # numbers that layers multiply and hand on; parameters, velocity, the sums of response
-    # normalisation, the last layer and the loss stay float32. bfloat16 gains on GPU and TPU, not on
+    # normalization, the last layer and the loss stay float32. bfloat16 gains on GPU and TPU, not on
     # a CPU; ours
     compute: Literal["float32", "bfloat16"] = "float32"
 
@@ -541,7 +541,7 @@ class Config:
 
     # named starting point for all other fields; ours
     preset: Preset = "quickstart"
-    # of initialisation, order of images, augmentation, dropout and the validation split; ours
+    # of initialization, order of images, augmentation, dropout and the validation split; ours
     seed: int = 0
     # folder of a run, trained or imported, whose weights this one starts from (P7: pretraining); its
     # model and preprocessing are then the defaults

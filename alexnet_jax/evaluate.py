@@ -33,7 +33,7 @@ class Command:
     # score all images of this folder of class folders instead; the class folders bear the names of
     # the network's classes, or their first words (synset numbers)
     images: Path | None = None
-    # of each image: the centre, or four corners and the centre with their mirror images (P4.1),
+    # of each image: the center, or four corners and the center with their mirror images (P4.1),
     # whose probabilities are averaged; ten take ten times as long
     views: Literal[1, 10] = 1
     # of several networks: equal, or searched for the least loss on images held out, which are the

@@ -14,7 +14,7 @@ import tyro
 
 from alexnet_jax import command
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.augment import resize_center
 from alexnet_jax.data.decode import UnreadableImage
 from alexnet_jax.data.sources import image_files, open_image
 
@@ -38,7 +38,7 @@ class Command:
     workdir: Annotated[Path, tyro.conf.arg()]
     # classes to name
     top: int = 5
-    # of each image: the centre, or four corners and the centre with their mirror images (P4.1),
+    # of each image: the center, or four corners and the center with their mirror images (P4.1),
     # whose probabilities are averaged
     views: Literal[1, 10] = 1
     # draw the first eight images with their five most probable classes into this file (Figure 4 of
@@ -154,7 +154,7 @@ def _read(file: Path | Prediction, data: DataConfig) -> Prediction:
         image = open_image(file)
     except UnreadableImage as error:
         return Prediction(file, None, None, str(error))
-    return Prediction(file, None, resize_centre(image, data.image_size, data.resize, data.filter))
+    return Prediction(file, None, resize_center(image, data.image_size, data.resize, data.filter))
 
 
 def _print(

@@ -49,7 +49,7 @@ _PAPER = Config(
         mirror=True,
         share=1,
         lighting=0.1,
-        lighting_unit="deviation",  # "eigenvalue" cannot be meant: 1,483 grey levels
+        lighting_unit="deviation",  # "eigenvalue" cannot be meant: 1,483 gray levels
         divisor=1.0,
         lighting_epochs=0,
         mean="aligned",
@@ -101,7 +101,7 @@ _SOURCE2012 = Config(
         lighting_unit="deviation",
         divisor=1.1,
         lighting_epochs=68,
-        mean="centre",
+        mean="center",
         order="fixed",
     ),
     model=ModelConfig(
@@ -152,7 +152,7 @@ _SIX_CONV = _variant("six_conv", _SOURCE2012, variant="six_conv")  # layers-146-
 _TORCHVISION = _variant(
     "torchvision",
     _PAPER,
-    {"lighting": 0.0, "mean": "colour", "statistics": "torchvision", "offsets": "all"},
+    {"lighting": 0.0, "mean": "color", "statistics": "torchvision", "offsets": "all"},
     variant="torchvision",
     padding="both",
     lrn=False,

@@ -54,7 +54,7 @@ def beside(
     for data in networks:
         if (data.image_size, data.resize) != (SIZE, "crop") or data.crop not in CROPS:
             return None, _none(
-                "its views are 224 pixels of a centre square of 256, and these are "
+                "its views are 224 pixels of a center square of 256, and these are "
                 f"{data.crop} of {data.image_size} (--data.resize {data.resize})"
             )
     if len(networks) not in TABLE_2:

@@ -13,7 +13,7 @@ from alexnet_jax import command
 from alexnet_jax.data.sources import image_files
 
 if TYPE_CHECKING:
-    from alexnet_jax.figures.neighbours import Line
+    from alexnet_jax.figures.neighbors import Line
     from alexnet_jax.retrieval.features import Extractor
     from alexnet_jax.retrieval.index import Index
 
@@ -27,7 +27,7 @@ class Command:
     """Print the images of a folder whose features lie nearest to a photograph's (Figure 4, right).
 
     The features are the outputs of fc7 after its ReLU, before dropout; the distance is Euclidean,
-    and the neighbours are exact. Those of the folder are computed once and kept. An image that lies
+    and the neighbors are exact. Those of the folder are computed once and kept. An image that lies
     in the folder itself finds itself first.
     """
 
@@ -37,9 +37,9 @@ class Command:
     workdir: Annotated[Path, tyro.conf.arg()]
     # folder to search in, at any depth
     images: Annotated[Path, tyro.conf.arg()]
-    # neighbours of each photograph; P6 shows 6
+    # neighbors of each photograph; P6 shows 6
     top: int = 6
-    # draw photographs and neighbours into this file
+    # draw photographs and neighbors into this file
     save: Path | None = None
     # print a JSON object for each photograph instead
     json: bool = False
@@ -51,10 +51,10 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The neighbours of one photograph, nearest first, or why it could not be read."""
+    """The neighbors of one photograph, nearest first, or why it could not be read."""
 
     file: Path
-    neighbours: list[tuple[Path, float]]  # images and their distances
+    neighbors: list[tuple[Path, float]]  # images and their distances
     error: str = ""
 
 
@@ -71,9 +71,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def show(asked: Command) -> list[Path]:
-    """Print the neighbours; return the photographs that could not be read."""
+    """Print the neighbors; return the photographs that could not be read."""
     if asked.top < 1:
-        raise ValueError(f"--top {asked.top}: it is at least 1 neighbour; try 6.")
+        raise ValueError(f"--top {asked.top}: it is at least 1 neighbor; try 6.")
     if asked.save:
         command.check_picture(asked.save, "--save")
     files = [file for path in asked.files for file in image_files(path)]
@@ -133,30 +133,30 @@ def _say_unreadable(known: "Index") -> None:
 
 
 def _text(found: Found) -> str:
-    lines = [f"  {distance:10.3f}  {file}" for file, distance in found.neighbours]
+    lines = [f"  {distance:10.3f}  {file}" for file, distance in found.neighbors]
     return "\n".join([str(found.file), *lines])
 
 
 def _json(found: Found) -> str:
-    near = [{"file": str(file), "distance": distance} for file, distance in found.neighbours]
-    return json.dumps({"file": str(found.file), "neighbours": near})
+    near = [{"file": str(file), "distance": distance} for file, distance in found.neighbors]
+    return json.dumps({"file": str(found.file), "neighbors": near})
 
 
 def _draw(found: Sequence[Found], of: int, path: Path) -> None:
-    from alexnet_jax.figures import neighbours, save
+    from alexnet_jax.figures import neighbors, save
 
-    save(neighbours.draw([_line(one) for one in found]), path)
+    save(neighbors.draw([_line(one) for one in found]), path)
     some = f", the first {len(found)} of {of:,} photographs" if len(found) < of else ""
     _say(f"Drawn: {path}{some}.")
 
 
 def _line(found: Found) -> "Line":
     """Return a line of the panel; an image that is gone by now is left blank."""
-    from alexnet_jax.figures.neighbours import Line, thumbnail
+    from alexnet_jax.figures.neighbors import Line, thumbnail
 
     near = [
         (thumbnail(file), f"{file.parent.name}/{file.name}", distance)
-        for file, distance in found.neighbours
+        for file, distance in found.neighbors
     ]
     return Line(thumbnail(found.file), found.file.name, near)
 

@@ -9,7 +9,7 @@ TOP5_FROM = 6  # classes; among five or fewer the top-5 error is 0 whatever the 
 def describe(scores: Mapping[str, Any]) -> str:
     """Return the table of what `evaluate.evaluate` returned, and what is to be said of it."""
     top5, members = scores["classes"] >= TOP5_FROM, scores.get("members")
-    views = "ten views" if scores["views"] == 10 else "centre view"
+    views = "ten views" if scores["views"] == 10 else "center view"
     rows = [["", "top-1 error", *(["top-5 error"] if top5 else []), "loss (nats)"]]
     rows[0] += ["weight"] if members else []
     for one, weight in zip(members or [scores], scores.get("weights", [None]), strict=True):

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser, records: str) -> None:
 
 def prepare(asked: argparse.Namespace) -> None:
     """Write the images as records, and each as a file too."""
-    from alexnet_jax.data.augment import resize_centre
+    from alexnet_jax.data.augment import resize_center
     from alexnet_jax.data.decode import encode
     from alexnet_jax.data.embedded import Embedded
     from alexnet_jax.data.shards import write_array_records
@@ -58,7 +58,7 @@ def prepare(asked: argparse.Namespace) -> None:
     different = []
     for index in range(min(asked.images, len(source))):
         record = source[index]
-        square = resize_centre(record["image"], SIZE)
+        square = resize_center(record["image"], SIZE)
         different.append((encode(square, asked.encoding), record["label"]))
     records = [different[index % len(different)] for index in range(asked.images)]
     for index, (encoded, _) in enumerate(records):
@@ -194,13 +194,13 @@ def torchs(
         def finish(images, places, lights):
             """Do what `preprocess.finish` does; a gather out of `torch.compile` took 1.5 times."""
             made = torch.empty(len(images), CROP, 3 * CROP)
-            colours = (lights @ axes.T).repeat(1, CROP)
+            colors = (lights @ axes.T).repeat(1, CROP)
             for number, place in enumerate(zip(*(p.tolist() for p in places), strict=True)):
                 top, left, mirror = place
                 left = SIZE - CROP - left if mirror else left
                 there = means[mirror].view(SIZE, -1)[top : top + CROP, 3 * left : 3 * (left + CROP)]
                 torch.sub(images[number].view(CROP, -1), there, out=made[number])
-                made[number] += colours[number]
+                made[number] += colors[number]
             return made
 
         dataset = Dataset()

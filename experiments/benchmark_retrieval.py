@@ -1,4 +1,4 @@
-"""Seconds and memory of exact nearest neighbours among features of 100,000 images.
+"""Seconds and memory of exact nearest neighbors among features of 100,000 images.
 
     python experiments/benchmark_retrieval.py --folder DIR
 
@@ -27,11 +27,11 @@ def main() -> None:
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     path = asked.folder / f"{asked.images}x{asked.width}.npy"
-    centres = np.random.default_rng(0).normal(size=(CLUSTERS, asked.width)).astype(np.float32)
+    centers = np.random.default_rng(0).normal(size=(CLUSTERS, asked.width)).astype(np.float32)
     if not path.exists():
-        write(path, asked.images, centres)
+        write(path, asked.images, centers)
     points = np.load(path, mmap_mode="r")
-    queries = draw(np.random.default_rng(1), centres, 16)
+    queries = draw(np.random.default_rng(1), centers, 16)
     for count in (1, 5, 16):
         seconds = []
         for _ in range(asked.repeats):
@@ -48,18 +48,18 @@ def main() -> None:
     assert (nearest(points, queries[:1], 6)[0][0] == expected).all()
 
 
-def draw(rng: np.random.Generator, centres: np.ndarray, count: int) -> np.ndarray:
+def draw(rng: np.random.Generator, centers: np.ndarray, count: int) -> np.ndarray:
     """Return features of `count` images, float32 [count, width]; half of them are zero."""
-    noise = rng.normal(size=(count, centres.shape[1])).astype(np.float32)
-    return np.maximum(centres[rng.integers(0, len(centres), count)] + noise, 0)
+    noise = rng.normal(size=(count, centers.shape[1])).astype(np.float32)
+    return np.maximum(centers[rng.integers(0, len(centers), count)] + noise, 0)
 
 
-def write(path: Path, images: int, centres: np.ndarray) -> None:
+def write(path: Path, images: int, centers: np.ndarray) -> None:
     """Write the features of all images."""
-    rng, width = np.random.default_rng(2), centres.shape[1]
+    rng, width = np.random.default_rng(2), centers.shape[1]
     file = np.lib.format.open_memmap(path, "w+", np.float32, (images, width))
     for start in range(0, images, 4096):
-        file[start : start + 4096] = draw(rng, centres, min(4096, images - start))
+        file[start : start + 4096] = draw(rng, centers, min(4096, images - start))
     file.flush()
 
 

@@ -30,7 +30,7 @@ from alexnet_jax.config import OptimizerConfig
 from alexnet_jax.training.optimizer import paper_sgd, set_rates
 
 BATCH, CLASSES = 128, 10
-SIDES = {True: 24, False: 32}  # of what a net sees, in pixels: crops where it is regularised
+SIDES = {True: 24, False: 32}  # of what a net sees, in pixels: crops where it is regularized
 
 
 class Images(NamedTuple):
@@ -62,11 +62,11 @@ def read(folder: Path) -> Images:
 
 
 def drawn(number: int, seed: int) -> Images:
-    """Draw flat colours, one a class, under noise: for trying an experiment out."""
+    """Draw flat colors, one a class, under noise: for trying an experiment out."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, number, np.int32)
-    colours = np.random.default_rng(0).integers(0, 256, (10, 1, 1, 3))
-    noisy = colours[labels] + rng.normal(0, 20, (number, 32, 32, 3))
+    colors = np.random.default_rng(0).integers(0, 256, (10, 1, 1, 3))
+    noisy = colors[labels] + rng.normal(0, 20, (number, 32, 32, 3))
     return Images(noisy.clip(0, 255).astype(np.uint8), labels)
 
 
@@ -93,14 +93,14 @@ class Recipe:
     rate: float
     epochs: int
     # decay .004, of fc10 1, as in layer-params-18pct.cfg; random crops; mirror images
-    regularised: bool
+    regularized: bool
     drops: tuple[int, ...] = ()  # epochs after which the rate falls to a tenth
     target: float = -1.0  # training error, a fraction, at which to stop; never
 
     @property
     def side(self) -> int:
         """Pixels."""
-        return SIDES[self.regularised]
+        return SIDES[self.regularized]
 
     def rate_in(self, epoch: int) -> float:
         """Return the rate of epoch 0, 1, ..."""
@@ -129,9 +129,9 @@ class History:
         return self.diverged or bool(self.training_errors and self.training_errors[-1] <= target)
 
 
-def optimizer(regularised: bool) -> optax.GradientTransformation:
+def optimizer(regularized: bool) -> optax.GradientTransformation:
     """Return the paper's update rule; `with_rate` gives it its rates."""
-    decay, of_fc10 = (0.004, 1.0) if regularised else (0.0, 0.0)
+    decay, of_fc10 = (0.004, 1.0) if regularized else (0.0, 0.0)
     is_fc10 = lambda path, _: [key.key for key in path] == ["fc10", "kernel"]
     return optax.chain(
         optax.add_decayed_weights(
@@ -141,12 +141,12 @@ def optimizer(regularised: bool) -> optax.GradientTransformation:
     )
 
 
-@functools.partial(jax.jit, static_argnames="regularised")
-def start(regularised: bool, key: Array) -> Training:
+@functools.partial(jax.jit, static_argnames="regularized")
+def start(regularized: bool, key: Array) -> Training:
     """Return a new net, one for all units, norms and windows: none of them has weights."""
-    blank = jnp.zeros((1, SIDES[regularised], SIDES[regularised], 3))
+    blank = jnp.zeros((1, SIDES[regularized], SIDES[regularized], 3))
     params = FourLayerNet().init(key, blank)["params"]
-    return Training(params, optimizer(regularised).init(params))
+    return Training(params, optimizer(regularized).init(params))
 
 
 def with_rate(state: Training, rate: float) -> Training:
@@ -170,10 +170,10 @@ def errors_of(net: FourLayerNet, params: Any, pixels: Array, labels: Array, mean
     return _count_errors(_logits(net, params, pixels, mean), labels)
 
 
-@functools.partial(jax.jit, static_argnames=("net", "regularised"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("net", "regularized"), donate_argnames="state")
 def step(
     net: FourLayerNet,
-    regularised: bool,
+    regularized: bool,
     state: Training,
     pixels: Array,
     labels: Array,
@@ -187,13 +187,13 @@ def step(
         return losses.mean(), _count_errors(logits, labels)
 
     (mean_loss, errors), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-    rule = optimizer(regularised)
+    rule = optimizer(regularized)
     updates, opt_state = rule.update(gradients, state.opt_state, state.params)
     return Training(optax.apply_updates(state.params, updates), opt_state), mean_loss, errors
 
 
 def crops(pixels: np.ndarray, side: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Return crops [B, side, side, 3] of images, drawn and mirrored by `rng`, or the centres."""
+    """Return crops [B, side, side, 3] of images, drawn and mirrored by `rng`, or the centers."""
     spare = pixels.shape[1] - side
     if rng is None:
         return pixels[:, spare // 2 : spare // 2 + side, spare // 2 : spare // 2 + side]
@@ -205,13 +205,13 @@ def crops(pixels: np.ndarray, side: int, rng: np.random.Generator | None) -> np.
 
 
 def mean_image(images: Images, side: int) -> np.ndarray:
-    """Return the centre of the mean image, whatever the crop, as cuda-convnet2 subtracts it."""
+    """Return the center of the mean image, whatever the crop, as cuda-convnet2 subtracts it."""
     mean = images.pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     return crops(mean[None], side, None)
 
 
 def test_error(net: FourLayerNet, params: Any, images: Images, mean: np.ndarray) -> float:
-    """Return the share of errors on centre crops."""
+    """Return the share of errors on center crops."""
     errors = 0
     for first in range(0, len(images.labels), 1000):
         part = slice(first, first + 1000)
@@ -229,7 +229,7 @@ def shuffled(
     for first in range(0, len(order) - BATCH + 1, BATCH):
         indices = order[first : first + BATCH]
         pixels = images.pixels[indices]
-        if recipe.regularised:
+        if recipe.regularized:
             pixels = crops(pixels, recipe.side, rng)
         yield pixels, images.labels[indices]
 
@@ -255,7 +255,7 @@ def train(
     number = len(images.labels) // BATCH
     if number < 2:
         raise ValueError(f"{len(images.labels)} images fill no two batches of {BATCH}; give more")
-    state, history = start(recipe.regularised, jax.random.key(seed)), History()
+    state, history = start(recipe.regularized, jax.random.key(seed)), History()
     if checkpoint.exists():
         state, history = load(checkpoint, state, recipe)
     mean = mean_image(images, recipe.side)
@@ -273,7 +273,7 @@ def train(
         for part in (number // 2, number - number // 2):
             if not history.ended(recipe.target):
                 half = itertools.islice(batches, part)
-                state = _train_on(half, net, recipe.regularised, state, mean, history, bar)
+                state = _train_on(half, net, recipe.regularized, state, mean, history, bar)
         if test and not history.diverged:
             history.test_errors.append(test_error(net, state.params, test, mean))
         history.seconds += time.perf_counter() - began
@@ -286,7 +286,7 @@ def train(
 def _train_on(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     net: FourLayerNet,
-    regularised: bool,
+    regularized: bool,
     state: Training,
     mean: np.ndarray,
     history: History,
@@ -295,7 +295,7 @@ def _train_on(
     """Train on half an epoch and add its training error to `history`."""
     errors = seen = 0
     for pixels, labels in batches:
-        state, loss, wrong = step(net, regularised, state, pixels, labels, mean)
+        state, loss, wrong = step(net, regularized, state, pixels, labels, mean)
         if not math.isfinite(float(loss)):
             history.diverged = True
             return state

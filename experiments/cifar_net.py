@@ -22,10 +22,10 @@ CIFAR_NORM = ResponseNorm(n=9, k=1.0, alpha=1e-3 / 9, beta=0.75)
 
 
 @jax.custom_vjp
-def convolve_colours(x: Array, kernel: Array) -> Array:
+def convolve_colors(x: Array, kernel: Array) -> Array:
     """Convolve [B, H, W, 3], W divisible by 4, with [5, 5, 3, maps], padding 2, as CPUs do it fast.
 
-    Four neighbours at once, as one pixel of 4 x maps channels: a product over 75 numbers for 32
+    Four neighbors at once, as one pixel of 4 x maps channels: a product over 75 numbers for 32
     runs at a third of the rate of one over 120 for 128, of which 3/8 are zeros. The gradient is
     that of the plain convolution. It is for images: there is no gradient for x.
     """
@@ -37,17 +37,17 @@ def convolve_colours(x: Array, kernel: Array) -> Array:
     return convolve(x, wide, 1, (0, 0)).reshape(batch, height, width, -1)
 
 
-def _colours_forward(x, kernel):
-    return convolve_colours(x, kernel), (x, kernel)
+def _colors_forward(x, kernel):
+    return convolve_colors(x, kernel), (x, kernel)
 
 
-def _colours_backward(saved, g):
+def _colors_backward(saved, g):
     x, kernel = saved
     (dk,) = jax.linear_transpose(lambda kernel: convolve(x, kernel, 1, (2, 2)), kernel)(g)
     return jnp.zeros_like(x), dk
 
 
-convolve_colours.defvjp(_colours_forward, _colours_backward)
+convolve_colors.defvjp(_colors_forward, _colors_backward)
 
 
 class Convolution(nn.Module):
@@ -100,7 +100,7 @@ class FourLayerNet(nn.Module):
         """Return the logits [B, 10] of images [B, side, side, 3] less their mean; side 32 or 24."""
         kernels = layers.for_platform(jax.default_backend())
         plain = functools.partial(convolve, stride=1, padding=(2, 2))
-        first = convolve_colours if kernels is layers.CPU else plain
+        first = convolve_colors if kernels is layers.CPU else plain
         pooling = Pooling(self.window, 2)
         normalize = lambda x: kernels.normalize(x, self.norm) if self.norm else x
         # The activation commutes with the maximum, and has a quarter of the numbers to do there.

@@ -3,7 +3,7 @@
 Both sides of a pair are trained alike: decay .004 and 1 of the last layer, rate .001 and two drops
 to a tenth as in layer-params-18pct.cfg, in fewer epochs, fixed beforehand; random crops of 24
 pixels and mirror images as the authors' nets of 13 % and 11 % have them. The test error is that of
-the last epoch, on centre crops. A seed gives both sides the same initial weights, order, crops and
+the last epoch, on center crops. A seed gives both sides the same initial weights, order, crops and
 mirrors, so the difference is taken seed by seed.
 """
 
@@ -19,7 +19,7 @@ from cifar_net import FourLayerNet
 from experiment import Arguments
 from matplotlib.figure import Figure
 
-RECIPE = cifar.Recipe(rate=0.001, epochs=12, regularised=True, drops=(9, 11))
+RECIPE = cifar.Recipe(rate=0.001, epochs=12, regularized=True, drops=(9, 11))
 SMOKE = dataclasses.replace(RECIPE, epochs=2, drops=(1,))
 Pair = Mapping[str, FourLayerNet]  # without what is claimed, and with it
 
@@ -96,7 +96,7 @@ def draw(runs: Mapping[str, Mapping[int, dict[str, Any]]], path: Path) -> None:
     """Draw mean and range of the test error by epochs, and dotted the mean training error."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="epochs", ylabel="error, %")
-    for colour, (setting, lines) in zip(("black", "tab:red"), runs.items(), strict=True):
+    for color, (setting, lines) in zip(("black", "tab:red"), runs.items(), strict=True):
         whole = [line for line in lines.values() if not line["diverged"]]
         if not whole:
             continue
@@ -104,11 +104,11 @@ def draw(runs: Mapping[str, Mapping[int, dict[str, Any]]], path: Path) -> None:
         training = 100 * np.mean([line["training_errors"] for line in whole], axis=0)
         tests = 100 * np.array([line["test_errors"] for line in whole])
         epochs = 1 + np.arange(tests.shape[1])
-        axes.plot(0.25 + 0.5 * np.arange(len(training)), training, ":", color=colour)
-        axes.plot(epochs, tests.mean(axis=0), color=colour, label=label)
+        axes.plot(0.25 + 0.5 * np.arange(len(training)), training, ":", color=color)
+        axes.plot(epochs, tests.mean(axis=0), color=color, label=label)
         axes.fill_between(
-            epochs, tests.min(axis=0), tests.max(axis=0), color=colour, alpha=0.2, linewidth=0
+            epochs, tests.min(axis=0), tests.max(axis=0), color=color, alpha=0.2, linewidth=0
         )
-    axes.plot([], [], ":", color="grey", label="training error, crops and mirrors")
+    axes.plot([], [], ":", color="gray", label="training error, crops and mirrors")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

@@ -76,7 +76,7 @@ def saved(step: int) -> Saved:
         for name in ("conv1", "conv2")
     }
     state = TrainState(jnp.array(step), {"params": params}, jax.tree.map(lambda x: -x, params))
-    return Saved(state, {"mean_colour": np.full(3, step, np.float32)}, {"step": step})
+    return Saved(state, {"mean_color": np.full(3, step, np.float32)}, {"step": step})
 
 
 def same(checkpoints: Checkpoints, step: int) -> bool:

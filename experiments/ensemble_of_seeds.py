@@ -114,11 +114,11 @@ def draw(path: Path, to: Path) -> Path:
     """Draw both errors against the number of networks, a point a set."""
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="networks averaged", ylabel="error, % (ten views)")
-    for name, colour in zip(SCORES, ("black", "tab:red"), strict=True):
+    for name, color in zip(SCORES, ("black", "tab:red"), strict=True):
         values = [[100 * line[name] for line in averages(path, n)] for n in _sizes(path)]
-        axes.plot(_sizes(path), [np.mean(v) for v in values], color=colour, label=f"top-{name[3]}")
+        axes.plot(_sizes(path), [np.mean(v) for v in values], color=color, label=f"top-{name[3]}")
         for number, errors in zip(_sizes(path), values, strict=True):
-            axes.plot([number] * len(errors), errors, "o", color=colour, alpha=0.35, ms=4)
+            axes.plot([number] * len(errors), errors, "o", color=color, alpha=0.35, ms=4)
     axes.set(xticks=list(_sizes(path)), ylim=(0, None))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Do altered intensities of the colour channels help?
+"""Do altered intensities of the color channels help?
 
 Paper:    "This scheme reduces the top-1 error rate by over 1%" (P4.1).
 Changed:  the workhorse on Caltech-101 (workhorse.py), equal epochs, three seeds.

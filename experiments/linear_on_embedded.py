@@ -1,15 +1,15 @@
 """What classifiers without an idea of form reach on the embedded data set.
 
 Claim: the embedded set means something. A linear classifier on its pixels stays above 50 % error,
-and neither colour alone nor form alone names a class: who knows only the pattern errs on at least
-75 % (four colours are left), who knows only the colour on at least 80 % (five patterns are left).
+and neither color alone nor form alone names a class: who knows only the pattern errs on at least
+75 % (four colors are left), who knows only the color on at least 80 % (five patterns are left).
 
-Each classifier is multinomial logistic regression on standardised features, trained on the full
+Each classifier is multinomial logistic regression on standardized features, trained on the full
 training split; the best weight decay and the best step are picked on the validation split itself,
 so the printed errors flatter it.
 
 Run:      python experiments/linear_on_embedded.py
-Expected: validation error .79 on all pixels, .91 on grey pixels, .79 on mean colours, .84 on colour
+Expected: validation error .79 on all pixels, .91 on gray pixels, .79 on mean colors, .84 on color
           histograms; nearest class means a little worse; chance is .95
 Cost:     40 seconds and 1.6 GB on 2 CPU cores
 """
@@ -48,25 +48,25 @@ def pixels(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32)
 
 
-def grey(images: np.ndarray) -> np.ndarray:
+def gray(images: np.ndarray) -> np.ndarray:
     """Return the luma of each pixel [N, 5184]."""
     return pixels(images @ np.array([0.299, 0.587, 0.114], np.float32))
 
 
-def mean_colour(images: np.ndarray) -> np.ndarray:
-    """Return the mean colour of the image and of its middle [N, 6]."""
+def mean_color(images: np.ndarray) -> np.ndarray:
+    """Return the mean color of the image and of its middle [N, 6]."""
     parts = images, images[:, 24:48, 24:48]
     return np.concatenate([part.mean((1, 2)) for part in parts], axis=1, dtype=np.float32)
 
 
 def histogram(images: np.ndarray) -> np.ndarray:
-    """Return how often each of 512 colours occurs, as square roots of the shares [N, 512]."""
+    """Return how often each of 512 colors occurs, as square roots of the shares [N, 512]."""
     codes = (images >> 5) @ np.array([64, 8, 1], np.uint16)
     counts = [np.bincount(code.ravel(), minlength=512) for code in codes]
     return np.sqrt(np.array(counts, np.float32) / codes[0].size)
 
 
-def standardise(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardize(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale each feature by its mean and deviation over the training split."""
     mean, scale = train.mean(0), train.std(0) + 1e-6
     return (train - mean) / scale, (validation - mean) / scale
@@ -78,7 +78,7 @@ def logistic_error(train: Split, validation: Split) -> float:
     optimizer = optax.adam(optax.cosine_decay_schedule(0.3 / np.sqrt(shape[0]), STEPS))
 
     def loss(weights: jax.Array, decay: float) -> jax.Array:
-        # No bias: features are centred and classes equally frequent.
+        # No bias: features are centered and classes equally frequent.
         logits = train.features @ weights
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, train.labels).mean()
         return nll + decay / 2 * jnp.sum(weights**2)
@@ -116,12 +116,12 @@ def main() -> None:
     )
     for name, extract in {
         "all pixels": pixels,
-        "grey pixels": grey,
-        "mean colour": mean_colour,
-        "colour histogram": histogram,
+        "gray pixels": gray,
+        "mean color": mean_color,
+        "color histogram": histogram,
     }.items():
         start = time.perf_counter()
-        features = standardise(extract(train.features), extract(validation.features))
+        features = standardize(extract(train.features), extract(validation.features))
         splits = Split(features[0], train.labels), Split(features[1], validation.labels)
         logistic, nearest = logistic_error(*splits), nearest_mean_error(*splits)
         seconds = time.perf_counter() - start

@@ -1,11 +1,11 @@
-"""Response normalisation on CIFAR-10: what does it take off the test error?
+"""Response normalization on CIFAR-10: what does it take off the test error?
 
 The paper (P3.3): "a four-layer CNN achieved a 13% test error rate without normalization and 11%
 with normalization". It names neither net nor constants; the 2012 files that come near (13pct: no
 norm; cuda-convnet2's 11pct: norm) differ in their widths too.
 
 Here: one net, with and without, otherwise identical. It is the convolutional net of
-layers-18pct.cfg, not the ones with local layers, and it normalises where that file does, after the
+layers-18pct.cfg, not the ones with local layers, and it normalizes where that file does, after the
 first two poolings, over n = 9 maps with k = 1, scale 1e-3 / 9 and power .75, the constants of the
 11 % file. 12 epochs in place of 140: errors are far above the paper's, and only the difference is
 looked at. CIFAR-10 as lossy JPEG copies.

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.augment import resize_center
 from alexnet_jax.data.decode import UnreadableImage, decode
 from alexnet_jax.data.sources import image_files
 
@@ -136,7 +136,7 @@ def read(file: bytes) -> str:
         assert image.dtype == np.uint8, image.dtype
         assert image.ndim == 3, image.shape
         assert image.shape[2] == 3, image.shape
-        assert resize_centre(image, 256).shape == (256, 256, 3)
+        assert resize_center(image, 256).shape == (256, 256, 3)
     except UnreadableImage as error:
         return f"reported: {error}"
     return "loaded"

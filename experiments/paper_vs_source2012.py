@@ -2,8 +2,8 @@
 
 The paper's text starts every layer at a standard deviation of .01 and gives all parameters one rate
 (P5). The authors' code starts conv3-5 at .03, lets biases learn at twice the rate, divides LRN's
-alpha by 5 and normalises conv2 once more, over pixels (layers-145.cfg, layer-params-145.cfg). It
-also normalises and pools conv1 before its ReLU, divides lit images by 1.1, and has other ways with
+alpha by 5 and normalizes conv2 once more, over pixels (layers-145.cfg, layer-params-145.cfg). It
+also normalizes and pools conv1 before its ReLU, divides lit images by 1.1, and has other ways with
 crops, mean and order.
 
 Paper:    has no number for this; its code was published years later.
@@ -119,7 +119,7 @@ def draw(path: Path, to: Path) -> Path:
             workhorse.draw_seeds(axes, lines, "train", "loss", f"C{number}", name, style)
             if lines and number == 0:
                 goal = math.log(lines[0]["classes"])
-                axes.axhline(goal, color="grey", linestyle=":", label="ln(classes)")
+                axes.axhline(goal, color="gray", linestyle=":", label="ln(classes)")
         axes.set(title=title, xlabel="epochs")
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

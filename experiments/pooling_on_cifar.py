@@ -3,7 +3,7 @@
 The paper (P3.4): .4 and .3 points less in top-1 and top-5 error "as compared with the
 non-overlapping scheme s = 2, z = 2", and "slightly more difficult to overfit", on ImageNet.
 
-Here: all three poolings of the four-layer CIFAR-10 net, with response normalisation as in the
+Here: all three poolings of the four-layer CIFAR-10 net, with response normalization as in the
 paper's network; otherwise as lrn_on_cifar.py has it, whose runs with LRN are one side of this pair
 if WORKDIR is the same. The number of parameters and outputs is the same. CIFAR-10 as lossy JPEG
 copies.

@@ -2,11 +2,11 @@
 
 The paper (Figure 1): "A four-layer convolutional neural network with ReLUs (solid line) reaches a
 25% training error rate on CIFAR-10 six times faster than an equivalent network with tanh neurons
-(dashed line)", rates chosen for each to train as fast as possible, without regularisation.
+(dashed line)", rates chosen for each to train as fast as possible, without regularization.
 
 Here: the paper does not name its net; the four layers of layers-18pct.cfg without its norm, decay,
 crops and mirrors stand for it (cifar_net.py). CIFAR-10 as lossy JPEG copies. Rates are multiples
-of .001 by powers of two: from .001 the search goes to the better neighbour until both neighbours
+of .001 by powers of two: from .001 the search goes to the better neighbor until both neighbors
 of the best are worse, by the training error in the last half of epoch 2, seed 0. Then each seed
 runs at that rate until the training error falls to 25 %. The training error is that of each half
 epoch as it is trained, counted for its middle; straight lines between.
@@ -87,7 +87,7 @@ def train(
 ) -> dict[str, Any]:
     """Return the line of the record of this run, after running it if there is none."""
     key = {"kind": kind, "units": units, "rate": rate, "seed": seed, "epochs": epochs}
-    recipe = cifar.Recipe(rate=rate, epochs=epochs, regularised=False, target=TARGET)
+    recipe = cifar.Recipe(rate=rate, epochs=epochs, regularized=False, target=TARGET)
     if record.has(asked.record, made := dataclasses.asdict(recipe), **key):
         return record.finished(asked.record, **key)[0]
     # Of one name for the search and for what follows it: the longer run goes on from the shorter.
@@ -180,7 +180,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
             middles = 0.25 + 0.5 * np.arange(len(mean))
             label = f"{units}, {len(curves)} seed{'s'[: len(curves) - 1]}"
             axes.plot(middles, mean, line, color="black", linewidth=2, label=label)
-    axes.axhline(TARGET, color="grey", linestyle=":")
+    axes.axhline(TARGET, color="gray", linestyle=":")
     axes.set_xlim(left=0)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

@@ -152,12 +152,12 @@ def draw(found: list[Measured], flops: float, bandwidth: float, path: Path) -> N
     """Draw each layer's times as bars, and across each its limit."""
     names = list(dict.fromkeys(m.layer for m in found))
     figure, axes = plt.subplots(figsize=(9, 6.5), constrained_layout=True)
-    colours = {"forward": "tab:blue", "input": "tab:orange", "weights": "tab:green"}
-    for shift, (direction, colour) in zip((-0.27, 0, 0.27), colours.items(), strict=True):
+    colors = {"forward": "tab:blue", "input": "tab:orange", "weights": "tab:green"}
+    for shift, (direction, color) in zip((-0.27, 0, 0.27), colors.items(), strict=True):
         some = [m for m in found if m.direction == direction]
         places = [names.index(m.layer) + shift for m in some]
         label = direction if direction == "forward" else f"gradient of {direction}"
-        axes.barh(places, [m.milliseconds for m in some], 0.25, color=colour, label=label)
+        axes.barh(places, [m.milliseconds for m in some], 0.25, color=color, label=label)
         least = [limit(m, flops, bandwidth) for m in some]
         axes.plot(least, places, "|", color="black", markersize=9, markeredgewidth=2)
     axes.plot([], [], "|", color="black", markersize=9, markeredgewidth=2, linestyle="none",

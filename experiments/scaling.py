@@ -2,7 +2,7 @@
 
     python experiments/scaling.py --hardware h100
     python experiments/scaling.py --hardware k20 --devices-per-host 8 --global-batch 1024
-    python experiments/scaling.py --hardware measured --utilisation 1 --figure ''
+    python experiments/scaling.py --hardware measured --utilization 1 --figure ''
 
 N devices, b images each (`--per-device`; or one batch of `--global-batch`), three arrangements:
 
@@ -33,7 +33,7 @@ the gradients of the convolutions over N, and of 1/K of the rest over N/K.
 
 A ring whose devices lie on several nodes goes at the links between those: what leaves a node is
 dealt out over as many links as the ring has members there. Compute: 2 operations a multiply-add,
-three passes (forward, gradients of weights, of inputs; none of the image) over flops x utilisation.
+three passes (forward, gradients of weights, of inputs; none of the image) over flops x utilization.
 Nothing overlaps: a step is compute + communication, as in this package's program, whose gradients
 are summed in one all-reduce at its end. "Bound" is where communication takes longer than compute.
 The ring's latency grows with n; trees, and rings along two axes of a torus, do not have that end.
@@ -60,7 +60,7 @@ class Hardware:
     """What one device can do."""
 
     flops: float  # operations a second, at most
-    bandwidth: float  # bytes a second to its neighbour in the same node, one way
+    bandwidth: float  # bytes a second to its neighbor in the same node, one way
     latency: float  # seconds a message; assumed, no maker states it
     node: int  # devices that `bandwidth` connects
     between: float  # bytes a second of a device's share of what leaves the node
@@ -196,7 +196,7 @@ class Step:
 def cost(plan: Plan, table: Architecture, hardware: Hardware, asked: argparse.Namespace) -> Step:
     """Return what a plan costs on that hardware."""
     compute = plan.images / plan.devices * operations(table)
-    compute /= hardware.flops * asked.utilisation
+    compute /= hardware.flops * asked.utilization
     communication = sum(seconds(one, hardware) for one in plan.traffic)
     hosts = math.ceil(plan.devices / asked.devices_per_host)
     images = plan.images / (compute + communication) / hosts
@@ -331,7 +331,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hardware", choices=[*HARDWARE, "measured"], default="h100")
     for field in dataclasses.fields(Hardware)[:-1]:
         parser.add_argument(f"--{field.name}", type=float, help="in place of the hardware's")
-    parser.add_argument("--utilisation", type=float, default=0.3, help="share of flops reached")
+    parser.add_argument("--utilization", type=float, default=0.3, help="share of flops reached")
     parser.add_argument("--model", choices=list(PRESETS), default="paper")
     parser.add_argument("--per-device", type=int, default=64, help="images a device")
     parser.add_argument("--global-batch", type=int, default=8192, help="images, where it is fixed")
@@ -355,8 +355,8 @@ def main() -> None:
     print(f"{hardware.source}.", *(f"{name} {value:g}" for name, value in given.items()))
     print(
         f"{asked.model}: {operations(table) / 1e9:.2f} Gop an image; per device "
-        f"{hardware.flops * asked.utilisation / 1e12:,.3g} Tflop/s (utilisation "
-        f"{asked.utilisation:g}), {hardware.bandwidth / GB:g} GB/s in a node of {hardware.node:g}, "
+        f"{hardware.flops * asked.utilization / 1e12:,.3g} Tflop/s (utilization "
+        f"{asked.utilization:g}), {hardware.bandwidth / GB:g} GB/s in a node of {hardware.node:g}, "
         f"{hardware.between / GB:g} out of it, {hardware.latency * 1e6:g} us a message."
     )
     panels = {

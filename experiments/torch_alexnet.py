@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 
 class TowerNorm(nn.Module):
-    """Response normalisation within each of two towers (P3.3)."""
+    """Response normalization within each of two towers (P3.3)."""
 
     def __init__(self):
         super().__init__()
         self.norm = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)  # torch divides by 5
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return `x` [B, C, H, W], normalised."""
+        """Return `x` [B, C, H, W], normalized."""
         batch, channels, height, width = x.shape
         towers = x.reshape(batch * 2, channels // 2, height, width)
         return self.norm(towers).reshape(batch, channels, height, width)

@@ -219,14 +219,14 @@ def print_table(text: str, path: Path) -> None:
 
 
 def draw_curves(names: Sequence[str], path: Path, to: Path) -> Path:
-    """Draw loss and top-1 error, training dashed and validation solid, one colour a setting."""
+    """Draw loss and top-1 error, training dashed and validation solid, one color a setting."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     shown = (("loss", "loss (nats)"), ("top1_error", "top-1 error"))
     for axes, (column, label) in zip(figure.subplots(1, 2), shown, strict=True):
         for number, name in enumerate(names):
-            lines, colour = runs(path, name), f"C{number}"
-            draw_seeds(axes, lines, "validation", column, colour, name)
-            draw_seeds(axes, lines, "train", column, colour, "", "--")
+            lines, color = runs(path, name), f"C{number}"
+            draw_seeds(axes, lines, "validation", column, color, name)
+            draw_seeds(axes, lines, "train", column, color, "", "--")
         axes.set(xlabel="epochs", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(frameon=False, title="dashed: in training, on what it trains on")
@@ -239,7 +239,7 @@ def draw_seeds(
     lines: Sequence[Mapping[str, Any]],
     split: str,
     column: str,
-    colour: str,
+    color: str,
     label: str,
     style: str = "-",
 ) -> None:
@@ -248,7 +248,7 @@ def draw_seeds(
         return
     for run in lines:
         x, y = run[split]["epoch"], run[split][column]
-        axes.plot(x, y, style, color=colour, alpha=0.25, lw=0.7)
+        axes.plot(x, y, style, color=color, alpha=0.25, lw=0.7)
     values = zip(*(run[split][column] for run in lines), strict=True)
     mean = [statistics.mean(one) for one in values]
-    axes.plot(lines[0][split]["epoch"], mean, style, color=colour, label=label, lw=1.6)
+    axes.plot(lines[0][split]["epoch"], mean, style, color=color, label=label, lw=1.6)

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-# What these files test does not depend on how well a program is optimised: files, runs, commands,
-# and tables of layers (those of optimised programs: test_alexnet, test_towers, test_torch_parity).
+# What these files test does not depend on how well a program is optimized: files, runs, commands,
+# and tables of layers (those of optimized programs: test_alexnet, test_towers, test_torch_parity).
 RUNS = (
     "agreement checkpoint claims_caltech ensemble evaluation figures main pretrained readme resume "
     "retrieve trained variants writer"

@@ -115,7 +115,7 @@ def test_a_narrower_network_keeps_the_table_and_splits_in_two():
     assert [layer.features for layer in narrow.layers] == [28, 76, 116, 116, 76, 1228, 1228, 101]
 
 
-def test_scaled_initialisation_keeps_the_variance_of_each_sum():
+def test_scaled_initialization_keeps_the_variance_of_each_sum():
     # fc6 sees 9,216 inputs in 2012 and 128 here: std * sqrt(inputs) must not change.
     quick = ModelConfig(width=0.5).table(20, 64)
     fc6 = next(layer for layer in quick.layers if layer.name == "fc6")

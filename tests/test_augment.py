@@ -8,9 +8,9 @@ from PIL import Image
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.augment import (
-    centre_view,
+    center_view,
     random_views,
-    resize_centre,
+    resize_center,
     take_square,
     ten_views,
 )
@@ -145,8 +145,8 @@ def test_a_crop_of_the_whole_square_has_one_offset(offsets):
 
 
 @pytest.mark.parametrize(("side", "crop", "offset"), [(256, 224, 16), (256, 227, 14), (7, 7, 0)])
-def test_centre_view(side: int, crop: int, offset: int):
-    view = centre_view(coordinates(side), crop)
+def test_center_view(side: int, crop: int, offset: int):
+    view = center_view(coordinates(side), crop)
     assert view["offset"].tolist() == [offset, offset]
     assert not view["mirror"]
     np.testing.assert_array_equal(
@@ -154,7 +154,7 @@ def test_centre_view(side: int, crop: int, offset: int):
     )
 
 
-def test_ten_views_are_corners_centre_and_their_mirrors():
+def test_ten_views_are_corners_center_and_their_mirrors():
     views = ten_views(coordinates(256), 224)
     corners = [(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)]
     assert [tuple(view["offset"]) for view in views] == corners * 2
@@ -166,11 +166,11 @@ def test_ten_views_are_corners_centre_and_their_mirrors():
 
 def test_resizing_the_right_size_changes_nothing():
     image = RNG.integers(0, 256, (72, 72, 3), np.uint8)
-    assert resize_centre(image, 72) is not None
-    np.testing.assert_array_equal(resize_centre(image, 72), image)
+    assert resize_center(image, 72) is not None
+    np.testing.assert_array_equal(resize_center(image, 72), image)
     wide = RNG.integers(0, 256, (72, 101, 3), np.uint8)
-    np.testing.assert_array_equal(resize_centre(wide, 72), wide[:, 14:86])
-    assert resize_centre(image, 72, "warp", "point") is image  # at no cost
+    np.testing.assert_array_equal(resize_center(wide, 72), wide[:, 14:86])
+    assert resize_center(image, 72, "warp", "point") is image  # at no cost
 
 
 def picture(shape: tuple[int, int]) -> np.ndarray:
@@ -190,7 +190,7 @@ def test_cropping_is_resizing_the_whole_then_cutting(shape: tuple[int, int]):
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
         top, left = (height - 256) // 2, (width - 256) // 2
         whole = np.asarray(resized)[top : top + 256, left : left + 256].astype(int)
-        assert np.abs(resize_centre(image, 256) - whole).max() <= 1
+        assert np.abs(resize_center(image, 256) - whole).max() <= 1
 
 
 def between_four(image: np.ndarray, size: int) -> np.ndarray:
@@ -210,7 +210,7 @@ def between_four(image: np.ndarray, size: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(81, 106), (20, 33), (40, 40), (1, 70), (200, 41)])
 def test_point_is_the_bilinear_of_opencv(shape: tuple[int, int]):
     for image in (picture(shape), RNG.integers(0, 256, (*shape, 3), np.uint8)):
-        difference = resize_centre(image, 40, "warp", "point") - between_four(image, 40)
+        difference = resize_center(image, 40, "warp", "point") - between_four(image, 40)
         assert np.abs(difference).max() <= 0.501  # rounded, borders included
 
 
@@ -218,8 +218,8 @@ def test_point_is_the_bilinear_of_opencv(shape: tuple[int, int]):
 def test_point_sees_the_middle_two_of_four_pixels_and_area_all(phase: int, seen: int):
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, phase::4] = 200
-    assert (resize_centre(stripes, 16, filter="point") == seen).all()
-    assert np.abs(resize_centre(stripes, 16)[:, 2:-2].astype(int) - 50).max() <= 1
+    assert (resize_center(stripes, 16, filter="point") == seen).all()
+    assert np.abs(resize_center(stripes, 16)[:, 2:-2].astype(int) - 50).max() <= 1
 
 
 @pytest.mark.parametrize("filter", ["area", "point"])
@@ -229,7 +229,7 @@ def test_warping_shows_all_of_the_image_and_cropping_its_middle(shape, turned, f
     image = np.broadcast_to((longer[:, None] if turned else longer)[..., None], (*shape, 3))
     image = image.astype(np.uint8)
     for resize, low, high in (("warp", 0, 255), ("crop", 20 / 89 * 255, 69 / 89 * 255)):
-        square = resize_centre(image, 40, resize, filter).astype(int)
+        square = resize_center(image, 40, resize, filter).astype(int)
         assert square.shape == (40, 40, 3)
         assert abs(square.min() - low) <= 4
         assert abs(square.max() - high) <= 4
@@ -238,5 +238,5 @@ def test_warping_shows_all_of_the_image_and_cropping_its_middle(shape, turned, f
 def test_shrinking_averages_where_skipping_pixels_would_not():
     checks = np.indices((512, 512)).sum(0) % 2 * 255
     image = np.repeat(checks[..., None], 3, 2).astype(np.uint8)
-    inner = resize_centre(image, 64)[2:-2, 2:-2].astype(int)
+    inner = resize_center(image, 64)[2:-2, 2:-2].astype(int)
     assert np.abs(inner - 127.5).max() <= 2

@@ -33,9 +33,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, row: int, *extra: bytes, bits: int = 8, colour: int = 2) -> bytes:
+def png(width: int, height: int, row: int, *extra: bytes, bits: int = 8, color: int = 2) -> bytes:
     """Write a black PNG of `row` bytes a row, with more chunks before its pixels."""
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
     packer = zlib.compressobj()
     pixels = b"".join([packer.compress(bytes(row + 1)) for _ in range(height)] + [packer.flush()])
     chunks = [chunk(b"IHDR", header), *extra, chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
@@ -53,14 +53,14 @@ def progressive(size: int, more: int) -> bytes:
 
 BOMBS = {
     "50,000 x 50,000 pixels": (
-        lambda: png(50_000, 50_000, 6_250, bits=1, colour=0),
+        lambda: png(50_000, 50_000, 6_250, bits=1, color=0),
         "suspiciously many pixels",
     ),
     "text": (
         lambda: png(4, 4, 12, chunk(b"zTXt", b"c\0\0" + zlib.compress(bytes(100_000_000)))),
         "Decompressed data too large",
     ),
-    "colour profile": (
+    "color profile": (
         lambda: png(4, 4, 12, chunk(b"iCCP", b"c\0\0" + zlib.compress(bytes(100_000_000)))),
         "Decompressed data too large",
     ),

@@ -10,7 +10,7 @@ from alexnet_jax.config import flatten
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 CURVES = ("two_towers_vs_half", "depth", "dropout", "crops_and_mirrors", "lighting")
-OWED = ("paper_vs_source2012", "ensemble_of_seeds", "towers_specialise")
+OWED = ("paper_vs_source2012", "ensemble_of_seeds", "towers_specialize")
 LN_101 = math.log(101)
 
 
@@ -185,11 +185,11 @@ def test_sets_of_networks(experiment, tmp_path):
 
 
 def test_what_towers_have_in_common_over_seeds(experiment, tmp_path):
-    record, module = experiment("record"), experiment("towers_specialise")
+    record, module = experiment("record"), experiment("towers_specialize")
     path = tmp_path / "record.jsonl"
     for name, apart in zip(module.SETTINGS, (0.3, 0.1), strict=True):
-        for seed, sign in enumerate((1, -1)):  # the colour is in tower 0, then in tower 1
-            colour, form = 0.5 + sign * apart / 2, 0.5 - sign * apart / 2
+        for seed, sign in enumerate((1, -1)):  # the color is in tower 0, then in tower 1
+            color, form = 0.5 + sign * apart / 2, 0.5 - sign * apart / 2
             measures = {
                 one: {
                     "towers": [value, 1 - value],
@@ -198,12 +198,12 @@ def test_what_towers_have_in_common_over_seeds(experiment, tmp_path):
                     "differs": apart > 0.2,
                     "noise": 0.6,
                 }
-                for one, value in (("colour", colour), ("orientation", form))
+                for one, value in (("color", color), ("orientation", form))
             }
             key = {"what": "towers", "setting": name, "seed": seed}
             record.append(path, {**key, **measures})
     said = "\n".join(module.summary(path))
-    assert "colour, workhorse: 0.31 ± 0.13 apart; p < 0.01 in 2 of 2 runs" in said
-    assert f"colour, {module.CONTROL}: 0.11 ± 0.13 apart; p < 0.01 in 0 of 2 runs" in said
-    assert "colour: apart by so much more than in the control: +0.20" in said
+    assert "color, workhorse: 0.31 ± 0.13 apart; p < 0.01 in 2 of 2 runs" in said
+    assert f"color, {module.CONTROL}: 0.11 ± 0.13 apart; p < 0.01 in 0 of 2 runs" in said
+    assert "color: apart by so much more than in the control: +0.20" in said
     assert "less orientation in 2 of 2 runs; it is tower 0 in 1" in said

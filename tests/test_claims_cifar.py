@@ -29,7 +29,7 @@ from alexnet_jax.model.layers import normalize
 
 pytestmark = pytest.mark.slow
 BATCH = 16
-PLAIN = cifar.Recipe(rate=0.001, epochs=1, regularised=False)
+PLAIN = cifar.Recipe(rate=0.001, epochs=1, regularized=False)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -96,7 +96,7 @@ def test_norm_window_and_units_each_make_a_difference(images):
         assert np.abs(one - other).max() > 1e-3
 
 
-def test_the_convolution_of_colours_is_the_plain_one():
+def test_the_convolution_of_colors_is_the_plain_one():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
     kernel = rng.normal(size=(5, 5, 3, 6)).astype(np.float32)
@@ -108,7 +108,7 @@ def test_the_convolution_of_colours_is_the_plain_one():
         return y, *pull(g)
 
     for ours, expected in zip(
-        value_and_gradient(cifar_net.convolve_colours), value_and_gradient(plain), strict=True
+        value_and_gradient(cifar_net.convolve_colors), value_and_gradient(plain), strict=True
     ):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
@@ -122,17 +122,17 @@ def test_mean_pooling_by_hand():
     np.testing.assert_allclose(apart, [[2.5, 4.5], [10.5, 12.5]])
 
 
-def updates(regularised, gradient):
+def updates(regularized, gradient):
     """Return weights, and their update at a rate of .5 where every gradient is `gradient`."""
     state = cifar.with_rate(cifar.start(False, jax.random.key(0)), 0.5)
     gradients = jax.tree.map(lambda w: jnp.full_like(w, gradient), state.params)
-    found: Any = cifar.optimizer(regularised).update(gradients, state.opt_state, state.params)[0]
+    found: Any = cifar.optimizer(regularized).update(gradients, state.opt_state, state.params)[0]
     return state.params, found
 
 
-@pytest.mark.parametrize(("regularised", "decay", "of_fc10"), [(True, 0.004, 1), (False, 0, 0)])
-def test_decay_is_of_weights_alone(regularised, decay, of_fc10):
-    params, found = updates(regularised, 0)
+@pytest.mark.parametrize(("regularized", "decay", "of_fc10"), [(True, 0.004, 1), (False, 0, 0)])
+def test_decay_is_of_weights_alone(regularized, decay, of_fc10):
+    params, found = updates(regularized, 0)
     for name, one in params.items():
         expected = -0.5 * (of_fc10 if name == "fc10" else decay) * one["kernel"]
         np.testing.assert_allclose(found[name]["kernel"], expected, rtol=1e-5)
@@ -147,7 +147,7 @@ def test_biases_learn_at_twice_the_rate():
 
 
 def test_rates_fall_after_their_epochs():
-    recipe = cifar.Recipe(rate=1.0, epochs=5, regularised=True, drops=(2, 4))
+    recipe = cifar.Recipe(rate=1.0, epochs=5, regularized=True, drops=(2, 4))
     assert [recipe.rate_in(epoch) for epoch in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
@@ -163,9 +163,9 @@ def test_crops_and_mirrors():
     tops, lefts = taken[:, 0, 0, 0], taken[..., 1].min(axis=(1, 2))
     assert set(tops) == set(lefts) == set(range(9))
     assert (taken[:, -1, 0, 0] == tops + 23).all()
-    centre = cifar.crops(pixels, 24, None)
-    assert (centre[0, 0, 0, :2] == 4).all()
-    assert (centre[0, -1, -1, :2] == 27).all()
+    center = cifar.crops(pixels, 24, None)
+    assert (center[0, 0, 0, :2] == 4).all()
+    assert (center[0, -1, -1, :2] == 27).all()
 
 
 def test_errors_are_counted_before_each_step_learns(images, tmp_path):
@@ -232,9 +232,9 @@ def test_the_search_goes_downhill_until_both_sides_rise(least, tried):
 
 
 def test_the_folders_of_cifar10(tmp_path):
-    for name, colour in (("b", 10), ("a", 200)):
+    for name, color in (("b", 10), ("a", 200)):
         (tmp_path / "train" / name).mkdir(parents=True)
-        Image.new("RGB", (32, 32), (colour, 0, 0)).save(tmp_path / "train" / name / "0.png")
+        Image.new("RGB", (32, 32), (color, 0, 0)).save(tmp_path / "train" / name / "0.png")
     found = cifar.read(tmp_path / "train")
     assert found.pixels.shape == (2, 32, 32, 3)
     assert found.pixels[:, 0, 0, 0].tolist() == [200, 10]

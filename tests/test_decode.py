@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from alexnet_jax.data import decode as module
-from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.augment import resize_center
 from alexnet_jax.data.decode import UnreadableImage, decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -88,19 +88,19 @@ def test_damaged_raw_records_are_unreadable(encoded: bytes, reason: str):
         decode(encoded)
 
 
-def test_cmyk_jpeg_with_adobes_inverted_inks_keeps_its_colours():
+def test_cmyk_jpeg_with_adobes_inverted_inks_keeps_its_colors():
     encoded = encode(Image.fromarray(quadrants()).convert("CMYK"), "JPEG", quality=95)
     assert b"Adobe" in encoded
     # Read the wrong way round, red would be cyan and white black: 255 off.
     assert np.abs(decode(encoded).astype(int) - quadrants()).mean() < 6
 
 
-def test_grey_fills_all_three_channels():
-    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    for encoded in (encode(grey), encode(grey, "JPEG", quality=100)):
+def test_gray_fills_all_three_channels():
+    gray = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for encoded in (encode(gray), encode(gray, "JPEG", quality=100)):
         decoded = decode(encoded)
         assert decoded.shape == (8, 8, 3)
-        assert np.abs(decoded.astype(int) - grey[..., None]).max() <= 2
+        assert np.abs(decoded.astype(int) - gray[..., None]).max() <= 2
 
 
 def test_one_bit_is_black_and_white():
@@ -110,25 +110,25 @@ def test_one_bit_is_black_and_white():
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled_and_not_clipped(form: str):
-    grey = np.array([[0, 128, 129, 257], [32896, 65000, 65534, 65535]], np.uint16)
-    decoded = decode(encode(grey, form))
+def test_16_bit_gray_is_scaled_and_not_clipped(form: str):
+    gray = np.array([[0, 128, 129, 257], [32896, 65000, 65534, 65535]], np.uint16)
+    decoded = decode(encode(gray, form))
     expected = [[0, 0, 1, 1], [128, 253, 255, 255]]  # round(value / 257)
     np.testing.assert_array_equal(decoded, np.repeat(np.array(expected)[..., None], 3, 2))
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [
         ("RGBA", (10, 20, 30, 0), WHITE),
         ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
-        ("RGBA", (0, 100, 200, 51), (204, 224, 244)),  # a fifth of the colour, four of white
+        ("RGBA", (0, 100, 200, 51), (204, 224, 244)),  # a fifth of the color, four of white
         ("LA", (40, 0), WHITE),
         ("LA", (40, 255), (40, 40, 40)),
     ],
 )
-def test_transparency_lies_on_white(mode: str, colour: tuple, expected: tuple):
-    decoded = decode(encode(Image.new(mode, (3, 2), colour)))
+def test_transparency_lies_on_white(mode: str, color: tuple, expected: tuple):
+    decoded = decode(encode(Image.new(mode, (3, 2), color)))
     np.testing.assert_array_equal(decoded, np.broadcast_to(expected, (2, 3, 3)))
 
 
@@ -137,7 +137,7 @@ def test_palette_with_alpha_and_without():
     image.putpalette([*RED, *GREEN, *BLUE, 7, 7, 7])
     image.putdata([0, 1, 2, 3])
     np.testing.assert_array_equal(decode(encode(image)), [[RED, GREEN, BLUE, (7, 7, 7)]])
-    # An alpha for each colour (bytes), and one transparent colour (a number): both are in use.
+    # An alpha for each color (bytes), and one transparent color (a number): both are in use.
     alphas = encode(image, transparency=bytes([255, 0, 255, 0]))
     np.testing.assert_array_equal(decode(alphas), [[RED, WHITE, BLUE, WHITE]])
     number = encode(image, transparency=2)
@@ -170,7 +170,7 @@ def test_exif_orientation_is_undone(orientation: int, form: str):
     assert np.abs(decoded.astype(int) - upright).mean() < 6
 
 
-def test_16_bit_grey_is_turned_too():
+def test_16_bit_gray_is_turned_too():
     exif = Image.Exif()
     exif[274] = 6
     decoded = decode(encode(np.array([[0, 65535]], np.uint16), exif=exif.tobytes()))
@@ -189,12 +189,12 @@ def test_tiny_and_elongated_images_are_enlarged(size: tuple[int, int]):
     image = decode(encode(Image.new("RGB", size, (9, 99, 199)), "PNG"))
     assert image.shape == (size[1], size[0], 3)
     np.testing.assert_array_equal(
-        resize_centre(image, 256), np.broadcast_to((9, 99, 199), (256, 256, 3))
+        resize_center(image, 256), np.broadcast_to((9, 99, 199), (256, 256, 3))
     )
 
 
 def test_the_first_of_several_frames_counts():
-    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
+    frames = [Image.new("RGB", (4, 4), color) for color in (RED, BLUE)]
     encoded = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(decode(encoded), np.broadcast_to(RED, (4, 4, 3)))
 
@@ -262,7 +262,7 @@ def test_the_real_awkward_files(real_data: Path):
         image = decode(encoded)
         with Image.open(io.BytesIO(encoded)) as stored:
             assert image.shape[:2] == ImageOps.exif_transpose(stored).size[::-1]
-        assert resize_centre(image, 256).shape == (256, 256, 3)
+        assert resize_center(image, 256).shape == (256, 256, 3)
         if row["mode"] == "L":
             assert (image == image[..., :1]).all()
     cmyk, rgb = (

@@ -79,14 +79,14 @@ def test_the_counts_shapes_and_crossings_of_2012_are_printed(line):
     assert line in words(PAPER)
 
 
-def test_source2012_normalises_conv1_before_its_relu_and_conv2_twice():
+def test_source2012_normalizes_conv1_before_its_relu_and_conv2_twice():
     printed = words(PRESETS["source2012"])
     assert "conv1 stride 4, pad 0+3 55x55x96" in printed
     assert "pool1 max 3x3, stride 2, ReLU 27x27x96" in printed
     assert "cnorm2 LRN, 5x5 pixels 27x27x256" in printed
 
 
-def test_maps_at_the_border_cross_where_all_are_neighbours():
+def test_maps_at_the_border_cross_where_all_are_neighbors():
     # Two maps of 55 x 55 and of 27 x 27.
     printed = words(PRESETS["bvlc_alexnet"])
     assert "norm1 own and border 48 of 96 maps 6,050 exchange of maps" in printed
@@ -272,10 +272,10 @@ def test_no_two_choices_of_a_point_are_the_same_and_every_source_is_cited():
         (
             "torchvision",
             "No: it is that of torchvision, which",
-            "m torchvision: images (but for crop offsets). From the paper: initialisation, update",
+            "m torchvision: images (but for crop offsets). From the paper: initialization, update",
         ),
         ("bvlc_alexnet", "No: it is that of bvlc_alexnet, which", "LRN k"),
-        ("bvlc_alexnet", "No: ", "From bvlc_alexnet: initialisation, update rule, images."),
+        ("bvlc_alexnet", "No: ", "From bvlc_alexnet: initialization, update rule, images."),
         ("six_conv", "No: it differs", "It has a layer more: conv6."),
         ("caffenet", "No: it is that of CaffeNet, which", "order behind conv1"),
         ("merged", "No: it differs", "in towers."),
@@ -298,7 +298,7 @@ def test_a_layer_that_is_left_out_is_named():
     assert "layer" not in facts.describe(PRESETS["merged"], 1000)["is_the_paper"]
 
 
-def test_where_nothing_sees_one_tower_neighbours_are_of_a_half():
+def test_where_nothing_sees_one_tower_neighbors_are_of_a_half():
     assert "norm1 LRN, 5 maps of a tower" in words(PAPER)
     assert "norm1 LRN, 5 maps of a half" in words(changed(PAPER, "model.variant", "torchvision"))
     assert "norm1 LRN, 5 maps of all" in words(PRESETS["merged"])
@@ -341,12 +341,12 @@ def folder(workdir: Path, config: Config, constants: dict[str, Any] | None, **ab
     return workdir
 
 
-def constants(colour: tuple[float, ...], scale: tuple[float, ...], one: bool) -> dict[str, Any]:
-    image = np.zeros((8, 8, 3), np.float32) + np.array(colour, np.float32)
+def constants(color: tuple[float, ...], scale: tuple[float, ...], one: bool) -> dict[str, Any]:
+    image = np.zeros((8, 8, 3), np.float32) + np.array(color, np.float32)
     image[0, 0] += 0 if one else 1
     return {
         "mean_image": image,
-        "mean_colour": np.array(colour, np.float32),
+        "mean_color": np.array(color, np.float32),
         "scale": np.array(scale, np.float32),
     }
 
@@ -356,29 +356,29 @@ def of_folder(workdir: Path, capsys: pytest.CaptureFixture[str], *args: str) -> 
     return json.loads(capsys.readouterr().out)
 
 
-GREY, NORMALISED = (1.0, 1.0, 1.0), tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225))
+GRAY, NORMALIZED = (1.0, 1.0, 1.0), tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225))
 TORCHVISION_MEAN = (123.675, 116.28, 103.53)
 
 
 @pytest.mark.parametrize(
-    ("colour", "scale", "one", "follows", "mean", "origin"),
+    ("color", "scale", "one", "follows", "mean", "origin"),
     [
-        (TORCHVISION_MEAN, NORMALISED, True, ["torchvision"], "one colour", "torchvision's"),
-        ((9.0, 8.0, 7.0), NORMALISED, True, ["torchvision"], "one colour", "which came with"),
-        ((9.0, 8.0, 7.0), GREY, True, ["paper", "2012 code", "Caffe"], "one colour", "which came"),
+        (TORCHVISION_MEAN, NORMALIZED, True, ["torchvision"], "one color", "torchvision's"),
+        ((9.0, 8.0, 7.0), NORMALIZED, True, ["torchvision"], "one color", "which came with"),
+        ((9.0, 8.0, 7.0), GRAY, True, ["paper", "2012 code", "Caffe"], "one color", "which came"),
         (
-            *((9.0, 8.0, 7.0), GREY, False),
+            *((9.0, 8.0, 7.0), GRAY, False),
             *(["paper", "2012 code", "Caffe"], "an image, aligned with the crop", "which came"),
         ),
-        ((122.67891, 116.66877, 104.00699), GREY, True, ["paper"], "one colour", "Caffe's"),
-        ((9.0, 8.0, 7.0), (0.5, 0.5, 0.25), True, [], "one colour", "which came with"),
+        ((122.67891, 116.66877, 104.00699), GRAY, True, ["paper"], "one color", "Caffe's"),
+        ((9.0, 8.0, 7.0), (0.5, 0.5, 0.25), True, [], "one color", "which came with"),
     ],
 )
 def test_images_are_judged_by_what_was_saved_with_a_run(
-    colour, scale, one, follows, mean, origin, tmp_path, capsys
+    color, scale, one, follows, mean, origin, tmp_path, capsys
 ):
     config = changed(PAPER, "data.statistics", "init")
-    workdir = folder(tmp_path / "a", config, constants(colour, scale, one))
+    workdir = folder(tmp_path / "a", config, constants(color, scale, one))
     said = of_folder(workdir, capsys)
     points = {point["point"]: point for point in said["comparison"]}
     assert points["image scale"]["follows"][: len(follows) or 1] == follows
@@ -388,13 +388,13 @@ def test_images_are_judged_by_what_was_saved_with_a_run(
     printed = capsys.readouterr().out
     assert "init" not in printed.split("Is this")[0]
     assert "--data.statistics init" not in printed
-    assert f"({', '.join(f'{value:.1f}' for value in colour)})" in printed
+    assert f"({', '.join(f'{value:.1f}' for value in color)})" in printed
     assert ("x (0.5, 0.5, 0.25)" in printed) == (not follows)
     assert max(map(len, printed.splitlines())) <= 100
 
 
 def test_a_run_on_its_own_images_says_so(tmp_path, capsys):
-    workdir = folder(tmp_path / "a", PAPER, constants((9.0, 8.0, 7.0), GREY, False))
+    workdir = folder(tmp_path / "a", PAPER, constants((9.0, 8.0, 7.0), GRAY, False))
     assert describe.main(["--workdir", str(workdir)]) == 0
     assert capsys.readouterr().out.startswith(
         "paper: 224 x 224 pixels, 2 classes\n"
@@ -403,7 +403,7 @@ def test_a_run_on_its_own_images_says_so(tmp_path, capsys):
     )
 
 
-def test_published_means_are_of_one_colour():
+def test_published_means_are_of_one_color():
     assert followed(changed(PAPER, "data.statistics", "imagenet"))["mean"] == ["torchvision"]
 
 
@@ -415,7 +415,7 @@ TRAINING = {
 
 def test_of_imported_weights_their_file_is_named_and_no_training(tmp_path, capsys):
     config = changed(PRESETS["torchvision"], "schedule.at", (1, 2))
-    known = constants(TORCHVISION_MEAN, NORMALISED, True)
+    known = constants(TORCHVISION_MEAN, NORMALIZED, True)
     workdir = folder(tmp_path / "a", config, known, imported="alexnet-owt.pth")
     said = of_folder(workdir, capsys)
     assert said["imported"] == "alexnet-owt.pth"
@@ -451,7 +451,7 @@ def test_an_import_writes_the_name_of_its_file(tmp_path, capsys):
 
 def test_a_run_that_trains_was_imported_from_nowhere(tmp_path, capsys):
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    known = constants((9.0, 8.0, 7.0), GREY, True)
+    known = constants((9.0, 8.0, 7.0), GRAY, True)
     report.write_about(PAPER, ["cat", "dog"], mesh, known, tmp_path)
     assert "imported" not in json.loads((tmp_path / "config.json").read_text())
     assert of_folder(tmp_path, capsys)["imported"] == ""
@@ -459,7 +459,7 @@ def test_a_run_that_trains_was_imported_from_nowhere(tmp_path, capsys):
 
 @pytest.mark.parametrize("wrong", [b"", b"no zip", "shape", "lacks"])
 def test_unreadable_statistics_are_refused_in_one_line(wrong, tmp_path, capsys):
-    known = constants((9.0, 8.0, 7.0), GREY, True)
+    known = constants((9.0, 8.0, 7.0), GRAY, True)
     if wrong == "shape":
         known["scale"] = np.ones(4)
     elif wrong == "lacks":

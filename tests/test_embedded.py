@@ -1,4 +1,4 @@
-"""The embedded data set: the same images everywhere, and classes that need both form and colour."""
+"""The embedded data set: the same images everywhere, and classes that need both form and color."""
 
 import collections
 import hashlib
@@ -12,7 +12,7 @@ from PIL import Image
 from alexnet_jax.data import embedded
 from alexnet_jax.data.embedded import (
     CLASS_NAMES,
-    COLOURS,
+    COLORS,
     PATTERNS,
     RANGES,
     SIZES,
@@ -39,7 +39,7 @@ def images(split: str, count: int) -> np.ndarray:
     return np.stack([source[index]["image"] for index in range(count)])
 
 
-def grey(image: np.ndarray) -> np.ndarray:
+def gray(image: np.ndarray) -> np.ndarray:
     return image @ LUMA
 
 
@@ -49,8 +49,8 @@ def blocks(pictures: np.ndarray) -> np.ndarray:
     return pooled.reshape(len(pictures), -1)
 
 
-def colour_shares(pictures: np.ndarray) -> np.ndarray:
-    """Return the square root of the share of each of 512 colours, [N, 512]."""
+def color_shares(pictures: np.ndarray) -> np.ndarray:
+    """Return the square root of the share of each of 512 colors, [N, 512]."""
     codes = ((pictures >> 5) @ np.array([64, 8, 1], np.uint16)).reshape(len(pictures), -1)
     counts = np.array([np.bincount(code, minlength=512) for code in codes])
     return np.sqrt(counts / codes.shape[1])
@@ -99,15 +99,15 @@ def test_every_class_is_equally_frequent(split, size):
     assert source.describe(23) == f"embedded {split}:23 (blue stripes)"
 
 
-def test_class_is_a_pattern_and_a_colour():
+def test_class_is_a_pattern_and_a_color():
     pairs = {(name.split()[0], name.split()[1]) for name in CLASS_NAMES}
-    assert pairs == {(colour, pattern) for colour in COLOURS for pattern in PATTERNS}
+    assert pairs == {(color, pattern) for color in COLORS for pattern in PATTERNS}
     assert len(CLASS_NAMES) == 20
-    # The best guess from the pattern alone errs on 3 of 4, from the colour alone on 4 of 5.
+    # The best guess from the pattern alone errs on 3 of 4, from the color alone on 4 of 5.
     by_pattern = collections.Counter(pattern for _, pattern in pairs)
-    by_colour = collections.Counter(colour for colour, _ in pairs)
+    by_color = collections.Counter(color for color, _ in pairs)
     assert set(by_pattern.values()) == {4}
-    assert set(by_colour.values()) == {5}
+    assert set(by_color.values()) == {5}
 
 
 def test_splits_share_no_image_and_no_scene():
@@ -117,28 +117,28 @@ def test_splits_share_no_image_and_no_scene():
     assert len(set(drawn)) == 300
 
 
-def test_colour_cannot_be_seen_in_the_grey_image():
+def test_color_cannot_be_seen_in_the_gray_image():
     clipped = []
     for index in range(40):
         pattern = index % len(PATTERNS)
         twins = [
-            paint(scene("train", index), pattern * len(COLOURS) + c) for c in range(len(COLOURS))
+            paint(scene("train", index), pattern * len(COLORS) + c) for c in range(len(COLORS))
         ]
         inside = np.all([(twin > 0) & (twin < 255) for twin in twins], axis=(0, -1))
         for twin in twins[1:]:
-            # Three channels, each rounded to a whole grey level: at most half a level each way.
-            assert np.abs(grey(twin) - grey(twins[0]))[inside].max() <= 1.001
+            # Three channels, each rounded to a whole gray level: at most half a level each way.
+            assert np.abs(gray(twin) - gray(twins[0]))[inside].max() <= 1.001
             assert np.abs(twin.astype(int) - twins[0]).max() > 40
         clipped.append(1 - inside.mean())
     assert np.mean(clipped) < 0.01
 
 
-def test_pattern_cannot_be_seen_in_the_mean_colour():
+def test_pattern_cannot_be_seen_in_the_mean_color():
     """The same scenes in five patterns: which pattern moves the mean far less than which scene."""
     means = np.array(
         [
             [
-                paint(scene("train", index), p * len(COLOURS)).mean((0, 1))
+                paint(scene("train", index), p * len(COLORS)).mean((0, 1))
                 for p in range(len(PATTERNS))
             ]
             for index in range(60)
@@ -154,8 +154,8 @@ def test_linear_classifiers_and_single_clues_fail():
     unseen, unseen_labels = images("validation", 1000), np.arange(1000) % 20
     for extract, least in [
         (blocks, 0.65),
-        (lambda images: blocks(grey(images)[..., None]), 0.75),  # four colours are left
-        (colour_shares, 0.75),  # five patterns are left: .8, and an allowance for luck
+        (lambda images: blocks(gray(images)[..., None]), 0.75),  # four colors are left
+        (color_shares, 0.75),  # five patterns are left: .8, and an allowance for luck
     ]:
         train, validation = extract(pixels), extract(unseen)
         mean, scale = train.mean(0), train.std(0) + 1e-6
@@ -166,10 +166,10 @@ def test_linear_classifiers_and_single_clues_fail():
         assert least < error < 0.94  # chance is .95: the measurement itself works
 
 
-def test_patterns_differ_without_colour():
+def test_patterns_differ_without_color():
     for index in range(5):
         pictures = [
-            grey(paint(scene("train", index), p * len(COLOURS))) for p in range(len(PATTERNS))
+            gray(paint(scene("train", index), p * len(COLORS))) for p in range(len(PATTERNS))
         ]
         for first in range(len(PATTERNS)):
             for second in range(first):

@@ -37,7 +37,7 @@ def known(seed, names=NAMES, **fields):
     rng = np.random.default_rng(seed)
     statistics = {
         "mean_image": rng.uniform(90, 150, (SIZE, SIZE, 3)).astype(np.float32),
-        "mean_colour": np.full(3, 120, np.float32),
+        "mean_color": np.full(3, 120, np.float32),
         "lighting_axes": np.eye(3, dtype=np.float32),
         "lighting_std": np.ones(3, np.float32),
         "scale": np.ones(3, np.float32),
@@ -95,8 +95,8 @@ def reference():
     apply, means = jax.jit(towers.forward(TABLE, networks[0].mesh)), []
     for network in networks:
         for square in noise().images:
-            centred = square.astype(np.float32) - network.statistics["mean_image"]
-            crops = [centred[top : top + CROP, left : left + CROP] for top, left in corners]
+            centered = square.astype(np.float32) - network.statistics["mean_image"]
+            crops = [centered[top : top + CROP, left : left + CROP] for top, left in corners]
             crops += [crop[:, ::-1] for crop in crops]
             logits = np.asarray(apply(network.variables, np.stack(crops)), np.float64)
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -246,7 +246,7 @@ def test_the_table(runs, capsys):
     runs["splits"]["test"] = noise(unreadable=(3,), seed=2)
     assert told(capsys, "--workdir", "a", "--split", "test")["unreadable"] == 1
     assert evaluate.main([*COMMON, "--workdir", "a", "--split", "test"]) == 0
-    said = "test: 10 images (1 more cannot be read), 7 classes, centre view\n"
+    said = "test: 10 images (1 more cannot be read), 7 classes, center view\n"
     assert capsys.readouterr().out.startswith(said)
     # Those that were so when the run began are no part of the split.
     runs["met"]["unreadable"] = {"test": {"3": "torn", "5": "empty"}}
@@ -297,7 +297,7 @@ def test_a_held_out_split_that_has_some_of_what_is_scored_is_refused(runs, capsy
 
 
 @pytest.mark.parametrize("extra", [[], ["--split", "test", "--weights", "searched"]])
-def test_images_that_one_of_the_networks_may_have_learnt_are_refused(extra, runs, capsys):
+def test_images_that_one_of_the_networks_may_have_learned_are_refused(extra, runs, capsys):
     runs["others"]["b", "validation"] = noise(seed=7)
     assert evaluate.main([*COMMON, "--workdir", "a", "--workdir", "b", *extra]) == 2
     said = capsys.readouterr().err

@@ -37,8 +37,8 @@ def reference(variables):
     source, scores = noise(), []
     inner = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
     for image, label in zip(source.images[:, inner, inner], source.labels, strict=True):
-        centred = image[None].astype(np.float32) - np.float32(120)
-        logits = np.asarray(apply(variables, centred), np.float64)[0]
+        centered = image[None].astype(np.float32) - np.float32(120)
+        logits = np.asarray(apply(variables, centered), np.float64)[0]
         rank = int(np.sum(logits > logits[label]))
         loss = np.log(np.sum(np.exp(logits - logits[label])))
         scores.append({"loss": loss, "top1_error": rank >= 1, "top5_error": rank >= 5})

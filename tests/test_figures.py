@@ -14,7 +14,7 @@ from PIL import Image
 from alexnet_jax import figures, main
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.figures import __main__ as command
-from alexnet_jax.figures import devices, maps, neighbours
+from alexnet_jax.figures import devices, maps, neighbors
 from alexnet_jax.model import towers
 from tests import untrained
 
@@ -62,11 +62,11 @@ def test_curves_plot_the_metrics():
     np.testing.assert_allclose(lines(error, "test"), [[[3, 0.3]]])
 
 
-def test_curves_have_the_papers_colours():
+def test_curves_have_the_papers_colors():
     error, _ = figures.draw_curves(METRICS).axes
-    colours = {line.get_gid(): to_hex(line.get_color()) for line in error.get_lines()}
-    assert colours["train"] == to_hex("black")
-    assert colours["validation"] == colours["test"] == to_hex("red")
+    colors = {line.get_gid(): to_hex(line.get_color()) for line in error.get_lines()}
+    assert colors["train"] == to_hex("black")
+    assert colors["validation"] == colors["test"] == to_hex("red")
 
 
 def test_curves_mark_each_rate_drop_at_the_end_of_its_epoch():
@@ -157,7 +157,7 @@ NAMES = [f"class {number}" for number in range(7)]
 
 
 def bars(axes):
-    """Return (name, width, colour) of each bar, from above."""
+    """Return (name, width, color) of each bar, from above."""
     names = [text.get_text() for text in axes.texts]
     return [
         (name, pytest.approx(bar.get_width()), to_hex(bar.get_facecolor()))
@@ -179,7 +179,7 @@ def test_predictions_show_the_five_best_classes_and_the_true_one_red():
         ("class 0", 0.05, blue),
     ]
     # The true class is not among the five: no bar is red.
-    assert {colour for _, _, colour in bars(bars_of_second)} == {blue}
+    assert {color for _, _, color in bars(bars_of_second)} == {blue}
     assert [first.get_title(), second.get_title()] == ["class 1", "class 6"]
     np.testing.assert_array_equal(first.images[0].get_array(), images[0])
     np.testing.assert_array_equal(second.images[0].get_array(), images[1])
@@ -273,10 +273,10 @@ def test_maps_stand_by_tower_in_their_common_range():
             maps.draw(wrong, "conv9", towers=True)
 
 
-def test_a_panel_of_neighbours_names_them_at_both_ends():
+def test_a_panel_of_neighbors_names_them_at_both_ends():
     image = np.zeros((4, 4, 3), np.uint8)
     near = [(image, "ants/0001.jpg", 0.5), (image, "Motorbikes/image_0773.jpg", 12.3456)]
-    drawn = neighbours.draw([neighbours.Line(image, "photo.jpg", near)])
+    drawn = neighbors.draw([neighbors.Line(image, "photo.jpg", near)])
     names = ["photo.jpg", "ants/0001.jpg\n0.5000", "Motorbikes/…age_0773.jpg\n12.35"]
     assert [axes.get_xlabel() for axes in drawn.axes] == names
 
@@ -311,14 +311,14 @@ def test_the_command_draws_what_there_is_and_names_the_rest(two_towers, tmp_path
     assert said[0].startswith("No curves: nothing was recorded in metrics.jsonl;")
     assert said[1] == str(tmp_path / "filters.png")
     assert said[2].startswith("No predictions: its weights were imported and it has no images")
-    assert said[3].startswith("In colour the towers do not differ: 0.6")
-    assert said[4] == str(tmp_path / "specialisation.png")
+    assert said[3].startswith("In color the towers do not differ: 0.6")
+    assert said[4] == str(tmp_path / "specialization.png")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "filters.png",
-        "specialisation.json",
-        "specialisation.png",
+        "specialization.json",
+        "specialization.png",
     ]
-    saved = json.loads((tmp_path / "specialisation.json").read_text())
+    saved = json.loads((tmp_path / "specialization.json").read_text())
     assert saved["statement"] == said[3]
 
 
@@ -342,7 +342,7 @@ def test_the_command_draws_a_run_of_its_own(photos, tmp_path, capsys):
     capsys.readouterr()
     assert run("--workdir", workdir) == 0
     drawn = capsys.readouterr().out
-    for name in ("curves", "filters", "predictions", "specialisation"):
+    for name in ("curves", "filters", "predictions", "specialization"):
         assert str(workdir / f"figures/{name}.png") in drawn
         assert (workdir / f"figures/{name}.png").exists()
 
@@ -355,7 +355,7 @@ def test_the_command_draws_a_run_of_its_own(photos, tmp_path, capsys):
         (["--maps", "none.jpg"], "none.jpg: No such file or directory; give files that"),
         (["--maps", "{photo}", "--layer", "conv9"], "conv9: no output of this network is called"),
         (["--maps", "{photo}", "--layer", "fc6"], "--layer fc6: its 204 outputs are no maps; name"),
-        (["--only", "neighbours"], "neighbours"),
+        (["--only", "neighbors"], "neighbors"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(arguments, said, two_towers, photograph, capsys):
@@ -368,8 +368,8 @@ def test_the_command_refuses_in_a_sentence(arguments, said, two_towers, photogra
 
 def test_towers_that_are_not_there_are_not_compared(photograph, tmp_path, capsys):
     workdir = untrained.make(tmp_path / "a", "torchvision")
-    assert run("--workdir", workdir, "--only", "specialisation") == 2
-    assert "--only specialisation: its network has no towers to compare" in capsys.readouterr().err
+    assert run("--workdir", workdir, "--only", "specialization") == 2
+    assert "--only specialization: its network has no towers to compare" in capsys.readouterr().err
     assert run("--workdir", workdir, "--only", "filters", "--maps", photograph) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
@@ -383,10 +383,10 @@ def test_each_device_has_its_column_of_what_it_holds():
     assert said["18,874,368"] == 4  # fc6: half of 9216 x 4096
     assert said["30,483,112"] == 4  # as `describe` says
     filled = [p for p in figure.axes[0].patches if p.get_alpha() and isinstance(p, Rectangle)]
-    blue, orange = (to_hex(colour) for colour in ("tab:blue", "tab:orange"))
+    blue, orange = (to_hex(color) for color in ("tab:blue", "tab:orange"))
     half = {to_hex(patch.get_facecolor()): patch.get_width() for patch in filled}
     assert len(filled) == 4 * 9
-    assert half[blue] == half[orange] == half[to_hex("darkgrey")]  # here the batch is halved, too
+    assert half[blue] == half[orange] == half[to_hex("darkgray")]  # here the batch is halved, too
 
 
 def test_one_device_holds_both_halves():

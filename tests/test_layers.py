@@ -165,7 +165,7 @@ def test_a_convolution_by_hand():
 OVERLAPPING, APART = Pooling(), Pooling(window=2, rounds="down")  # P3.4, and its control
 
 
-# Integer values: neighbours tie all the time, as flat regions and zeros after ReLU do.
+# Integer values: neighbors tie all the time, as flat regions and zeros after ReLU do.
 @pytest.mark.parametrize("values", ["ties", "continuous"])
 @pytest.mark.parametrize("size", [(55, 55), (13, 13), (14, 14), (14, 13), (4, 3), (3, 3), (2, 2)])
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_source_without_its_folder_or_name(workdir, capsys):
     ("wrong", "nearest"),
     [
         ("--data.corp", "--data.crop"),
-        ("--optimiser.batch=5", "--optimizer.batch"),
+        ("--optimizer.batch=5", "--optimizer.batch"),
         ("--work-dir", "--workdir"),
         ("--presets", "--preset"),
         ("--model", "--preset"),

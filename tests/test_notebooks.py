@@ -182,8 +182,8 @@ WRITTEN = {
     "quickstart": ["quickstart/summary.json", "figures/named.png"],
     "two_devices": ["figures/network.png", "figures/pair.png", "figures/pairs.png"],
     "look_inside": [
-        *("figures/filters.png", "figures/specialisation.png", "figures/relu1.png"),
-        *("figures/relu2.png", "figures/neighbours.png"),
+        *("figures/filters.png", "figures/specialization.png", "figures/relu1.png"),
+        *("figures/relu2.png", "figures/neighbors.png"),
     ],
 }
 SAID = {

@@ -122,7 +122,7 @@ def test_a_fixed_order_is_shuffled_once():
 
 
 @pytest.mark.parametrize("share", [4, 3])
-def test_neighbours_in_the_run_share_a_crop_whatever_the_rows_read(share: int):
+def test_neighbors_in_the_run_share_a_crop_whatever_the_rows_read(share: int):
     # Blocks of 3 run across the ends of batches of 8.
     config = dataclasses.replace(CONFIG, share=share, order="fixed")
     batches = train(Numbered(20), 30, config=config)

@@ -111,7 +111,7 @@ def test_two_devices_compute_what_one_does(batch, rounded):
 
 
 @pytest.mark.parametrize("norm", [ResponseNorm(), ResponseNorm(over="pixels", k=1.0)])
-def test_the_sums_of_response_normalisation_are_float32(norm):
+def test_the_sums_of_response_normalization_are_float32(norm):
     x, g = jax.random.normal(jax.random.key(0), (2, 1, 5, 5, 16)) * jnp.array(100.0)
     narrow, slope = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
     y, pull = jax.vjp(lambda x: layers.normalize(x, norm), narrow)

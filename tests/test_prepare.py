@@ -24,7 +24,7 @@ from PIL import Image
 from alexnet_jax import main
 from alexnet_jax.config import Config, DataConfig, OptimizerConfig
 from alexnet_jax.data import imagenet, parts, preparation, prepare, prepared, statistics
-from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.augment import resize_center
 from alexnet_jax.data.decode import decode, encode
 from alexnet_jax.data.records import open_splits
 from alexnet_jax.data.shards import ArrayRecords, write_shard
@@ -116,9 +116,9 @@ def test_ilsvrc_archives_become_shards_that_training_reads(tmp_path: Path, capsy
     for index, (label, number) in enumerate(((0, 2), (1, 3), (2, 1), (2, 4))):
         record = splits.validation[index]
         assert record["label"] == label
-        np.testing.assert_array_equal(record["image"], resize_centre(decode(jpeg(number)), 16))
+        np.testing.assert_array_equal(record["image"], resize_center(decode(jpeg(number)), 16))
     assert [splits.train[n]["label"] for n in range(15)] == [0] * 5 + [1] * 5 + [2] * 5
-    expected = resize_centre(decode(jpeg(200 + 3)), 16)  # n01, the devkit's second
+    expected = resize_center(decode(jpeg(200 + 3)), 16)  # n01, the devkit's second
     np.testing.assert_array_equal(splits.train[3]["image"], expected)
     assert not [path for path in to.iterdir() if path.name.startswith(".")]
 
@@ -390,7 +390,7 @@ def test_where_validation_is_held_out_statistics_are_taken_of_the_rest(tmp_path:
 def test_several_processes_write_what_one_writes_here_of_tfds_data(tmp_path: Path):
     tiny_tfds(tmp_path / "tfds")
     for processes in ("1", "2"):
-        name = ["--name", "tiny_greys", "--processes", processes]
+        name = ["--name", "tiny_grays", "--processes", processes]
         assert run(tmp_path / "tfds", tmp_path / processes, *name) == 0
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 

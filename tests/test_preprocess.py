@@ -39,7 +39,7 @@ def plain(batch, mean, where="aligned", channels="rgb"):
         # Column x of a mirrored crop was column 4 - x of the square it was cut from.
         before = 4 - x if batch["mirror"][b] else x
         row, column = batch["offset"][b] + (y, before)
-        if where == "centre":
+        if where == "center":
             row, column = 2 + y, 2 + x
         below = mean if mean.ndim == 1 else mean[row, column]
         pixel = batch["image"][b, y, before] - below.astype(np.float64)
@@ -57,8 +57,8 @@ def plain(batch, mean, where="aligned", channels="rgb"):
 @pytest.mark.parametrize("lit", [True, False])
 @pytest.mark.parametrize(
     ("mean", "where"),
-    [(MEAN, "aligned"), (MEAN, "centre"), (MEAN[0, 0], "aligned")],
-    ids=["aligned", "centre", "colour"],
+    [(MEAN, "aligned"), (MEAN, "center"), (MEAN[0, 0], "aligned")],
+    ids=["aligned", "center", "color"],
 )
 def test_a_batch_equals_plain_numpy(mean, where, lit, channels):
     batch = {name: BATCH[name] for name in BATCH if lit or name not in ("lighting", "divisor")}
@@ -69,7 +69,7 @@ def test_a_batch_equals_plain_numpy(mean, where, lit, channels):
 
 
 def test_every_switch_changes_the_batch():
-    switches = [(), ("centre",), ("aligned", "bgr")]
+    switches = [(), ("center",), ("aligned", "bgr")]
     results = [np.asarray(finished(BATCH, constants_of(MEAN, *switch))) for switch in switches]
     results.append(np.asarray(finished(BATCH, constants_of(MEAN[0, 0]))))
     results.append(
@@ -80,7 +80,7 @@ def test_every_switch_changes_the_batch():
             assert np.abs(one - other).max() > 1
 
 
-def test_the_mean_of_the_centre_crop_is_never_mirrored():
+def test_the_mean_of_the_center_crop_is_never_mirrored():
     # An image that is its own mean comes to nothing where the mean follows it.
     cut = np.rint(MEAN)[2:7, 2:7].astype(np.uint8)
     batch = {
@@ -88,13 +88,13 @@ def test_the_mean_of_the_centre_crop_is_never_mirrored():
         "offset": np.full((2, 2), 2, np.int32),
         "mirror": np.array([False, True]),
     }
-    aligned, centre = (
+    aligned, center = (
         np.asarray(finished(batch, constants_of(np.rint(MEAN), where)))
-        for where in ("aligned", "centre")
+        for where in ("aligned", "center")
     )
     assert not aligned.any()
-    assert not centre[0].any()
-    assert np.abs(centre[1]).max() > 10
+    assert not center[0].any()
+    assert np.abs(center[1]).max() > 10
 
 
 def black(lighting):
@@ -111,8 +111,8 @@ def black(lighting):
     [("deviation", (12.178, 3.709, 1.972)), ("eigenvalue", (1483.0, 137.6, 38.9))],
 )
 def test_lighting_has_the_sigmas_of_2012(unit, sigmas):
-    # 12.2, 3.7 and 2.0 grey levels along Krizhevsky's axes; 1,483 by the letter of P4.1.
-    constants = preprocessing(DataConfig(lighting_unit=unit, mean="colour"), KRIZHEVSKY)
+    # 12.2, 3.7 and 2.0 gray levels along Krizhevsky's axes; 1,483 by the letter of P4.1.
+    constants = preprocessing(DataConfig(lighting_unit=unit, mean="color"), KRIZHEVSKY)
     np.testing.assert_allclose(
         0.1 * np.linalg.norm(constants.lighting, axis=0)[::-1], sigmas, rtol=1e-3
     )
@@ -125,7 +125,7 @@ def test_lighting_has_the_sigmas_of_2012(unit, sigmas):
 def test_torchvisions_numbers_are_those_of_its_own_formula():
     # ToTensor(), then Normalize(mean=[.485, .456, .406], std=[.229, .224, .225]), as it says.
     known = vars(statistics.published("torchvision", 9))
-    config = DataConfig(mean="colour", statistics="torchvision")
+    config = DataConfig(mean="color", statistics="torchvision")
     batch = {name: BATCH[name] for name in ("image", "offset", "mirror")}
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     mirrored = BATCH["mirror"][:, None, None, None]
@@ -136,12 +136,12 @@ def test_torchvisions_numbers_are_those_of_its_own_formula():
 
 def test_the_configuration_reaches_the_device():
     known = vars(statistics.published("caffe", 9)) | {"mean_image": MEAN}
-    config = DataConfig(mean="centre", channels="bgr")
-    centred = preprocessing(config, known)
-    assert (centred.where, centred.channels) == ("centre", "bgr")
-    np.testing.assert_array_equal(centred.mean, MEAN)
+    config = DataConfig(mean="center", channels="bgr")
+    centered = preprocessing(config, known)
+    assert (centered.where, centered.channels) == ("center", "bgr")
+    np.testing.assert_array_equal(centered.mean, MEAN)
     aligned = preprocessing(DataConfig(mean="aligned"), known)
     assert (aligned.where, aligned.channels) == ("aligned", "rgb")
     np.testing.assert_array_equal(aligned.mean, MEAN)
-    colour = preprocessing(DataConfig(mean="colour"), known)
-    np.testing.assert_allclose(colour.mean, [122.68, 116.67, 104.01], atol=0.005)  # RGB
+    color = preprocessing(DataConfig(mean="color"), known)
+    np.testing.assert_allclose(color.mean, [122.68, 116.67, 104.01], atol=0.005)  # RGB

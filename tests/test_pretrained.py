@@ -305,7 +305,7 @@ def test_what_cannot_be_merged_or_split():
         split(params, table)
     within = table_of("bvlc_alexnet", lrn_scope="tower")
     for change in (merge, split):
-        with pytest.raises(ValueError, match="LRN takes its neighbours within a tower"):
+        with pytest.raises(ValueError, match="LRN takes its neighbors within a tower"):
             change(params, within)
     without = table_of("bvlc_alexnet", lrn_scope="tower", lrn=False)
     assert merge(random_params(without), without)["conv2"]["kernel"].shape == (5, 5, 2, 8)
@@ -391,8 +391,8 @@ def test_a_set_becomes_a_run(format, tmp_path, capsys):
     assert config.model.order == order
     lrn = config.model.table(CLASSES, 99).lrn
     assert (lrn.k, lrn.alpha) == pytest.approx((k, alpha))
-    assert config.data.mean == "colour"
-    assert constants["mean_colour"][0] == pytest.approx(red)
+    assert config.data.mean == "color"
+    assert constants["mean_color"][0] == pytest.approx(red)
     assert constants["scale"][0] == pytest.approx(scale)
     assert meta["class_names"] == [f"class {i}" for i in range(CLASSES)]
     assert (meta["imported"], meta["data"]) == (path.name, {})
@@ -473,7 +473,7 @@ def test_a_mean_image_travels_with_the_weights(tmp_path, capsys):
     said(capsys)
     run = read(tmp_path / "a")
     np.testing.assert_array_equal(run.statistics.mean_image, image[::-1].transpose(1, 2, 0))
-    np.testing.assert_allclose(run.statistics.mean_colour, image.mean((1, 2))[::-1], rtol=1e-5)
+    np.testing.assert_allclose(run.statistics.mean_color, image.mean((1, 2))[::-1], rtol=1e-5)
     assert (run.config.data.mean, run.config.data.statistics) == ("aligned", "init")
     np.save(tmp_path / "mean.npy", image[:, 1:, 1:])
     arguments[3] = tmp_path / "b"
@@ -595,7 +595,7 @@ def test_a_hostile_file_makes_no_run(tmp_path, capsys):
 
 STATISTICS = json.dumps(
     {
-        "mean_colour": [1, 2, 3],
+        "mean_color": [1, 2, 3],
         "lighting_std": [1, 2, 3],
         "lighting_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
         "scale": [1, 1, 1],
@@ -611,9 +611,9 @@ STATISTICS = json.dumps(
         {"config": '{"model.width": "wide"}', "statistics": "{}"},
         {"config": '{"model.depth": 3}', "statistics": "{}"},
         {"config": "{}", "statistics": "{}"},
-        {"config": "{}", "statistics": '{"mean_colour": [1, 2, 3], "shoe_size": 4}'},
-        {"config": "{}", "statistics": '{"mean_colour": [1, 2]}'},
-        {"config": "{}", "statistics": '{"mean_colour": ["a", 1, 2]}'},
+        {"config": "{}", "statistics": '{"mean_color": [1, 2, 3], "shoe_size": 4}'},
+        {"config": "{}", "statistics": '{"mean_color": [1, 2]}'},
+        {"config": "{}", "statistics": '{"mean_color": ["a", 1, 2]}'},
         {"config": "[" * 100_000, "statistics": "{}"},
         {"config": '{"model.width": 1e308}', "statistics": "{}"},
         {"config": '{"data.image_size": 1000000}', "statistics": STATISTICS},
@@ -709,7 +709,7 @@ def test_an_imported_run_is_scored_asked_and_trained_further(format, tmp_path, c
     before, after = read(workdir), read(tuned)
     assert (len(before.class_names), after.class_names) == (CLASSES, ["n00000001", "n00000004"])
     assert before.config.model == after.config.model
-    np.testing.assert_array_equal(after.statistics.mean_colour, before.statistics.mean_colour)
+    np.testing.assert_array_equal(after.statistics.mean_color, before.statistics.mean_color)
     np.testing.assert_array_equal(after.statistics.scale, before.statistics.scale)
     ours, theirs = (run.params["conv2"]["kernel"] for run in (after, before))
     np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())

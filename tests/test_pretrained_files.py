@@ -326,7 +326,7 @@ def test_mean_images(tmp_path):
         assert rgb == (name == "d.npz")
         np.testing.assert_array_equal(found, image.transpose(1, 2, 0), strict=True)
     np.save(tmp_path / "a.npy", image[0])
-    with pytest.raises(ValueError, match="three colours"):
+    with pytest.raises(ValueError, match="three colors"):
         files.read_mean(tmp_path / "a.npy")
     np.savez(tmp_path / "d.npz", scale=np.ones(3))
     with pytest.raises(ValueError, match="there is no mean_image in it"):

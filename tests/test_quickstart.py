@@ -40,7 +40,7 @@ def test_a_linear_classifier_on_the_pixels_errs_on_more_than_half():
     linear = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(linear)
     train, validation = linear.load("train"), linear.load("validation")
-    features = linear.standardise(*(linear.pixels(split.features) for split in (train, validation)))
+    features = linear.standardize(*(linear.pixels(split.features) for split in (train, validation)))
     error = linear.logistic_error(
         linear.Split(features[0], train.labels), linear.Split(features[1], validation.labels)
     )

@@ -1,7 +1,7 @@
 """A photograph from its file to the network's input, against slow numpy, by two published recipes.
 
 `paper`: Pillow's antialiased bilinear (a triangle as wide as two pixels of the smaller image), the
-shorter side to 256, centre 256 x 256, crops of 224, RGB. `caffenet`: OpenCV's bilinear between the
+shorter side to 256, center 256 x 256, crops of 224, RGB. `caffenet`: OpenCV's bilinear between the
 four nearest pixels, both sides to 256, crops of 227, BGR. Both less the training images' mean.
 """
 
@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.augment import resize_center
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 from alexnet_jax.model.preprocess import finish
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.run import open_data, open_splits, preprocessing
 
-GREY_LEVEL = 1.0
+GRAY_LEVEL = 1.0
 
 
 def drawn() -> np.ndarray:
@@ -34,7 +34,7 @@ def drawn() -> np.ndarray:
 
 
 def area(image: np.ndarray) -> np.ndarray:
-    """Return the centre 256 x 256 of the image with its shorter side at 256, unrounded."""
+    """Return the center 256 x 256 of the image with its shorter side at 256, unrounded."""
 
     def weights(length: int) -> np.ndarray:
         resized = round(256 * length / min(image.shape[:2]))
@@ -111,7 +111,7 @@ def network_inputs(preset: str, root: Path) -> dict[str, tuple[dict, np.ndarray]
 
 
 def principal_lighting(squares: np.ndarray) -> np.ndarray:
-    """Return the principal axes of the colours times their standard deviations, in columns."""
+    """Return the principal axes of the colors times their standard deviations, in columns."""
     variances, axes = np.linalg.eigh(np.cov(squares.reshape(-1, 3).T, bias=True))
     largest = axes[np.abs(axes).argmax(0), range(3)]
     return axes * np.sign(largest) * np.sqrt(variances)
@@ -135,7 +135,7 @@ def check(preset: str, root: Path, images: list[np.ndarray]) -> None:
                 expected = expected[:, ::-1]
             expected = expected + lighting @ batch["lighting"][row]
             expected = expected[..., ::-1] if bgr else expected
-            assert np.abs(inputs[row] - expected).max() <= GREY_LEVEL
+            assert np.abs(inputs[row] - expected).max() <= GRAY_LEVEL
         assert batch["lighting"].any() == (split == "training" and preset == "paper")
 
 
@@ -150,7 +150,7 @@ def test_a_drawing_through_the_recipe_equals_plain_numpy(preset: str, tmp_path: 
 def test_the_two_recipes_differ(tmp_path: Path):
     write(tmp_path, [png(drawn()), png(255 - drawn())])
     (_, paper), (_, caffe) = (network_inputs(name, tmp_path)["validation"] for name in RECIPES)
-    # The same 224 pixels in the middle, colours in the same order: what is left is the resizing.
+    # The same 224 pixels in the middle, colors in the same order: what is left is the resizing.
     assert np.abs(paper - caffe[:, 2:226, 2:226, ::-1]).max() > 50
 
 
@@ -174,8 +174,8 @@ def test_point_is_the_filter_of_caffes_own_input(real_data: Path):
     with Image.open(real_data / "golden-caffenet" / "cat.jpg") as file:
         cat = np.asarray(file.convert("RGB"))
     theirs = (dumped * 255 / 225)[..., ::-1]
-    difference = np.abs(resize_centre(cat, 227, "warp", "point") - theirs)
+    difference = np.abs(resize_center(cat, 227, "warp", "point") - theirs)
     # The dump is not rounded, and its JPEG decoder put a pixel or two one level beside ours.
     assert np.quantile(difference, 0.9995) <= 0.501
     assert difference.max() <= 1.5
-    assert np.abs(resize_centre(cat, 227, "warp", "area") - theirs).max() > 10
+    assert np.abs(resize_center(cat, 227, "warp", "area") - theirs).max() > 10

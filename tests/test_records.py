@@ -32,7 +32,7 @@ def png(value: int, size: tuple[int, int] = (12, 9)) -> bytes:
 
 
 def fill(root: Path, counts: dict[str, int], first: int = 0) -> Path:
-    """Write class folders of images, each image of another grey; return `root`."""
+    """Write class folders of images, each image of another gray; return `root`."""
     value = first
     for name, count in counts.items():
         (root / name).mkdir(parents=True)
@@ -47,7 +47,7 @@ def config(path: Path, **changes) -> DataConfig:
 
 
 def values(source: Source | None) -> list[int]:
-    """The grey that tells each image from the others."""
+    """The gray that tells each image from the others."""
     assert source is not None
     return [int(source[index]["image"][0, 0, 0]) for index in range(len(source))]
 
@@ -264,8 +264,8 @@ def test_array_records_come_back_over_several_shards(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize(("encoding", "tolerance"), [("raw", 0), ("jpeg", 3)])
 def test_pixels_are_written_and_read(tmp_path: Path, encoding: Encoding, tolerance: int):
-    grey = np.arange(0, 250, 10, dtype=np.uint8)[:, None, None, None]
-    images = np.broadcast_to(grey, (25, 16, 16, 3))
+    gray = np.arange(0, 250, 10, dtype=np.uint8)[:, None, None, None]
+    images = np.broadcast_to(gray, (25, 16, 16, 3))
     records = [(encode(image, encoding), index % 2) for index, image in enumerate(images)]
     write_array_records(tmp_path, "train", records, ["x", "y"])
     source = ArrayRecords(tmp_path, "train")
@@ -358,7 +358,7 @@ def tiny_tfds(
     others = others or {}
     with tfds.core.registered.skip_registration():
 
-        class TinyGreys(tfds.core.GeneratorBasedBuilder):
+        class TinyGrays(tfds.core.GeneratorBasedBuilder):
             VERSION = tfds.core.Version("1.0.0")
 
             def _info(self):
@@ -388,11 +388,11 @@ def tiny_tfds(
                         },
                     )
 
-        TinyGreys(data_dir=data_dir, file_format="array_record").download_and_prepare()
-    return data_dir / "tiny_greys" / "1.0.0"
+        TinyGrays(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    return data_dir / "tiny_grays" / "1.0.0"
 
 
-def tfds_config(data_dir: Path, name: str = "tiny_greys") -> DataConfig:
+def tfds_config(data_dir: Path, name: str = "tiny_grays") -> DataConfig:
     return DataConfig(source="tfds", name=name, path=str(data_dir), image_size=8, crop=8)
 
 
@@ -406,14 +406,14 @@ def test_prepared_tfds_data_are_read_without_tensorflow(tmp_path: Path):
         assert source is not None
         assert labels(source) == [value % 2 for value in values(source)]
     assert splits.test is not None
-    assert splits.test.describe(3) == "tiny_greys/1.0.0:test:3"
+    assert splits.test.describe(3) == "tiny_grays/1.0.0:test:3"
 
 
 def test_a_tfds_test_split_without_labels_is_not_used(tmp_path: Path):
     tiny_tfds(tmp_path, test_label=-1)
     splits = open_splits(tfds_config(tmp_path), seed=0)
     assert splits.test is None
-    assert "TFDS tiny_greys/1.0.0: its test split has no labels and is not used." in splits.notes
+    assert "TFDS tiny_grays/1.0.0: its test split has no labels and is not used." in splits.notes
 
 
 def test_of_tfds_records_image_and_label_alone_are_decoded(tmp_path: Path):
@@ -429,7 +429,7 @@ def test_of_tfds_records_image_and_label_alone_are_decoded(tmp_path: Path):
 
 @pytest.mark.parametrize("index", [0, 1])  # the first tells whether the split has labels
 def test_a_damaged_tfds_record_costs_itself_alone(tmp_path: Path, index: int):
-    shard = tiny_tfds(tmp_path) / "tiny_greys-test.array_record-00000-of-00001"
+    shard = tiny_tfds(tmp_path) / "tiny_grays-test.array_record-00000-of-00001"
     source = open_splits(tfds_config(tmp_path), seed=0).test
     assert source is not None
     expected = labels(source)
@@ -440,7 +440,7 @@ def test_a_damaged_tfds_record_costs_itself_alone(tmp_path: Path, index: int):
     with pytest.raises(UnreadableImage, match="damaged shard: "):
         damaged[index]
     expected[index] = -1
-    assert shards.Tfds(shards.open_tfds("tiny_greys", str(tmp_path)), "test").labels().tolist() == (
+    assert shards.Tfds(shards.open_tfds("tiny_grays", str(tmp_path)), "test").labels().tolist() == (
         expected
     )
 
@@ -461,7 +461,7 @@ def test_a_tfds_split_without_records_is_refused(tmp_path: Path, split: str):
         open_splits(tfds_config(tmp_path), seed=0)
 
 
-@pytest.mark.parametrize("name", ["no_such_data", "mnist", "tiny_greys:9.0.0"])
+@pytest.mark.parametrize("name", ["no_such_data", "mnist", "tiny_grays:9.0.0"])
 def test_tfds_data_that_are_not_prepared_are_refused(tmp_path: Path, name: str):
     tiny_tfds(tmp_path)
     with pytest.raises(
@@ -472,7 +472,7 @@ def test_tfds_data_that_are_not_prepared_are_refused(tmp_path: Path, name: str):
 
 def test_tfds_data_in_another_format_are_refused(tmp_path: Path):
     tiny_tfds(tmp_path)
-    info = tmp_path / "tiny_greys" / "1.0.0" / "dataset_info.json"
+    info = tmp_path / "tiny_grays" / "1.0.0" / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     for path in info.parent.glob("*array_record*"):
         path.rename(str(path).replace("array_record", "tfrecord"))
@@ -491,7 +491,7 @@ def test_the_embedded_set_is_open_at_its_own_size_and_at_others():
 
 
 class Counted:
-    """Three grey images of 6 x 4; counts how often each is read, and fails at the second."""
+    """Three gray images of 6 x 4; counts how often each is read, and fails at the second."""
 
     class_names = ("a", "b")
 
@@ -633,7 +633,7 @@ def test_the_fingerprint_of_tfds_data_knows_no_place(tmp_path: Path):
     assert after.train.fingerprint() == before.train.fingerprint()
     assert after.test.fingerprint() == before.test.fingerprint() != before.train.fingerprint()
     # Fewer records, other classes, another version: each is seen.
-    folder = tmp_path / "there" / "tiny_greys" / "1.0.0"
+    folder = tmp_path / "there" / "tiny_grays" / "1.0.0"
     info, classes = folder / "dataset_info.json", folder / "label.labels.txt"
     seen = [after.test.fingerprint()]
     for file, old, new in (

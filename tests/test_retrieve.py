@@ -1,4 +1,4 @@
-"""Nearest neighbours against brute force; an index that is kept, resumed and never stale."""
+"""Nearest neighbors against brute force; an index that is kept, resumed and never stale."""
 
 import json
 import os
@@ -32,13 +32,13 @@ def check(points, queries, count):
 
 
 @pytest.mark.parametrize("number", [1, 5, BLOCK, 2 * BLOCK + 7])
-def test_neighbours_are_those_of_brute_force(number):
+def test_neighbors_are_those_of_brute_force(number):
     rng = np.random.default_rng(number)
     points = np.maximum(rng.normal(size=(number, 96)), 0).astype(np.float32)
     check(points, np.maximum(rng.normal(size=(5, 96)), 0).astype(np.float32), 6)
 
 
-def test_neighbours_that_float32_cannot_tell_apart_by_products():
+def test_neighbors_that_float32_cannot_tell_apart_by_products():
     rng = np.random.default_rng(0)
     points = (1000 + rng.normal(0, 0.01, (700, 64))).astype(np.float32)
     queries = points[:3] + rng.normal(0, 0.01, (3, 64)).astype(np.float32)
@@ -69,7 +69,7 @@ def test_points_and_queries_of_other_networks_are_refused(width, count):
 
 
 def paint(path, seed):
-    """Write a picture of its own colours and texture."""
+    """Write a picture of its own colors and texture."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (4, 5, 3), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,13 +267,13 @@ def test_the_command_finds_and_draws(workdir, network, folder, tmp_path, capsys)
     assert f"{torn}: no image format known to Pillow" in said.err
     first, second = (json.loads(line) for line in said.out.splitlines())
     assert first["file"] == str(query)
-    assert first["neighbours"][0] == {"file": str(folder / "b/03.png"), "distance": 0}
-    assert second["neighbours"][0]["file"] == str(folder / "b/07.png")
+    assert first["neighbors"][0] == {"file": str(folder / "b/03.png"), "distance": 0}
+    assert second["neighbors"][0]["file"] == str(folder / "b/07.png")
     files = sorted(folder.rglob("*.png"))
     rows = relu7(network, [*files, query])
     numbers, distances = brute_force(rows[:-1], rows[-1:], 4)
-    assert [near["file"] for near in first["neighbours"]] == [str(files[n]) for n in numbers[0]]
-    found = [near["distance"] for near in first["neighbours"]]
+    assert [near["file"] for near in first["neighbors"]] == [str(files[n]) for n in numbers[0]]
+    found = [near["distance"] for near in first["neighbors"]]
     np.testing.assert_allclose(found, distances[0], rtol=1e-3, atol=1e-3)
     assert matplotlib.image.imread(panel).shape[1] > 600
     # The index is where it was, and the panel is not needed again.
@@ -283,7 +283,7 @@ def test_the_command_finds_and_draws(workdir, network, folder, tmp_path, capsys)
     assert capsys.readouterr().out == ""
 
 
-def test_without_json_there_is_a_line_for_each_neighbour(workdir, folder, tmp_path, capsys):
+def test_without_json_there_is_a_line_for_each_neighbor(workdir, folder, tmp_path, capsys):
     asked = ["--workdir", workdir, "--images", folder, "--index", tmp_path / "elsewhere"]
     assert run(folder / "a/02.png", *asked) == 0
     name, *lines = capsys.readouterr().out.splitlines()
@@ -299,7 +299,7 @@ def test_without_json_there_is_a_line_for_each_neighbour(workdir, folder, tmp_pa
         (["--images", "{tmp}/none"], "--images {tmp}/none: there is no such folder; name"),
         (["--images", "{tmp}"], "--images {tmp}: it holds no images; name the folder"),
         (["--images", "{tmp}/a.txt"], "--images {tmp}/a.txt: it is a file; name the folder"),
-        (["--images", "{tmp}", "--top", "0"], "--top 0: it is at least 1 neighbour; try 6."),
+        (["--images", "{tmp}", "--top", "0"], "--top 0: it is at least 1 neighbor; try 6."),
         (["--images", "{tmp}", "--save", "a.jpg"], "--save a.jpg: it is the name of a picture, in"),
         (["--images", "{tmp}", "{tmp}"], "{tmp}: no images there; name others."),
         ([], "images"),

@@ -99,7 +99,7 @@ def test_what_is_printed_and_drawn(scaling, monkeypatch, capsys, tmp_path):
 
 def test_what_hosts_must_make_ready(scaling, table):
     hardware = scaling.Hardware(1e12, 1e9, 0.0, node=8, between=1e9, source="")
-    asked = argparse.Namespace(utilisation=0.5, devices_per_host=4)
+    asked = argparse.Namespace(utilization=0.5, devices_per_host=4)
     step = scaling.cost(scaling.data(table, 8, 512), table, hardware, asked)
     assert step.compute == pytest.approx(64 * scaling.operations(table) / 0.5e12)
     assert step.communication == pytest.approx(2 * 7 / 8 * 60_965_224 * 4 / 1e9)

@@ -26,7 +26,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class TowerNorm(nn.Module):
-    """Response normalisation within each half of the maps."""
+    """Response normalization within each half of the maps."""
 
     def __init__(self, norm):
         super().__init__()

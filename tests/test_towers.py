@@ -54,7 +54,7 @@ class Trained:
 
     def __init__(self, mesh, classes, crop, width=1.0, batch=BATCH, steps=5, weight_decay=5e-4):
         self.table = ModelConfig(width=width, middle_std=0.03, scale_std=False).table(classes, crop)
-        # Where the last digits of two meshes move a pixel past its neighbour in a pooling window,
+        # Where the last digits of two meshes move a pixel past its neighbor in a pooling window,
         # or past a ReLU's 0, its whole gradient goes elsewhere: no mesh is wrong then, only other.
         # A low rate and small images keep that rare over five steps; in one step of full size it
         # does not happen.

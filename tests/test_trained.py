@@ -12,14 +12,14 @@ from PIL import Image
 
 from alexnet_jax import evaluate, main, predict
 from alexnet_jax.config import flatten
-from alexnet_jax.data.augment import centre_view, resize_centre
+from alexnet_jax.data.augment import center_view, resize_center
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import finish
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import trained
 from alexnet_jax.training.checkpoint import FOLDER
 
-COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (210, 30, 30)}
+COLORS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (210, 30, 30)}
 SMALL = [
     "--data.image-size",
     "72",
@@ -33,28 +33,28 @@ SMALL = [
 SMALL += ["--optimizer.batch", "8", "--log.figures", "False", "--mesh.towers", "1"]
 
 
-def draw(folder, number, colour, seed=0):
-    """Write photographs of one colour under noise, oblong and of several sizes."""
+def draw(folder, number, color, seed=0):
+    """Write photographs of one color under noise, oblong and of several sizes."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     for index in range(number):
         noise = rng.normal(0, 25, (80 + 3 * index, 90, 3))
-        pixels = np.clip(noise + np.array(colour), 0, 255).astype(np.uint8)
+        pixels = np.clip(noise + np.array(color), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     root = tmp_path_factory.mktemp("photographs")
-    for seed, (name, colour) in enumerate(COLOURS.items()):
-        draw(root / "train" / name, 8, colour, seed)
-        draw(root / "val" / name, 4, colour, seed + 10)
+    for seed, (name, color) in enumerate(COLORS.items()):
+        draw(root / "train" / name, 8, color, seed)
+        draw(root / "val" / name, 4, color, seed + 10)
     return root
 
 
 @pytest.fixture(scope="module")
 def workdir(photographs, tmp_path_factory):
-    """Return the folder of a run that has learnt to tell three colours."""
+    """Return the folder of a run that has learned to tell three colors."""
     workdir = tmp_path_factory.mktemp("runs") / "a"
     data = ["--preset", "photos", "--data.path", str(photographs)]
     schedule = ["--schedule.kind", "fixed", "--schedule.epochs", "30", "--schedule.at", "28"]
@@ -149,8 +149,8 @@ def readme_python():
 def test_features_of_photographs_as_in_the_readme(workdir, photographs, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "imported").symlink_to(workdir, target_is_directory=True)
-    for name, colour in (("a", "red"), ("b", "blue")):
-        Image.open(photographs / f"val/{colour}/0.png").save(tmp_path / f"{name}.jpg")
+    for name, color in (("a", "red"), ("b", "blue")):
+        Image.open(photographs / f"val/{color}/0.png").save(tmp_path / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)
     known = {}
     exec(readme_python(), known)  # noqa: S102
@@ -232,8 +232,8 @@ def test_predict_draws_bars(workdir, photographs, capsys):
 def test_predictions_are_those_of_a_plain_forward_pass(workdir, photographs):
     network = load(workdir)
     file = photographs / "val/green/2.png"
-    square = resize_centre(np.asarray(Image.open(file)), 72)
-    view = centre_view(square, 64)
+    square = resize_center(np.asarray(Image.open(file)), 72)
+    view = center_view(square, 64)
     batch = {name: np.asarray(view[name])[None] for name in ("image", "offset", "mirror")}
     images = jax.jit(finish)(towers.put_batch(batch, network.mesh), network.preprocess)
     logits = jax.jit(towers.forward(network.table, network.mesh))(network.variables, images)
@@ -309,12 +309,12 @@ def test_fine_tuning_says_what_it_leaves_behind_and_which_classes_are_others(wor
 
 def test_defaults_come_from_the_run_that_is_taken_over(workdir):
     arguments = ["--workdir", "b", "--preset", "source2012", "--init-from", str(workdir)]
-    config = main.parse([*arguments, "--data.mean", "colour"]).config
+    config = main.parse([*arguments, "--data.mean", "color"]).config
     data = flatten(config)
     assert data["data.crop"] == 64
     assert data["model.width"] == 0.05
     assert data["data.statistics"] == "init"
-    assert data["data.mean"] == "colour"
+    assert data["data.mean"] == "color"
     assert data["data.share"] == PRESETS["source2012"].data.share
     # tyro takes underscores in place of dashes.
     assert main.parse(["--init_from" if a == "--init-from" else a for a in arguments]).config == (

@@ -177,7 +177,7 @@ def test_every_variant_is_the_same_on_one_device_and_on_two(name):
 
 
 def test_lrn_over_all_maps_may_reach_past_all_maps_of_the_other_tower():
-    # 4 maps, 2 a tower, and 3 neighbours on either side.
+    # 4 maps, 2 a tower, and 3 neighbors on either side.
     table = small(PAPER, width=0.05, lrn_n=7, lrn_scope="all", lrn_alpha=0.1)
     params = variables_of(table)["params"]
     one, two = (

@@ -22,7 +22,7 @@ class View(TypedDict):
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
-def resize_centre(
+def resize_center(
     image: np.ndarray,
     size: int,
     resize: Literal["crop", "warp"] = "crop",
@@ -30,10 +30,10 @@ def resize_centre(
 ) -> np.ndarray:
     """Return a square of [size, size, 3] from uint8 [H, W, 3].
 
-    crop: the shorter side resized and the centre kept (P2), without the resized image ever being
+    crop: the shorter side resized and the center kept (P2), without the resized image ever being
     whole: 1 x 20,000 would be 256 x 5,120,000. warp: both sides resized (CAFFE
     examples/imagenet/create_imagenet.sh). area: Pillow's antialiased bilinear; point: OpenCV's and
-    Caffe's bilinear between the four nearest pixels, centres on halves, edges repeated.
+    Caffe's bilinear between the four nearest pixels, centers on halves, edges repeated.
     """
     height, width = image.shape[:2]
     if height == width == size:
@@ -41,7 +41,7 @@ def resize_centre(
     if resize == "crop" and min(height, width) == size:
         top, left = (height - size) // 2, (width - size) // 2
         return image[top : top + size, left : left + size]
-    box = (0, 0, width, height) if resize == "warp" else _centre(height, width, size)
+    box = (0, 0, width, height) if resize == "warp" else _center(height, width, size)
     if filter == "area":
         picture = Image.fromarray(image)
         return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
@@ -50,8 +50,8 @@ def resize_centre(
     return np.rint(_between(rows, 1, left, right, size)).astype(np.uint8)
 
 
-def _centre(height: int, width: int, size: int) -> Box:
-    """Return which part of an image is its centre square once its shorter side is `size` long."""
+def _center(height: int, width: int, size: int) -> Box:
+    """Return which part of an image is its center square once its shorter side is `size` long."""
     side = min(height, width)
 
     def extent(length: int) -> tuple[float, float]:
@@ -66,7 +66,7 @@ def _centre(height: int, width: int, size: int) -> Box:
 
 def _between(image: np.ndarray, axis: int, start: float, stop: float, size: int) -> np.ndarray:
     """Sample `size` places along an axis between the two nearest pixels, float32."""
-    # Not Pillow's transform(): it cuts fractions off, which darkens by half a grey level.
+    # Not Pillow's transform(): it cuts fractions off, which darkens by half a gray level.
     places = start + (np.arange(size) + 0.5) * (stop - start) / size - 0.5
     below = np.floor(places).astype(int)
     share = np.expand_dims((places - below).astype(np.float32), (1, 2) if axis == 0 else (0, 2))
@@ -124,13 +124,13 @@ def _lights(seed: int, block: int) -> np.ndarray:
     return np.random.default_rng((seed, block, 1)).standard_normal((BLOCK, 3))
 
 
-def centre_view(image: np.ndarray, crop: int) -> View:
-    """Return the centre of a square image, neither mirrored nor lit, as evaluation sees it."""
+def center_view(image: np.ndarray, crop: int) -> View:
+    """Return the center of a square image, neither mirrored nor lit, as evaluation sees it."""
     return _view(image, np.full(2, (image.shape[0] - crop) // 2, np.int32), crop, False)
 
 
 def ten_views(image: np.ndarray, crop: int) -> list[View]:
-    """Return four corners and the centre, then all mirrored (P4.1, convdata_jpeg.py:226-233)."""
+    """Return four corners and the center, then all mirrored (P4.1, convdata_jpeg.py:226-233)."""
     last = image.shape[0] - crop
     offsets = [(0, 0), (0, last), (last // 2, last // 2), (last, 0), (last, last)]
     return [

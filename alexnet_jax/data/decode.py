@@ -28,8 +28,8 @@ class UnreadableImage(ValueError):
 def decode(encoded: bytes | memoryview) -> np.ndarray:
     """Return the picture as a viewer would show it: uint8 [H, W, 3], RGB, upright by its EXIF tag.
 
-    What is transparent is laid over white, as a page shows it: the colours hidden there are
-    arbitrary. 16-bit grey is scaled to 8 bits. Of several frames the first counts; ICC profiles are
+    What is transparent is laid over white, as a page shows it: the colors hidden there are
+    arbitrary. 16-bit gray is scaled to 8 bits. Of several frames the first counts; ICC profiles are
     ignored, as in 2012. The array may be read-only: the pixels of a raw record are not copied.
     Raises UnreadableImage for what Pillow cannot read to its end.
     """
@@ -143,8 +143,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels, of which nobody says what white is")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.asarray(image).clip(0, 65535).astype(np.uint32)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+        gray = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        image = Image.fromarray(((gray + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -1,12 +1,12 @@
 """The data set that comes with the package: patterned objects, drawn from (split, index), no files.
 
-An object in one of four colours carries one of five patterns, which makes 20 classes, "red stripes"
-to "blue dots". A class is a pair: who knows the pattern has four classes left, who knows the colour
+An object in one of four colors carries one of five patterns, which makes 20 classes, "red stripes"
+to "blue dots". A class is a pair: who knows the pattern has four classes left, who knows the color
 has five. All else varies and says nothing about the class: place, size, outline, tilt, period and
 phase of the pattern, which tone is the lighter, background, pebbles, light and noise.
 
-Colours differ by displacements without luma (Rec. 601), and lumas are drawn whatever the colour, so
-the grey image of a scene is the same in all four. Mirrored, a scene is another of the same class.
+Colors differ by displacements without luma (Rec. 601), and lumas are drawn whatever the color, so
+the gray image of a scene is the same in all four. Mirrored, a scene is another of the same class.
 
 Every platform draws the same images: NumPy promises the raw stream of Philox (NEP 19), and
 arithmetic in double precision differs between platforms by far less than rounding to 8 bits shows.
@@ -24,17 +24,17 @@ from alexnet_jax.data.sources import Record, digest
 SIDE = 72  # pixels
 SIZES = {"train": 4000, "validation": 1000, "test": 1000}
 PATTERNS = ("stripes", "bars", "checks", "rings", "dots")  # stripes lie, bars stand
-COLOURS = {"red": (-15, 44), "yellow": (-43, 6), "green": (-28, -37), "blue": (44, -13)}  # Cb, Cr
-CLASS_NAMES = tuple(f"{colour} {pattern}" for pattern in PATTERNS for colour in COLOURS)
+COLORS = {"red": (-15, 44), "yellow": (-43, 6), "green": (-28, -37), "blue": (44, -13)}  # Cb, Cr
+CLASS_NAMES = tuple(f"{color} {pattern}" for pattern in PATTERNS for color in COLORS)
 
 SEED = 2012
 PEBBLES = 8  # of which two lie in front of the object
 GRID = 7  # points a side of the background's coarse noise
 
 # What varies, each value drawn uniformly between its two ends. Lengths are in pixels, lumas and
-# chromas in grey levels, angles in degrees, phases in periods.
+# chromas in gray levels, angles in degrees, phases in periods.
 RANGES = {
-    "x": (-7, 7),  # of the object's centre, from the image's
+    "x": (-7, 7),  # of the object's center, from the image's
     "y": (-7, 7),
     "radius": (16, 24),  # of the object
     "stretch": (-0.15, 0.15),  # wider by this share, and lower
@@ -46,9 +46,9 @@ RANGES = {
     "phase_v": (0, 1),  # of the pattern, down, or outwards for rings
     "luma": (105, 150),  # of the object, between its two tones
     "contrast": (20, 45),  # of luma between the two tones
-    "polarity": (-1, 1),  # positive: the coloured tone is the lighter
-    "hue": (-12, 12),  # turned from the colour's own
-    "saturation": (0.7, 1.15),  # multiplies the colour
+    "polarity": (-1, 1),  # positive: the colored tone is the lighter
+    "hue": (-12, 12),  # turned from the color's own
+    "saturation": (0.7, 1.15),  # multiplies the color
     "ground_luma": (95, 160),
     "ground_hue": (-180, 180),
     "ground_chroma": (5, 30),
@@ -138,11 +138,11 @@ def scene(split: str, index: int) -> Scene:
 
 def paint(scene: Scene, label: int) -> np.ndarray:
     """Paint a scene with an object of class `label`: uint8 [72, 72, 3]."""
-    pattern, colour = divmod(label, len(COLOURS))
+    pattern, color = divmod(label, len(COLORS))
     values = scene.values
     ycc = _background(values, scene.coarse)
     _strew(ycc, scene.pebbles[:, 2:])
-    _place(ycc, values, PATTERNS[pattern], list(COLOURS.values())[colour])
+    _place(ycc, values, PATTERNS[pattern], list(COLORS.values())[color])
     _strew(ycc, scene.pebbles[:, :2])
     ycc[1] += values["cast_blue"]
     ycc[2] += values["cast_red"]
@@ -186,7 +186,7 @@ def _background(values: dict[str, float], coarse: np.ndarray) -> np.ndarray:
 
 
 def _strew(ycc: np.ndarray, pebbles: np.ndarray) -> None:
-    """Lay small discs in any colour over the picture."""
+    """Lay small discs in any color over the picture."""
     for x, y, size, hue, luma in pebbles.T:
         dx, dy = _X - (x - 0.5) * SIDE, _Y - (y - 0.5) * SIDE
         inside = (3 + 5 * size - np.sqrt(dx * dx + dy * dy)).clip(0, 1)
@@ -194,9 +194,7 @@ def _strew(ycc: np.ndarray, pebbles: np.ndarray) -> None:
         _cover(ycc, inside, 100 + 60 * luma, 42 * math.cos(angle), 42 * math.sin(angle))
 
 
-def _place(
-    ycc: np.ndarray, values: dict[str, float], pattern: str, colour: tuple[int, int]
-) -> None:
+def _place(ycc: np.ndarray, values: dict[str, float], pattern: str, color: tuple[int, int]) -> None:
     """Lay the object over the picture, on a soft shadow."""
     x = (_X - values["x"]) / (1 + values["stretch"])
     y = (_Y - values["y"]) * (1 + values["stretch"])
@@ -205,15 +203,15 @@ def _place(
     u, v = _rotate(x, y, values["tilt"], values["period"])
     tone = _wave(pattern, u, v, values["phase_u"], values["phase_v"]) * values["period"] / 4
     tone = tone.clip(-1, 1) / 2  # the slope makes edges two pixels wide, whatever the period
-    coloured = 0.5 + math.copysign(1, values["polarity"]) * tone
-    saturation = values["saturation"] * (0.1 + 0.9 * coloured)
-    blue, red = _rotate(*colour, values["hue"])
+    colored = 0.5 + math.copysign(1, values["polarity"]) * tone
+    saturation = values["saturation"] * (0.1 + 0.9 * colored)
+    blue, red = _rotate(*color, values["hue"])
     luma = values["luma"] + values["contrast"] * tone
     _cover(ycc, inside.clip(0, 1), luma, saturation * blue, saturation * red)
 
 
 def _distance(outline: float, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the radius of the disc, square or octagon around the centre that passes (u, v)."""
+    """Return the radius of the disc, square or octagon around the center that passes (u, v)."""
     if outline < 1:
         return np.sqrt(u * u + v * v)
     u, v = np.abs(u), np.abs(v)

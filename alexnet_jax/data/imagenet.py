@@ -117,16 +117,16 @@ def open_ilsvrc(root: Path) -> tuple[dict[str, Source], tuple[str, ...]]:
     synsets, found = _scan_train(root / TRAIN)
     words = devkit.words if devkit else {}
     names = [f"{synset} {words.get(synset, '')}".strip() for synset in synsets]
-    mislabelled = "it is named after another class than the archive that it lies in"
-    train = TarImages(root / TRAIN, _Files.of(found), names, mislabelled)
+    mislabeled = "it is named after another class than the archive that it lies in"
+    train = TarImages(root / TRAIN, _Files.of(found), names, mislabeled)
     if devkit is None:
         return {"train": train}, (f"{root}: there is no {DEVKIT}: classes are called by synset.",)
     notes = _compare(root / TRAIN, train.labels(), synsets, devkit)
     if not (root / VALIDATION).exists():
         return {"train": train}, (*notes, f"{root}: there is no {VALIDATION}.")
-    labelled = _scan_validation(root / VALIDATION, synsets, devkit)
+    labeled = _scan_validation(root / VALIDATION, synsets, devkit)
     unnumbered = f"its name gives no number from 1 to {len(devkit.truth)}"
-    validation = TarImages(root / VALIDATION, _Files.of(labelled), names, unnumbered)
+    validation = TarImages(root / VALIDATION, _Files.of(labeled), names, unnumbered)
     if len(validation) != len(devkit.truth):
         known = f"{len(validation):,} images, and {DEVKIT} knows {len(devkit.truth):,}"
         notes = (*notes, f"{root / VALIDATION}: it holds {known}.")

@@ -27,7 +27,7 @@ _GONE_BAD: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictiona
 # to mirror one here took 40 us, there 13. `mask` comes in evaluation only:
 #   image     uint8 [B, crop, crop, 3], RGB, not mirrored yet
 #   label     int32 [B]
-#   lighting  float32 [B, 3], in units of `lighting_unit` along the axes of colour
+#   lighting  float32 [B, 3], in units of `lighting_unit` along the axes of color
 #   divisor   float32 [B], of the image once it is less the mean and lit
 #   offset    int32 [B, 2], row and column of the crop in its square
 #   mirror    bool [B], whether it is to be mirrored
@@ -72,7 +72,7 @@ def training_batches(
 def evaluation_batches(
     source: Source, config: DataConfig, batch: int, rows: Rows = slice(None)
 ) -> Batches:
-    """Yield the centre views of all records in order, once each, in ceil(n / batch) batches.
+    """Yield the center views of all records in order, once each, in ceil(n / batch) batches.
 
     Of the `batch` rows only `rows`, in as many batches. `mask` is False on the zeros that pad the
     last batch, and on a record that has become unreadable, which is warned of.

@@ -35,7 +35,7 @@ class Command:
     verify: bool = False
     # pixels: side of the squares
     image_size: int = 256
-    # crop: shorter side resized, centre square kept; warp: both sides resized
+    # crop: shorter side resized, center square kept; warp: both sides resized
     resize: Literal["crop", "warp"] = "crop"
     # area: averages over the pixels that shrink into one; point: between the four nearest pixels
     filter: Literal["area", "point"] = "area"

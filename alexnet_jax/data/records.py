@@ -11,7 +11,7 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data import prepared
 from alexnet_jax.data.embedded import Embedded
 from alexnet_jax.data.shards import ArrayRecords, Tfds, find_shards, open_tfds
-from alexnet_jax.data.sources import Folder, Labelled, Source, Stored, subfolders
+from alexnet_jax.data.sources import Folder, Labeled, Source, Stored, subfolders
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.views import Cached, Resized, Subset
 
@@ -139,7 +139,7 @@ def _hold_out(
     if fraction == 0 and test is not None:
         note = "It has no validation split, and none is held out: training looks at the test split."
         return train, test, None, f"{where}: {note}"
-    kept, held = stratify(cast(Labelled, train).labels(), fraction, seed)
+    kept, held = stratify(cast(Labeled, train).labels(), fraction, seed)
     if not len(held):
         raise ValueError(
             f"{where}: it has one image a class; validation is held out of classes of two or more: "
@@ -242,7 +242,7 @@ def _tfds(config: DataConfig) -> Opened:
         list(builder.info.splits), where, lambda name: Tfds(builder, name), "prepare it"
     )
     test = sources.get("test")
-    if isinstance(test, Tfds) and not test.labelled:
+    if isinstance(test, Tfds) and not test.labeled:
         del sources["test"]
         return where, sources, (f"{where}: its test split has no labels and is not used.",)
     return where, sources, ()

@@ -145,7 +145,7 @@ def write_class_names(root: Path, class_names: Sequence[str]) -> None:
     names = json.dumps(list(class_names), indent=0) + "\n"
     if (root / CLASSES).exists() and (root / CLASSES).read_text("utf-8") != names:
         raise ValueError(
-            f"{root / CLASSES}: it lists other classes, which the shards beside it are labelled "
+            f"{root / CLASSES}: it lists other classes, which the shards beside it are labeled "
             "by; the splits of a data set have the same: write these to another folder."
         )
     (root / CLASSES).write_text(names, "utf-8")
@@ -190,7 +190,7 @@ class Tfds:
             found = " ".join(str(features).split())
             raise ValueError(
                 f"TFDS {name}: its features are {found}; image must be an Image and label a "
-                "ClassLabel: take a data set of labelled images."
+                "ClassLabel: take a data set of labeled images."
             )
         # What else a record holds is not decoded, which might need TensorFlow.
         self._features = tfds.features.FeaturesDict({"image": image, "label": label})
@@ -212,7 +212,7 @@ class Tfds:
             ) from error
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether the split has labels; those of contests mark a test image with -1."""
         with contextlib.suppress(UnreadableImage):
             return self._read(0)[0] >= 0

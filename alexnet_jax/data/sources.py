@@ -1,4 +1,4 @@
-"""What a source of labelled images offers, and the plainest one: a folder of class folders."""
+"""What a source of labeled images offers, and the plainest one: a folder of class folders."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ LARGEST = 2**29  # bytes of an image file, which is read whole; photographs have
 
 
 class Record(TypedDict):
-    """One labelled image."""
+    """One labeled image."""
 
     image: np.ndarray  # uint8 [H, W, 3]
     label: int  # index into class_names
@@ -62,7 +62,7 @@ class Stored(Protocol):
         ...
 
 
-class Labelled(Source, Protocol):
+class Labeled(Source, Protocol):
     """A source that tells its labels without decoding the images."""
 
     def labels(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a training split looks like as a whole: mean image, mean colour, axes of its colours."""
+"""What a training split looks like as a whole: mean image, mean color, axes of its colors."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ CHUNK = 64  # images a task
 
 # Of the ILSVRC-2012 training images, RGB: cuda-convnet2 (3238bf0) make-data/input_meta,
 # color_stdevs and color_eigvec.
-COLOUR_STD = (19.720833049149668, 37.09388853298572, 121.78006099293066)
-COLOUR_AXES = (
+COLOR_STD = (19.720833049149668, 37.09388853298572, 121.78006099293066)
+COLOR_AXES = (
     (0.4179551316634632, -0.7125794528735844, -0.5635104535486105),
     (-0.8169806183780459, -0.02354167129954881, -0.5761843966188692),
     (0.3973111842256688, 0.7011963441539094, -0.5920029643797313),
 )
 
-# Mean colour, and what an image less the mean is divided by, RGB.
+# Mean color, and what an image less the mean is divided by, RGB.
 PUBLISHED = {
     # data_mean of the same file, averaged over all positions
     "imagenet": ((127.30490273237228, 119.7154206931591, 104.91260719671845), (1.0, 1.0, 1.0)),
@@ -37,10 +37,10 @@ PUBLISHED = {
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of the pixels of a split, in grey levels from 0 to 255, RGB."""
+    """Of the pixels of a split, in gray levels from 0 to 255, RGB."""
 
     mean_image: np.ndarray  # float32 [S, S, 3]
-    mean_colour: np.ndarray  # float32 [3]
+    mean_color: np.ndarray  # float32 [3]
     lighting_std: np.ndarray  # float32 [3], standard deviations along the principal axes, rising
     lighting_axes: np.ndarray  # float32 [3, 3], column i is the unit vector of axis i
     scale: np.ndarray  # float32 [3], what an image less the mean is multiplied by
@@ -52,7 +52,7 @@ class Sums:
 
     count: int
     pixels: np.ndarray  # int64 [S, S, 3]
-    products: np.ndarray  # int64 [3, 3], of the colours of one pixel, over all pixels
+    products: np.ndarray  # int64 [3, 3], of the colors of one pixel, over all pixels
 
     @classmethod
     def empty(cls, size: int) -> "Sums":
@@ -62,10 +62,10 @@ class Sums:
     def add(self, image: np.ndarray) -> None:
         """Count an image, uint8 [S, S, 3]."""
         # Sums over one image stay below 2**53, so that the product in floats is exact too.
-        colours = image.reshape(-1, 3).astype(np.float64)
+        colors = image.reshape(-1, 3).astype(np.float64)
         self.count += 1
         self.pixels += image
-        self.products += (colours.T @ colours).astype(np.int64)
+        self.products += (colors.T @ colors).astype(np.int64)
 
     def merge(self, other: "Sums") -> None:
         """Count the images of `other` too."""
@@ -129,16 +129,16 @@ def find_unreadable(
 def published(name: str, size: int) -> Statistics:
     """Return the constants for ImageNet of that name in PUBLISHED.
 
-    No mean image is among them; what stands in for it, [size, size, 3], is the mean colour.
-    Axes and deviations of colour are Krizhevsky's throughout: nobody else has published any.
+    No mean image is among them; what stands in for it, [size, size, 3], is the mean color.
+    Axes and deviations of color are Krizhevsky's throughout: nobody else has published any.
     """
     mean, deviation = PUBLISHED[name]
-    colour = np.array(mean, np.float32)
+    color = np.array(mean, np.float32)
     return Statistics(
-        np.broadcast_to(colour, (size, size, 3)).copy(),
-        colour,
-        np.array(COLOUR_STD, np.float32),
-        np.array(COLOUR_AXES, np.float32),
+        np.broadcast_to(color, (size, size, 3)).copy(),
+        color,
+        np.array(COLOR_STD, np.float32),
+        np.array(COLOR_AXES, np.float32),
         (1 / np.array(deviation)).astype(np.float32),
     )
 

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.augment import centre_view, resize_centre, ten_views
+from alexnet_jax.data.augment import center_view, resize_center, ten_views
 from alexnet_jax.data.sources import Record, Source, digest
 
 
@@ -40,10 +40,10 @@ def without(source: Source, unreadable: Collection[int]) -> Source:
     return Subset(source, np.setdiff1d(np.arange(len(source)), list(unreadable)))
 
 
-def centre_views(images: Iterable[np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:
+def center_views(images: Iterable[np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:
     """Return the batch that evaluation sees of images of any size, uint8 [H, W, 3]."""
     size, resize, filter = config.image_size, config.resize, config.filter
-    squares = [resize_centre(image, size, resize, filter) for image in images]
+    squares = [resize_center(image, size, resize, filter) for image in images]
     (batch,) = views_of(squares, config.crop)
     return batch
 
@@ -51,9 +51,9 @@ def centre_views(images: Iterable[np.ndarray], config: DataConfig) -> dict[str, 
 def views_of(
     squares: Iterable[np.ndarray], crop: int, number: Literal[1, 10] = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield a batch for each view of square images: their centres, or the ten of P4.1 in turn."""
+    """Yield a batch for each view of square images: their centers, or the ten of P4.1 in turn."""
     by_image = [
-        ten_views(square, crop) if number == 10 else [centre_view(square, crop)]
+        ten_views(square, crop) if number == 10 else [center_view(square, crop)]
         for square in squares
     ]
     for views in zip(*by_image, strict=True):
@@ -77,7 +77,7 @@ class Resized:
     def __getitem__(self, index: int) -> Record:
         record, config = self._source[index], self._config
         size, resize, filter = config.image_size, config.resize, config.filter
-        image = resize_centre(record["image"], size, resize, filter)
+        image = resize_center(record["image"], size, resize, filter)
         return {"image": image, "label": record["label"]}
 
     def describe(self, index: int) -> str:
@@ -125,7 +125,7 @@ class Cached:
         return self._source.fingerprint()
 
 
-class Relabelled:
+class Relabeled:
     """A source whose classes bear other numbers: `labels[i]` for its class i."""
 
     def __init__(self, source: Source, labels: Sequence[int], class_names: Sequence[str]):

@@ -29,7 +29,7 @@ NETWORKS: dict[str, tuple[Source, ...]] = {
     "torchvision": ("torchvision",),
 }
 # What of a configuration is not the network, as an answer calls it.
-BESIDE = {"start": "initialisation", "update": "update rule", "images": "images"}
+BESIDE = {"start": "initialization", "update": "update rule", "images": "images"}
 
 
 @dataclasses.dataclass(frozen=True)

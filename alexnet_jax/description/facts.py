@@ -7,14 +7,14 @@ from alexnet_jax.config import Config, flatten, option
 from alexnet_jax.description.comparison import Finding, Point, agreement, answer, compare
 from alexnet_jax.description.images import IMAGES
 from alexnet_jax.description.layers import LAYERS
-from alexnet_jax.description.normalisation import NORMALISATION
+from alexnet_jax.description.normalization import NORMALIZATION
 from alexnet_jax.description.saved import Saved
 from alexnet_jax.description.table import network
 from alexnet_jax.description.training import START, UPDATE
 from alexnet_jax.presets import PRESETS
 
 PARTS: dict[str, Sequence[Point]] = {
-    "network": (*LAYERS, *NORMALISATION),
+    "network": (*LAYERS, *NORMALIZATION),
     "start": START,
     "update": UPDATE,
     "images": IMAGES,
@@ -23,7 +23,7 @@ NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")  # P3
 ERRATA = (
     "P3.5 has 253,440 neurons in conv1, which is 55 x 48 x 96; 55 x 55 x 96 are 290,400.",
     "P4.1 has 2,048 variants of an image, 32 x 32 x 2; the code 33 x 33 x 2 = 2,178.",
-    "P4.1 lights by eigenvalues of the colours' covariance; the code by their square roots.",
+    "P4.1 lights by eigenvalues of the colors' covariance; the code by their square roots.",
     "P1 gives each convolution at most 1 % of the parameters; conv3 has 1.45 %, conv4 1.09 %.",
     "P3.5 puts a ReLU behind every layer; fc8 has none (layers-145.cfg:294-303).",
 )
@@ -81,8 +81,8 @@ def _saved(config: Config, saved: Saved | None) -> dict[str, Any]:
     if saved is None:
         return {"imported": "", "statistics": None}
     constants = {
-        "mean": "colour" if config.data.mean == "colour" else "image",
-        "mean_colour": list(saved.mean_colour),
+        "mean": "color" if config.data.mean == "color" else "image",
+        "mean_color": list(saved.mean_color),
         "scale": list(saved.scale),
         "origin": saved.origin,
     }

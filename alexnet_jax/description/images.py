@@ -9,11 +9,11 @@ TRANSFORMS = "references/classification/presets.py"
 def _mean(config: Config) -> str:
     # Nobody's mean image is among what is published (PUBLISHED in data/statistics.py).
     published = config.data.statistics in ("imagenet", "caffe", "torchvision")
-    return "colour" if published else config.data.mean
+    return "color" if published else config.data.mean
 
 
 def _scale(config: Config) -> str:
-    return {"torchvision": "divided", "init": "imported"}.get(config.data.statistics, "grey levels")
+    return {"torchvision": "divided", "init": "imported"}.get(config.data.statistics, "gray levels")
 
 
 IMAGES = (
@@ -40,7 +40,7 @@ IMAGES = (
         (
             Choice(
                 "crop",
-                "shorter side, then the centre square",
+                "shorter side, then the center square",
                 {"paper": "P2", "2012 code": "make-data.py:32-41", "torchvision": TRANSFORMS},
             ),
             Choice("warp", "both sides, shape lost", {"Caffe": "create_imagenet.sh:41-42"}),
@@ -57,7 +57,7 @@ IMAGES = (
         "P2 names none; both are called bilinear, and differ where images shrink",
     ),
     Point(
-        "order of colours",
+        "order of colors",
         ("data.channels",),
         (
             Choice(
@@ -126,11 +126,11 @@ IMAGES = (
                 {"paper": "P2", "Caffe": "data_transformer.cpp:115"},
             ),
             Choice(
-                "centre",
-                "its centre, whatever crop and mirror",
+                "center",
+                "its center, whatever crop and mirror",
                 {"2012 code": "convdata_jpeg.py:95,209-211"},
             ),
-            Choice("colour", "one colour", {"torchvision": TRANSFORMS}),
+            Choice("color", "one color", {"torchvision": TRANSFORMS}),
         ),
         "P2 takes it from each pixel of the image; the code cut it out once",
         of=_mean,
@@ -140,7 +140,7 @@ IMAGES = (
         ("data.statistics",),
         (
             Choice(
-                "grey levels",
+                "gray levels",
                 "0 to 255 less the mean",
                 {
                     "paper": "P2",
@@ -159,7 +159,7 @@ IMAGES = (
         (
             Choice(
                 0.1,
-                ".1 along the axes of colour",
+                ".1 along the axes of color",
                 {"paper": "P4.1", "2012 code": "convdata_jpeg.py:155-179"},
             ),
             Choice(0.0, "none", {"Caffe": "data_transformer.cpp", "torchvision": TRANSFORMS}),
@@ -181,7 +181,7 @@ IMAGES = (
             ),
             Choice("eigenvalue", "the variance", {"text, literally": "P4.1"}),
         ),
-        "literally .1 would be 1,483 grey levels; the code's are 12.2, 3.7 and 2.0",
+        "literally .1 would be 1,483 gray levels; the code's are 12.2, 3.7 and 2.0",
         needs="data.lighting",
         training=True,
     ),

@@ -27,7 +27,7 @@ class Saved:
     config: Config
     class_names: list[str]
     imported: str  # name of the file that its weights came from; "" where they were trained here
-    mean_colour: tuple[float, ...]  # grey levels, RGB; empty where there are no statistics
+    mean_color: tuple[float, ...]  # gray levels, RGB; empty where there are no statistics
     scale: tuple[float, ...]  # an image less the mean is multiplied by it
     origin: str  # of the mean, as a clause
 
@@ -44,44 +44,42 @@ def read(workdir: Path) -> Saved:
     imported = str(about.get("imported", ""))
     if not (workdir / STATISTICS).exists():
         return Saved(config, names, imported, (), (), "")
-    image, colour, scale = _constants(workdir)
-    owner = _owner(colour, scale)
+    image, color, scale = _constants(workdir)
+    owner = _owner(color, scale)
     data = dataclasses.replace(config.data, statistics=_statistics(owner, scale))
-    if np.ptp(image, axis=(0, 1)).max() == 0:  # one colour wherever it is cut out
-        data = dataclasses.replace(data, mean="colour")
+    if np.ptp(image, axis=(0, 1)).max() == 0:  # one color wherever it is cut out
+        data = dataclasses.replace(data, mean="color")
     computed = config.data.statistics == "computed" and not imported
     origin = "of its training images" if computed else "which came with the weights"
     return Saved(
         dataclasses.replace(config, data=data),
         names,
         imported,
-        tuple(colour.tolist()),
+        tuple(color.tolist()),
         tuple(scale.tolist()),
         OWNERS[owner] if owner else origin,
     )
 
 
 def _constants(workdir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean image, mean colour and scale."""
+    """Return mean image, mean color and scale."""
     try:
         with np.load(workdir / STATISTICS, allow_pickle=False) as file:
-            image, colour, scale = (file[n] for n in ("mean_image", "mean_colour", "scale"))
-        if (image.ndim, *colour.shape, *scale.shape) != (3, 3, 3):
-            raise ValueError(f"shapes {image.shape}, {colour.shape}, {scale.shape}")
+            image, color, scale = (file[n] for n in ("mean_image", "mean_color", "scale"))
+        if (image.ndim, *color.shape, *scale.shape) != (3, 3, 3):
+            raise ValueError(f"shapes {image.shape}, {color.shape}, {scale.shape}")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"--workdir {workdir}: its {STATISTICS} cannot be read ({error}); copy the run again."
         ) from error
-    return image, colour, scale
+    return image, color, scale
 
 
-def _owner(
-    colour: np.ndarray, scale: np.ndarray
-) -> Literal["imagenet", "caffe", "torchvision", ""]:
-    """Return who has published this mean colour with this scale."""
+def _owner(color: np.ndarray, scale: np.ndarray) -> Literal["imagenet", "caffe", "torchvision", ""]:
+    """Return who has published this mean color with this scale."""
     for name in ("imagenet", "caffe", "torchvision"):
         mean, deviation = PUBLISHED[name]
-        if np.allclose(colour, mean, rtol=NEAR) and _divides(scale, deviation):
+        if np.allclose(color, mean, rtol=NEAR) and _divides(scale, deviation):
             return name
     return ""
 

@@ -80,8 +80,8 @@ def _value(value: Any) -> str:
 
 
 def _images(statistics: dict[str, Any]) -> str:
-    whole = {"colour": "mean colour", "image": "mean image, on average"}[statistics["mean"]]
-    mean = ", ".join(f"{colour:.1f}" for colour in statistics["mean_colour"])
+    whole = {"color": "mean color", "image": "mean image, on average"}[statistics["mean"]]
+    mean = ", ".join(f"{color:.1f}" for color in statistics["mean_color"])
     scale = statistics["scale"]
     scaled = ", ".join(f"{factor:.4g}" for factor in scale)
     return (

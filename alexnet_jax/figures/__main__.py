@@ -1,4 +1,4 @@
-"""Draw what a run has learnt: `python -m alexnet_jax.figures --workdir runs/a`."""
+"""Draw what a run has learned: `python -m alexnet_jax.figures --workdir runs/a`."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from alexnet_jax import command, figures
 from alexnet_jax.figures import maps as feature_maps
-from alexnet_jax.figures import specialisation as scatter
+from alexnet_jax.figures import specialization as scatter
 
 if TYPE_CHECKING:
     from alexnet_jax.training.trained import Trained
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROGRAM = "python -m alexnet_jax.figures"
 EXAMPLES = 8  # images in the panel of predictions: 2 rows of 4, as in the paper's Figure 4
 
-Kind = Literal["curves", "filters", "predictions", "specialisation"]
+Kind = Literal["curves", "filters", "predictions", "specialization"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +143,16 @@ def _predictions(network: "Trained", folder: Path) -> Path:
     )
 
 
-def _specialisation(network: "Trained", folder: Path) -> Path:
-    from alexnet_jax.model import specialisation
+def _specialization(network: "Trained", folder: Path) -> Path:
+    from alexnet_jax.model import specialization
 
     if not network.table.has_towers:
         raise _Lacking("its network has no towers to compare; name a run of one that has.")
-    found = specialisation.measure(_kernel(network))
-    path = figures.save(scatter.draw(found), folder / "specialisation.png")
-    text = json.dumps({"step": network.step, **specialisation.as_json(found)}, indent=2)
+    found = specialization.measure(_kernel(network))
+    path = figures.save(scatter.draw(found), folder / "specialization.png")
+    text = json.dumps({"step": network.step, **specialization.as_json(found)}, indent=2)
     path.with_suffix(".json").write_text(text + "\n")
-    print(specialisation.statement(found))
+    print(specialization.statement(found))
     return path
 
 
@@ -164,7 +164,7 @@ _DRAWN: dict[Kind, Callable[["Trained", Path], Path]] = {
     "curves": _curves,
     "filters": _filters,
     "predictions": _predictions,
-    "specialisation": _specialisation,
+    "specialization": _specialization,
 }
 
 

@@ -24,7 +24,7 @@ def check_classes(number: int) -> None:
 def draw(label: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draw which share of each class's images is taken for which class.
 
-    A row for each true class, in the order of their numbers; a row without images stays grey.
+    A row for each true class, in the order of their numbers; a row without images stays gray.
 
     Args:
         label: true classes, int [N].
@@ -42,7 +42,7 @@ def draw(label: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> Fig
     side = min(max(CELL * number, 4.0), 16.0) if number > NUMBERED else max(0.45 * number, 3.0)
     figure = Figure(figsize=(side + 2.2, side + 1.4), layout="constrained")
     axes = figure.subplots()
-    axes.set_facecolor("lightgrey")
+    axes.set_facecolor("lightgray")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xlabel="taken for", ylabel="true class")
     if number <= NAMED:
@@ -53,9 +53,9 @@ def draw(label: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> Fig
     if number <= NUMBERED:
         for row, column in np.argwhere(counts):
             share = shares[row, column]
-            colour = "white" if share > 0.5 else "black"
+            color = "white" if share > 0.5 else "black"
             text = f"{100 * share:.0f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, format=lambda share, _: f"{share:.0%}")
     bar.set_label("share of the images of a class")
     bar.outline.set_visible(False)

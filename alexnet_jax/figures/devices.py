@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from alexnet_jax.figures.specialisation import COLOURS
+from alexnet_jax.figures.specialization import COLORS
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture, weighted_rows
 
@@ -18,7 +18,7 @@ from alexnet_jax.model.architecture import Architecture, weighted_rows
 COLUMN, ROW = 1.5, 0.44  # from one device to the next, from one array to the next
 WIDE, HIGH = 1.38, 0.34  # of a box
 LEFT, ABOVE, BELOW = 1.5, 0.4, 0.45  # names of arrays, of devices; parameters
-IMAGES, EMPTY, FRAME = ("darkgrey",), "#f4f4f4", "#9a9a9a"
+IMAGES, EMPTY, FRAME = ("darkgray",), "#f4f4f4", "#9a9a9a"
 
 Laid = tuple[tuple[int, ...], NamedSharding]  # the shape of an array, and how it lies on the mesh
 
@@ -43,14 +43,14 @@ def draw(table: Architecture, mesh: Mesh, images: int) -> Figure:
         top = ABOVE + ROW * row
         axes.text(0.1, top + 0.12, name, va="center", fontsize=9, fontweight="bold")
         said = " x ".join(map(str, shape))
-        axes.text(0.1, top + 0.29, said, va="center", fontsize=7, color="dimgrey")
+        axes.text(0.1, top + 0.29, said, va="center", fontsize=7, color="dimgray")
         for device, cuts in _cuts(shape, sharding).items():
             left = LEFT + COLUMN * devices.index(device)
             whole = zip(cuts, shape, strict=True)
             shares = [(cut.start / size, cut.stop / size) for cut, size in whole if len(cut) < size]
             said = f"{len(cuts[0]):,} images" if row == 0 else f"{math.prod(map(len, cuts)):,}"
             share = shares[0] if shares else (0, 1)  # at most one axis is split
-            _box(axes, left, top, share, said, IMAGES if row == 0 else COLOURS)
+            _box(axes, left, top, share, said, IMAGES if row == 0 else COLORS)
     for column, device in enumerate(devices):
         middle = LEFT + COLUMN * column + WIDE / 2
         style = {"ha": "center", "va": "center", "fontsize": 9}
@@ -96,16 +96,16 @@ def _box(
     top: float,
     share: tuple[float, float],
     said: str,
-    colours: Sequence[str],
+    colors: Sequence[str],
 ) -> None:
-    """Draw a whole array as a box, and fill a share of it: each half in its tower's colour."""
+    """Draw a whole array as a box, and fill a share of it: each half in its tower's color."""
     axes.add_patch(Rectangle((left, top), WIDE, HIGH, facecolor=EMPTY, edgecolor="none"))
-    for part, colour in enumerate(colours):
-        begin = max(share[0], part / len(colours))
-        wide = min(share[1], (part + 1) / len(colours)) - begin
+    for part, color in enumerate(colors):
+        begin = max(share[0], part / len(colors))
+        wide = min(share[1], (part + 1) / len(colors)) - begin
         if wide > 0:
             corner = left + begin * WIDE, top
-            axes.add_patch(Rectangle(corner, wide * WIDE, HIGH, facecolor=colour, alpha=0.6))
+            axes.add_patch(Rectangle(corner, wide * WIDE, HIGH, facecolor=color, alpha=0.6))
     axes.add_patch(Rectangle((left, top), WIDE, HIGH, fill=False, edgecolor=FRAME, linewidth=0.6))
     fits = share[1] - share[0] >= 0.5
     middle = left + WIDE * (sum(share) / 2 if fits else 0.5)

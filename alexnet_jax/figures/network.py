@@ -19,7 +19,7 @@ LONGEST = 13  # letters of a note that fit in a column
 # What is drawn grows with the square root of what it stands for: beside 224 pixels 13 would vanish.
 PER_PIXEL, PER_MAP, PER_UNIT = 0.062, 0.032, 0.017
 BACK = (0.3, 0.2)  # shares of a block's height by which its rear stands to the right and above
-BANDS, COLOURS = ("#dbe9f6", "#fde5cc"), ("#6baed6", "#fd9a4b")  # of the devices
+BANDS, COLORS = ("#dbe9f6", "#fde5cc"), ("#6baed6", "#fd9a4b")  # of the devices
 SHADES = {"front": 1.0, "top": 0.6, "side": 0.8}
 IMAGE, CROSSING, QUIET = "#969696", "#b2182b", "#444444"
 
@@ -46,7 +46,7 @@ def draw(table: Architecture) -> Figure:
     return figure
 
 
-def _centre(column: int) -> float:
+def _center(column: int) -> float:
     return (column + 0.5) * COLUMN
 
 
@@ -69,14 +69,14 @@ def _words(axes: Axes, table: Architecture, wide: float, high: float) -> None:
             (layer.name, shape, _kernel(layer, row.kernel_shape), _then(layer), held_here)
         )
     for column, (name, shape, *notes) in enumerate(columns):
-        centred = {"x": _centre(column), "ha": "center", "va": "center"}
-        axes.text(y=high - 0.46, s=name, fontsize=11, fontweight="bold", **centred)
-        axes.text(y=high - 0.7, s=shape, fontsize=10, **centred)
+        centered = {"x": _center(column), "ha": "center", "va": "center"}
+        axes.text(y=high - 0.46, s=name, fontsize=11, fontweight="bold", **centered)
+        axes.text(y=high - 0.7, s=shape, fontsize=10, **centered)
         for line, note in enumerate(notes):
-            colour = "black" if line == 2 and column else QUIET
+            color = "black" if line == 2 and column else QUIET
             y = FOOT - 0.14 - 0.235 * line
             size = 10 if len(note) <= LONGEST else 8
-            axes.text(y=y, s=note, fontsize=size, color=colour, **centred)
+            axes.text(y=y, s=note, fontsize=size, color=color, **centered)
 
 
 def _channels(layer: Layer) -> tuple[int, int]:
@@ -101,33 +101,31 @@ def _then(layer: Layer) -> str:
 
 def _blocks(axes: Axes, table: Architecture, tower: int, middle: float) -> None:
     """Draw the image and the layers of a device, with arrows between them."""
-    right = _block(axes, _centre(0), middle, IMAGE, table.crop, 3)
+    right = _block(axes, _center(0), middle, IMAGE, table.crop, 3)
     rows = {row.name: row for row in trace(table)}
     for column, layer in enumerate(table.layers, 1):
         side, channels = rows[layer.name].side, _channels(layer)[tower]
-        entered, centre = right, _centre(column)
-        right = _block(axes, centre, middle, COLOURS[tower], side, channels)
-        _arrow(axes, entered, 2 * centre - right, middle)
+        entered, center = right, _center(column)
+        right = _block(axes, center, middle, COLORS[tower], side, channels)
+        _arrow(axes, entered, 2 * center - right, middle)
     end = (len(table.layers) + 1.3) * COLUMN
     _arrow(axes, right, end, middle)
-    centred = {"ha": "center", "va": "center", "fontsize": 10}
-    axes.text(end + 0.29 * COLUMN, middle, f"{table.num_classes:,}\nlogits", **centred)
+    centered = {"ha": "center", "va": "center", "fontsize": 10}
+    axes.text(end + 0.29 * COLUMN, middle, f"{table.num_classes:,}\nlogits", **centered)
 
 
-def _block(
-    axes: Axes, centre: float, middle: float, colour: str, side: int, channels: int
-) -> float:
+def _block(axes: Axes, center: float, middle: float, color: str, side: int, channels: int) -> float:
     """Draw maps as a block, units as a bar; return its right edge."""
     style = {"edgecolor": "white", "linewidth": 0.8}
     if side == 1:
         tall = min(max(LEAST, PER_UNIT * math.sqrt(channels)), TALLEST)
-        corner = (centre - BAR / 2, middle - tall / 2)
-        axes.add_patch(Rectangle(corner, BAR, tall, facecolor=colour, **style))
-        return centre + BAR / 2
+        corner = (center - BAR / 2, middle - tall / 2)
+        axes.add_patch(Rectangle(corner, BAR, tall, facecolor=color, **style))
+        return center + BAR / 2
     wide = max(LEAST, PER_MAP * math.sqrt(channels))
     tall = min(PER_PIXEL * math.sqrt(side), TALLEST / (1 + BACK[1]))
     right, up = (share * tall for share in BACK)
-    x0, x1 = centre - (wide + right) / 2, centre + (wide - right) / 2
+    x0, x1 = center - (wide + right) / 2, center + (wide - right) / 2
     y0, y1 = middle - (tall + up) / 2, middle + (tall - up) / 2
     faces = {
         "front": [(x0, y0), (x1, y0), (x1, y1), (x0, y1)],
@@ -136,7 +134,7 @@ def _block(
     }
     for face, corners in faces.items():
         axes.add_patch(Polygon(corners, facecolor="white"))  # or the band would shine through
-        axes.add_patch(Polygon(corners, facecolor=colour, alpha=SHADES[face], **style))
+        axes.add_patch(Polygon(corners, facecolor=color, alpha=SHADES[face], **style))
     return x1 + right
 
 
@@ -167,7 +165,7 @@ def _lines(axes: Axes, table: Architecture, middles: tuple[float, float], exchan
     """Draw a line between the devices wherever something crosses, and say what, and how much."""
     between = sum(middles) / 2
     style = {"ha": "center", "va": "center", "fontsize": 9.5, "color": CROSSING}
-    axes.text(_centre(0), between, "what crosses,\nvalues an image\neach way", **style)
+    axes.text(_center(0), between, "what crosses,\nvalues an image\neach way", **style)
     for column, what, by, values in _crossings(table):
         x, y = (column + 1) * COLUMN, between
         if exchanges:  # those stand above, and to the left

@@ -1,6 +1,6 @@
 """Pictures of a run: curves, first-layer filters by tower, predictions.
 
-Layout and colours follow the 2012 plotting code, shownet.py of cuda-convnet2.
+Layout and colors follow the 2012 plotting code, shownet.py of cuda-convnet2.
 """
 
 import math
@@ -86,7 +86,7 @@ def _mark_drops(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
         if after < before:
             # Rates fall between epochs, the first record with the new one comes some steps later.
             end_of_epoch = math.ceil(epoch) - 1
-            axes.axvline(end_of_epoch, color="grey", linestyle=":", linewidth=1, gid="drop")
+            axes.axvline(end_of_epoch, color="gray", linestyle=":", linewidth=1, gid="drop")
             axes.annotate(
                 f"rate {after:.2g}",
                 (end_of_epoch, 0.98),
@@ -97,7 +97,7 @@ def _mark_drops(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
                 ha="right",
                 va="top",
                 fontsize=7,
-                color="grey",
+                color="gray",
             )
 
 

@@ -57,7 +57,7 @@ def draw_mosaic(
 
     The lines of the title stand above it.
     """
-    if picture.ndim == 2:  # grey, which imshow would stretch and colour
+    if picture.ndim == 2:  # gray, which imshow would stretch and color
         picture = np.repeat(picture[..., None], 3, axis=-1)
     height, width = (side * enlarged / DPI for side in picture.shape[:2])
     left = MARGIN if towers else EDGE
@@ -81,5 +81,5 @@ def draw_mosaic(
 def _name_towers(axes: Axes, pixels: int, enlarged: int) -> None:
     half = (pixels - TOWER_GAP) / 2
     style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": SIZE}
-    for tower, centre in enumerate((half / 2, pixels - half / 2)):
-        axes.text(-18 / enlarged, centre, f"tower {tower}", **style)
+    for tower, center in enumerate((half / 2, pixels - half / 2)):
+        axes.text(-18 / enlarged, center, f"tower {tower}", **style)

@@ -68,7 +68,7 @@ class AlexNet(nn.Module):
 
     Attributes:
         table: the layers.
-        kernels: how this platform convolves, normalises and pools.
+        kernels: how this platform convolves, normalizes and pools.
         other: the way to the other tower; None where both are held here.
         taps: outputs to return beside the logits: a layer ("conv5": before its ReLU) or what
             follows it ("relu5", "norm1", "pool5"), as `architecture.outputs` names it.
@@ -234,7 +234,7 @@ class AlexNet(nn.Module):
                 return self._drop(layer, keep, x)
 
     def _normalize_across(self, x: Parts) -> Array:
-        """Normalise among the maps of both towers: the outermost see two of the other's."""
+        """Normalize among the maps of both towers: the outermost see two of the other's."""
         lrn, maps = self.table.lrn, jnp.concatenate(x, axis=-1)
         if self.other is None:
             return self.kernels.normalize(maps, lrn)

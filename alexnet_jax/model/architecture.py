@@ -77,7 +77,7 @@ Layer = Conv | Dense
 
 @dataclasses.dataclass(frozen=True)
 class ResponseNorm:
-    """Response normalisation (P3.3): a / (k + alpha * sum of squares in the window) ** beta."""
+    """Response normalization (P3.3): a / (k + alpha * sum of squares in the window) ** beta."""
 
     n: int = 5
     k: float = 2.0
@@ -111,7 +111,7 @@ class Architecture:
     layers: tuple[Layer, ...]
     crop: int
     lrn: ResponseNorm = ResponseNorm()
-    lrn_scope: Literal["tower", "all"] = "tower"  # whose maps are neighbours
+    lrn_scope: Literal["tower", "all"] = "tower"  # whose maps are neighbors
     pooling: Pooling = Pooling()
     dropout: float = 0.5  # share of outputs silenced in training
     dropout_scale: Literal["test", "training"] = "test"  # where the share kept is made up for
@@ -180,7 +180,7 @@ class Row:
 
 
 def trace(table: Architecture) -> tuple[Row, ...]:
-    """Return a `Row` for each layer, normalisation, pooling and dropout, in order.
+    """Return a `Row` for each layer, normalization, pooling and dropout, in order.
 
     Raises:
         ValueError: some layer would be left without a single pixel.

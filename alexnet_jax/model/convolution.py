@@ -23,7 +23,7 @@ def convolve_on_cpu(x: Array, kernel: Array, stride: int, padding: Padding) -> A
 def convolve_by_folding(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Compute a strided `convolve` as one of stride 1 on blocks of stride x stride pixels.
 
-    11 x 11 / 4 on 3 colours becomes 3 x 3 on 48, zeros filling the kernel up to 12 x 12. With
+    11 x 11 / 4 on 3 colors becomes 3 x 3 on 48, zeros filling the kernel up to 12 x 12. With
     the plain form a step on two emulated devices took 1.06 times as long, on one no longer.
     """
     batch, height, width, channels = x.shape

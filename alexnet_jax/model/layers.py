@@ -1,4 +1,4 @@
-"""Response normalisation, and which functions compute the layers on which platform.
+"""Response normalization, and which functions compute the layers on which platform.
 
 `ACCELERATOR` is what XLA does well on GPU and TPU, `CPU` says the same in a form that XLA's CPU
 backend runs faster. `for_platform` is the only place that chooses.
@@ -41,7 +41,7 @@ def _inverse_power(s: Array, beta: float) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def normalize(x: Array, norm: ResponseNorm) -> Array:
-    """Response normalisation (P3.3) of `x` [..., maps], or [B, H, W, maps] for windows of pixels.
+    """Response normalization (P3.3) of `x` [..., maps], or [B, H, W, maps] for windows of pixels.
 
     y_i = x_i / s_i ** beta, s_i = k + alpha * sum over the window around i of x_j ** 2. With
     u = g y / s the gradient is g / s ** beta - 2 alpha beta x * (window sum of u): one pass

@@ -245,7 +245,7 @@ def forward(table: Architecture, mesh: Mesh, taps: tuple[str, ...] = ()) -> Call
     [B, ...outputs] over both towers, drawn by the caller so that they are the same on every mesh.
     Between two devices cross what enters layers that see both towers (all-gathers; in the network
     of 2012 the outputs of pool2, pool5 and fc6), the partial logits (all-reduce) and, where
-    response normalisation runs over all maps, those at the border (an exchange).
+    response normalization runs over all maps, those at the border (an exchange).
 
     With `taps` the result is `(logits, outputs)`, a dict of global arrays by name: a layer
     ("conv5", before its ReLU) or what follows it ("relu5", "pool5").

@@ -1,7 +1,7 @@
 """What the devices of a mesh send each other in one training step, from the table of layers alone.
 
 Between the two towers, on the way forward: what enters a layer that sees both is gathered, the
-partial logits are summed, and where response normalisation runs over all maps, those at the border
+partial logits are summed, and where response normalization runs over all maps, those at the border
 are exchanged. On the way back: the gradient of what was gathered is summed, whole, over both
 towers (`towers._meet`), and that of an exchange is exchanged. Between the shards of the batch: the
 gradient of every parameter that a device holds is summed. A few scalars beside that (loss, error,

@@ -30,8 +30,8 @@ class Command:
     model: Preset | None = None
     # --from: text file with the name of a class on each line; without it class 0, class 1, ...
     class_names: Path | None = None
-    # --from: mean image: a run's statistics.npz, or .npy or .binaryproto with colours in the order
-    # that the weights see; without it the published mean colour, or the file's own
+    # --from: mean image: a run's statistics.npz, or .npy or .binaryproto with colors in the order
+    # that the weights see; without it the published mean color, or the file's own
     mean: Path | None = None
     # merge two towers into one network, split a network whose towers do not see each other
     towers: Literal["keep", "merge", "split"] = "keep"
@@ -120,9 +120,9 @@ def write(asked: Command) -> None:
     files.write(asked.to, convert.from_params(params, table, named, described))
     first = "conv1_w" if named == "plain" else "features.0.weight, as torchvision does"
     print(f"{asked.to}: the weights of {asked.workdir}, with names such as {first}.")
-    if config.data.mean != "colour":
+    if config.data.mean != "color":
         print(
-            "The mean image stays behind, its mean colour went along: to use the whole image, "
+            "The mean image stays behind, its mean color went along: to use the whole image, "
             f"import with --mean {asked.workdir / 'statistics.npz'}."
         )
 

@@ -54,7 +54,7 @@ def read(path: Path) -> Raw:
 def read_mean(path: Path) -> tuple[np.ndarray, bool]:
     """Return a mean image, float32 [S, S, 3], and whether it is known to be RGB.
 
-    A run's statistics.npz is; in an .npy or .binaryproto file the colours are the weights' own.
+    A run's statistics.npz is; in an .npy or .binaryproto file the colors are the weights' own.
     """
     _check_file(path)
     with path.open("rb") as file:
@@ -71,7 +71,7 @@ def read_mean(path: Path) -> tuple[np.ndarray, bool]:
         image = image.transpose(1, 2, 0)
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
-            f"{path}: a mean image has three colours, and "
+            f"{path}: a mean image has three colors, and "
             + (f"this is {image.shape}." if image.size else "there is no mean_image in it.")
         )
     return image.astype(np.float32), rgb

@@ -19,11 +19,11 @@ from alexnet_jax.pretrained.merge import merge, split
 IMAGENET_CLASSES = 1000
 LARGEST_IMAGE = 4096  # pixels a side; a mean image of those has 200 MB
 # What travels of the statistics, and in which shape.
-_STATISTICS = {"mean_colour": (3,), "lighting_std": (3,), "lighting_axes": (3, 3), "scale": (3,)}
+_STATISTICS = {"mean_color": (3,), "lighting_std": (3,), "lighting_axes": (3, 3), "scale": (3,)}
 
 Towers = Literal["keep", "merge", "split"]
 
-# theano_alexnet (15c16d3) follows Caffe, but for the constants of response normalisation and for
+# theano_alexnet (15c16d3) follows Caffe, but for the constants of response normalization and for
 # dropout, made up for at test (CrossChannelNormalization and DropoutLayer of lib/layers.py).
 _THEANO = dataclasses.replace(
     PRESETS["caffenet"],
@@ -66,8 +66,8 @@ def prepare(
         raw: what `files.read` found.
         model: preset whose network they are of; "" to tell by the file.
         class_names: of all classes; where empty, "class 0" and so on.
-        mean: image, float32 [S, S, 3], and whether it is RGB or its colours are in the order that
-            the weights see, as from `files.read_mean`; None for the published mean colour.
+        mean: image, float32 [S, S, 3], and whether it is RGB or its colors are in the order that
+            the weights see, as from `files.read_mean`; None for the published mean color.
         towers: keep the file's, or make one network of two towers, or two towers of one.
         partial, flip: see `convert.to_params`.
 
@@ -152,22 +152,22 @@ def _recipe(
         name = _published(raw, preset)
         statistics = published(name, preset.data.image_size)
         data = dataclasses.replace(
-            preset.data, channels="rgb", mean="colour", statistics=name, source="folder"
+            preset.data, channels="rgb", mean="color", statistics=name, source="folder"
         )
         config = dataclasses.replace(preset, data=data)
     if mean is None:
-        data = dataclasses.replace(config.data, mean="colour")
+        data = dataclasses.replace(config.data, mean="color")
         return dataclasses.replace(config, data=data), statistics, bgr
     side, (image, rgb) = config.data.image_size, mean
     if image.shape != (side, side, 3):
         raise ValueError(
             f"--mean: it is an image of {image.shape[:2]} and the weights want ({side}, {side}); "
-            "give that one, or leave it out for its mean colour."
+            "give that one, or leave it out for its mean color."
         )
     image = np.ascontiguousarray(image[:, :, ::-1] if seen_bgr and not rgb else image, np.float32)
-    colour = image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-    statistics = dataclasses.replace(statistics, mean_image=image, mean_colour=colour)
-    where = "centre" if config.data.mean == "centre" else "aligned"
+    color = image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+    statistics = dataclasses.replace(statistics, mean_image=image, mean_color=color)
+    where = "center" if config.data.mean == "center" else "aligned"
     data = dataclasses.replace(config.data, mean=where, statistics="init")
     return dataclasses.replace(config, data=data), statistics, bgr
 
@@ -207,7 +207,7 @@ def _class_names(raw: Raw, count: int) -> list[str]:
 
 
 def _described(raw: Raw) -> tuple[Config, Statistics]:
-    """Return what `describe` wrote. A mean image did not travel; its mean colour stands for it."""
+    """Return what `describe` wrote. A mean image did not travel; its mean color stands for it."""
     try:
         flat = json.loads(raw.metadata["config"])
         # What `describe` exports; where somebody's images lay, and how they trained, stays there.
@@ -221,7 +221,7 @@ def _described(raw: Raw) -> tuple[Config, Statistics]:
         side = config.data.image_size
         if side > LARGEST_IMAGE:
             raise ValueError(f"images of {side} pixels")
-        image = np.broadcast_to(arrays["mean_colour"], (side, side, 3)).copy()
+        image = np.broadcast_to(arrays["mean_color"], (side, side, 3)).copy()
         statistics = Statistics(mean_image=image, **arrays)
     except (
         AttributeError,

@@ -16,7 +16,7 @@ def merge(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -
         table: of the two towers.
 
     Raises:
-        ValueError: response normalisation stays within the towers, which then do not go away.
+        ValueError: response normalization stays within the towers, which then do not go away.
     """
     _check_norm(table)
     return _map_own(params, table, _block_diagonal)
@@ -31,7 +31,7 @@ def split(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -
 
     Raises:
         ValueError: a map of one tower would have to see the other, in the layers named; or response
-            normalisation stays within the towers, and did not before.
+            normalization stays within the towers, and did not before.
     """
     _check_norm(table)
     crossing = [
@@ -52,7 +52,7 @@ def split(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -
 def _check_norm(table: Architecture) -> None:
     if table.lrn_scope == "tower" and any("lrn" in layer.then for layer in table.layers):
         raise ValueError(
-            "--towers merge or split: in this network LRN takes its neighbours within a tower, and "
+            "--towers merge or split: in this network LRN takes its neighbors within a tower, and "
             "without towers they would be those of all maps; networks with --model.lrn-scope all "
             "(bvlc_alexnet, caffenet) or --model.lrn False can be changed: use --towers keep."
         )

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.augment import resize_center
 from alexnet_jax.data.decode import UnreadableImage
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Record, digest, open_image
@@ -42,7 +42,7 @@ class _Files:
         except UnreadableImage as error:
             self.reasons[index] = str(error)
             picture = np.zeros((config.crop, config.crop, 3), np.uint8)
-        square = resize_centre(picture, config.image_size, config.resize, config.filter)
+        square = resize_center(picture, config.image_size, config.resize, config.filter)
         return {"image": square, "label": 0}
 
     def describe(self, index: int) -> str:
@@ -58,7 +58,7 @@ def layer_of(network: Trained) -> str:
     """Return which output the features are: fc7 after its ReLU ("relu7"), before dropout.
 
     That is what figure 4 of the paper compares. At test dropout halves all features alike (P4.2),
-    or leaves them, so that the neighbours are the same behind it.
+    or leaves them, so that the neighbors are the same behind it.
 
     Raises:
         ValueError: the network has no such layer.

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by Euclidean distance, among more points than fit into memory."""
+"""Exact nearest neighbors by Euclidean distance, among more points than fit into memory."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def nearest(points: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.nda
     Args:
         points: float32 [N, D], finite; perhaps mapped from a file, which is read once.
         queries: float32 [Q, D], finite.
-        count: neighbours to return; all points where there are fewer.
+        count: neighbors to return; all points where there are fewer.
 
     Returns:
         Numbers of the points, int64 [Q, min(count, N)], nearest first and the first of equals

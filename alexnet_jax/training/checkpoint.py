@@ -238,7 +238,7 @@ class Checkpoints:
 
 
 def _options(read_only: bool, before_commit: Callable[[], None]) -> ocp.CheckpointManagerOptions:
-    # `max_to_keep` with `best_fn` would delete the latest checkpoint in favour of better ones. Two
+    # `max_to_keep` with `best_fn` would delete the latest checkpoint in favor of better ones. Two
     # of the latest: were the only one damaged, the best may be of long ago.
     policy = managers.AnyPreservationPolicy(
         [

@@ -140,7 +140,7 @@ def search_weights(losses: np.ndarray) -> np.ndarray:
     """Return the weights, float64 [M] that sum to 1, whose mixture has the least mean loss.
 
     `losses` are float [N, M], each network's on each image. The loss of a mixture is convex in its
-    weights, and each round of this search (expectation maximisation) lowers it. The 2012 code
+    weights, and each round of this search (expectation maximization) lowers it. The 2012 code
     searched for the lowest top-5 error instead, greedily, which has steps and many minima
     (avg-valid.py:27-71).
     """

@@ -27,7 +27,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Return `loss` (nats), `top1_error`, `top5_error` (fractions) and `count` over a split.
 
-    Centre views. The last batch is padded and masked; sums are divided once, at the end. An image
+    Center views. The last batch is padded and masked; sums are divided once, at the end. An image
     that has become unreadable is not counted. `heed` is called before each batch; what it raises
     ends the evaluation. Each process reads its devices' rows of every batch; all return the same.
 

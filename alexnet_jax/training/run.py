@@ -153,10 +153,10 @@ def _inherited(
     if constants is None:
         raise ValueError("--data.statistics init: it goes with --init-from; say computed.")
     side = len(constants["mean_image"])
-    if config.mean != "colour" and side != config.image_size:
+    if config.mean != "color" and side != config.image_size:
         raise ValueError(
             f"--data.image-size {config.image_size}: the mean image that came with --init-from has "
-            f"{side} pixels a side; keep that size, or add --data.mean colour."
+            f"{side} pixels a side; keep that size, or add --data.mean color."
         )
     return constants
 
@@ -193,10 +193,10 @@ def preprocessing(config: DataConfig, known: Mapping[str, Any]) -> Preprocess:
     """Return what the device does to images, from the fields of `statistics.Statistics`."""
     unit = known["lighting_std"] ** (2 if config.lighting_unit == "eigenvalue" else 1)
     return Preprocess(
-        mean=jnp.asarray(known["mean_colour" if config.mean == "colour" else "mean_image"]),
+        mean=jnp.asarray(known["mean_color" if config.mean == "color" else "mean_image"]),
         lighting=jnp.asarray(known["lighting_axes"] * unit),
         scale=jnp.asarray(known["scale"]),
-        where="centre" if config.mean == "centre" else "aligned",
+        where="center" if config.mean == "center" else "aligned",
         channels=config.channels,
     )
 

@@ -24,7 +24,7 @@ class TrainState(flax.struct.PyTreeNode):
 def abstract_state(
     table: Architecture, tx: optax.GradientTransformation, mesh: Mesh, seed: int
 ) -> tuple[Any, Any]:
-    """Return `(create, target)`: the jitted initialiser, and its result as sharded shapes.
+    """Return `(create, target)`: the jitted initializer, and its result as sharded shapes.
 
     Initial parameters depend on the seed alone, not on the mesh, and no device ever holds more than
     its part.

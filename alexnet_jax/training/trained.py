@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from alexnet_jax.config import Config, DataConfig, unflatten
 from alexnet_jax.data import records
 from alexnet_jax.data.sources import Folder, Source, image_files, read_image, subfolders
-from alexnet_jax.data.views import Relabelled, Resized, centre_views, without
+from alexnet_jax.data.views import Relabeled, Resized, center_views, without
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.features import features
@@ -48,7 +48,7 @@ class Trained:
         return preprocessing(self.config.data, self.statistics)
 
     def prepare(self, images: Sequence[Path | str | np.ndarray]) -> Array:
-        """Return the centre views of images as the network wants them, [B, crop, crop, 3] float32.
+        """Return the center views of images as the network wants them, [B, crop, crop, 3] float32.
 
         Args:
             images: files, or pictures of any size, uint8 [H, W, 3], RGB; as many as the mesh's
@@ -59,7 +59,7 @@ class Trained:
         """
         towers.check_batch(len(images), self.mesh)
         pictures = [read_image(image) for image in images]
-        batch = towers.put_batch(centre_views(pictures, self.config.data), self.mesh)
+        batch = towers.put_batch(center_views(pictures, self.config.data), self.mesh)
         return finish(batch, self.preprocess)
 
     def features(self, images: Array | np.ndarray, layers: str | Sequence[str]) -> dict[str, Array]:
@@ -168,7 +168,7 @@ def images(network: Trained, root: Path, option: str = "--images") -> Source:
         )
     folder = Folder(root)
     labels = [numbers[name] for name in folder.class_names]
-    return Resized(Relabelled(folder, labels, network.class_names), network.config.data)
+    return Resized(Relabeled(folder, labels, network.class_names), network.config.data)
 
 
 def _missing(workdir: Path, which: str = "latest") -> ValueError:

@@ -5,15 +5,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from alexnet_jax.model.specialisation import Measure, Specialisation
+from alexnet_jax.model.specialization import Measure, Specialization
 
-COLOURS = ("tab:blue", "tab:orange")  # of towers 0 and 1
+COLORS = ("tab:blue", "tab:orange")  # of towers 0 and 1
 MARKERS = ("o", "s")
 BINS = 20
 
 
-def draw(found: Specialisation) -> Figure:
-    """Draw colour against orientation of every filter, and how both are spread in each tower.
+def draw(found: Specialization) -> Figure:
+    """Draw color against orientation of every filter, and how both are spread in each tower.
 
     Dotted lines are the means of noise, solid ones those of the towers.
     """
@@ -23,18 +23,18 @@ def draw(found: Specialisation) -> Figure:
     )
     above, corner, middle, beside = grid.flat
     corner.set_axis_off()
-    for tower, (colour, marker) in enumerate(zip(COLOURS, MARKERS, strict=True)):
-        x, y = found.colour.towers[tower], found.orientation.towers[tower]
+    for tower, (color, marker) in enumerate(zip(COLORS, MARKERS, strict=True)):
+        x, y = found.color.towers[tower], found.orientation.towers[tower]
         middle.scatter(
-            x, y, color=colour, marker=marker, s=22, alpha=0.75, label=f"tower {tower}", gid="tower"
+            x, y, color=color, marker=marker, s=22, alpha=0.75, label=f"tower {tower}", gid="tower"
         )
     middle.set(xlim=(0, 1), ylim=(0, 1))
-    middle.set_xlabel("share of the filter's energy that is colour")
+    middle.set_xlabel("share of the filter's energy that is color")
     middle.set_ylabel("orientation: 0 none, 1 a grating")
     middle.legend(edgecolor="none", framealpha=0.9)
-    _spread(above, found.colour, horizontal=False)
+    _spread(above, found.color, horizontal=False)
     _spread(beside, found.orientation, horizontal=True)
-    said = "\n".join(_line(measure) for measure in (found.colour, found.orientation))
+    said = "\n".join(_line(measure) for measure in (found.color, found.orientation))
     figure.suptitle(f"{said}\n(lines: means; dotted: noise)", fontsize=9)
     for axes in (above, middle, beside):
         axes.spines[["top", "right"]].set_visible(False)
@@ -43,16 +43,16 @@ def draw(found: Specialisation) -> Figure:
 
 def _spread(axes: Axes, measure: Measure, horizontal: bool) -> None:
     line = axes.axhline if horizontal else axes.axvline
-    for values, colour in zip(measure.towers, COLOURS, strict=True):
+    for values, color in zip(measure.towers, COLORS, strict=True):
         axes.hist(
             values,
             np.linspace(0, 1, BINS + 1).tolist(),
-            color=colour,
+            color=color,
             alpha=0.5,
             orientation="horizontal" if horizontal else "vertical",
         )
-        line(float(values.mean()), color=colour, linewidth=1.5)
-    line(measure.noise, color="grey", linestyle=":", linewidth=1)
+        line(float(values.mean()), color=color, linewidth=1.5)
+    line(measure.noise, color="gray", linestyle=":", linewidth=1)
     (axes.set_xlabel if horizontal else axes.set_ylabel)("filters")
     counts = axes.xaxis if horizontal else axes.yaxis
     counts.set_major_locator(MaxNLocator(3, integer=True))

@@ -1,4 +1,4 @@
-"""Points on which the networks called AlexNet differ: response normalisation."""
+"""Points on which the networks called AlexNet differ: response normalization."""
 
 from alexnet_jax.config import Config
 from alexnet_jax.description.comparison import Choice, Point
@@ -17,9 +17,9 @@ def _scope(config: Config) -> str:
     return "tower" if config.model.lrn_scope == "all" else "half a tower"
 
 
-NORMALISATION = (
+NORMALIZATION = (
     Point(
-        "response normalisation",
+        "response normalization",
         ("model.lrn",),
         (
             Choice(
@@ -51,7 +51,7 @@ NORMALISATION = (
                 {"CaffeNet": "bvlc_reference_caffenet/train_val.prototxt"},
             ),
         ),
-        "before ReLU negative values count in LRN's sum; pooled first, its neighbours are maxima",
+        "before ReLU negative values count in LRN's sum; pooled first, its neighbors are maxima",
         needs="model.lrn",
     ),
     Point(

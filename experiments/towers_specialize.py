@@ -1,19 +1,19 @@
-r"""Does one tower's first layer take the colour and the other's the form, at every restart?
+r"""Does one tower's first layer take the color and the other's the form, at every restart?
 
 Paper:    "the kernels on GPU 1 are largely color-agnostic, while the kernels on GPU 2 are largely
           color-specific. This kind of specialization occurs during every run" (P6.1, Figure 3).
 Changed:  the workhorse on Caltech-101 (workhorse.py): 24 filters a tower instead of 48, and a
-          thousandth of the training. Of each filter the share of its energy that is colour, and how
-          far its pattern runs in one direction (alexnet_jax/model/specialisation.py). The control
+          thousandth of the training. Of each filter the share of its energy that is color, and how
+          far its pattern runs in one direction (alexnet_jax/model/specialization.py). The control
           is a network whose towers cross at every layer (`--model.variant merged`): there nothing
-          but the neighbours in LRN tells one half of conv1 from the other. Its conv2, conv4 and
+          but the neighbors in LRN tells one half of conv1 from the other. Its conv2, conv4 and
           conv5 see twice the maps, so they have more weights and start louder: it learns at
           another pace, which the table's training loss shows.
-Expected: the towers differ in colour more than the control's halves do, with the colour in either
+Expected: the towers differ in color more than the control's halves do, with the color in either
           of them; whether in every run, and whether form goes the other way, is the question.
 Cost:     five runs of the workhorse (shared with ensemble_of_seeds.py in the same --workdir) and
           five of the control, 30 minutes in all on two cores with nothing else to do
-Run:      python experiments/towers_specialise.py \
+Run:      python experiments/towers_specialize.py \
               --data DIR --workdir runs/caltech --seeds 0 1 2 3 4
 
 p is for filters dealt at random to two towers, of one network. Seeds of both networks start from
@@ -30,14 +30,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.figures.tiles import save
-from alexnet_jax.model import specialisation
+from alexnet_jax.model import specialization
 
 CONTROL = "towers that cross at every layer"
 SETTINGS = {
     workhorse.NAME: workhorse.setting(),
     CONTROL: workhorse.setting({"model.variant": "merged"}),
 }
-MEASURES = ("colour", "orientation")
+MEASURES = ("color", "orientation")
 
 
 def measure(asked: workhorse.Arguments) -> None:
@@ -46,10 +46,10 @@ def measure(asked: workhorse.Arguments) -> None:
         for run in workhorse.runs(asked.record, name):
             key = {"what": "towers", "setting": name, "seed": run["seed"]}
             if run["seed"] in asked.seeds and not record.finished(asked.record, **key):
-                found = specialisation.measure(
+                found = specialization.measure(
                     _kernel(workhorse.run_folder(asked, name, run["seed"]))
                 )
-                record.append(asked.record, {**key, **specialisation.as_json(found)})
+                record.append(asked.record, {**key, **specialization.as_json(found)})
 
 
 def _kernel(folder: Path) -> Any:
@@ -79,7 +79,7 @@ def table(path: Path) -> str:
     return record.table(
         [
             *("", "seed", "training loss"),
-            *("colour, towers 0 and 1", "p", "orientation, towers 0 and 1", "p"),
+            *("color, towers 0 and 1", "p", "orientation, towers 0 and 1", "p"),
         ],
         rows,
     )
@@ -99,7 +99,7 @@ def summary(path: Path) -> list[str]:
                 apart = record.estimate(list(differences(path, name, one).values()))
                 number = sum(line[one]["differs"] for line in lines)
                 said.append(
-                    f"{one}, {name}: {apart} apart; p < {specialisation.LEVEL:g} in {number} of "
+                    f"{one}, {name}: {apart} apart; p < {specialization.LEVEL:g} in {number} of "
                     f"{len(lines)} runs"
                 )
         control, towers = (differences(path, name, one) for name in (CONTROL, workhorse.NAME))
@@ -113,14 +113,14 @@ def summary(path: Path) -> list[str]:
 
 
 def _opposed(lines: Sequence[dict[str, Any]]) -> str:
-    """Return how often the tower with more colour has less direction, and how often it is 0."""
+    """Return how often the tower with more color has less direction, and how often it is 0."""
     higher = [
         [line[one]["towers"][0] > line[one]["towers"][1] for one in MEASURES] for line in lines
     ]
-    number = sum(colour != orientation for colour, orientation in higher)
+    number = sum(color != orientation for color, orientation in higher)
     return (
-        f"the tower with more colour has less orientation in {number} of {len(lines)} runs; "
-        f"it is tower 0 in {sum(colour for colour, _ in higher)}"
+        f"the tower with more color has less orientation in {number} of {len(lines)} runs; "
+        f"it is tower 0 in {sum(color for color, _ in higher)}"
     )
 
 
@@ -134,21 +134,21 @@ def draw(path: Path, to: Path) -> Path:
             for place, line in enumerate(measured(path, name), start=first):
                 _draw_pair(axes, place, line[one], label=not ticks)
                 ticks[place] = str(line["seed"])
-                axes.axhline(line[one]["noise"], color="grey", linestyle=":", lw=1)
+                axes.axhline(line[one]["noise"], color="gray", linestyle=":", lw=1)
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set(ylim=(0, 1), title=one, xlabel="seed (left: two towers; right: control)")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("mean over a tower's filters (dotted: noise)")
-    figure.axes[0].plot([], [], color="black", label=f"p < {specialisation.LEVEL:g}")
+    figure.axes[0].plot([], [], color="black", label=f"p < {specialization.LEVEL:g}")
     figure.axes[0].legend(frameon=False)
     return save(figure, to)
 
 
 def _draw_pair(axes: Axes, place: int, found: dict[str, Any], label: bool) -> None:
-    axes.plot([place] * 2, found["towers"], color="black" if found["differs"] else "lightgrey")
-    for tower, (colour, marker) in enumerate((("tab:blue", "o"), ("tab:orange", "s"))):
+    axes.plot([place] * 2, found["towers"], color="black" if found["differs"] else "lightgray")
+    for tower, (color, marker) in enumerate((("tab:blue", "o"), ("tab:orange", "s"))):
         text = f"tower {tower}" if label else ""
-        axes.plot(place, found["towers"][tower], marker, color=colour, label=text, ls="none")
+        axes.plot(place, found["towers"][tower], marker, color=color, label=text, ls="none")
 
 
 def main(asked: workhorse.Arguments) -> None:
@@ -156,7 +156,7 @@ def main(asked: workhorse.Arguments) -> None:
     workhorse.train(SETTINGS, asked)
     measure(asked)
     print("", table(asked.record), *summary(asked.record), sep="\n")
-    print(draw(asked.record, asked.folder / "towers_specialise.png"))
+    print(draw(asked.record, asked.folder / "towers_specialize.png"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Colour, orientation, and whether the towers differ: on filters made by hand."""
+"""Color, orientation, and whether the towers differ: on filters made by hand."""
 
 import itertools
 import json
@@ -6,48 +6,48 @@ import json
 import numpy as np
 import pytest
 
-from alexnet_jax.figures import specialisation as scatter
-from alexnet_jax.model import specialisation
-from alexnet_jax.model.specialisation import colour_share, measure, orientedness, permutation_test
+from alexnet_jax.figures import specialization as scatter
+from alexnet_jax.model import specialization
+from alexnet_jax.model.specialization import color_share, measure, orientedness, permutation_test
 
 SIDE = 11
 DOWN, ACROSS = np.mgrid[:SIDE, :SIDE] - SIDE // 2
 RED_GREEN = np.array([1.0, -1.0, 0.0])
-GREY = np.ones(3)
+GRAY = np.ones(3)
 
 
-def gabor(angle, colour=GREY, cycles=0.2, phase=0.0):
+def gabor(angle, color=GRAY, cycles=0.2, phase=0.0):
     """Return a grating under a bell, [k, k, 3]."""
     along = np.cos(angle) * ACROSS + np.sin(angle) * DOWN
     bell = np.exp(-(ACROSS**2 + DOWN**2) / 18)
-    return (bell * np.cos(2 * np.pi * cycles * along + phase))[..., None] * colour
+    return (bell * np.cos(2 * np.pi * cycles * along + phase))[..., None] * color
 
 
-def blob(colour, width=2.5):
-    return np.exp(-(ACROSS**2 + DOWN**2) / (2 * width**2))[..., None] * colour
+def blob(color, width=2.5):
+    return np.exp(-(ACROSS**2 + DOWN**2) / (2 * width**2))[..., None] * color
 
 
 def kernel_of(filters):
     return np.stack(filters, -1).astype(np.float32)
 
 
-def specialised(count=24, seed=0):
-    """Return grey Gabors of all directions in one tower, blobs of colour in the other."""
+def specialized(count=24, seed=0):
+    """Return gray Gabors of all directions in one tower, blobs of color in the other."""
     rng = np.random.default_rng(seed)
-    grey = [gabor(angle, phase=rng.uniform(0, 6)) for angle in rng.uniform(0, np.pi, count)]
-    colours = rng.normal(size=(count, 3))
-    blobs = [blob(c - c.mean(), rng.uniform(1.5, 3)) for c in colours]
-    kernel = kernel_of([*grey, *blobs])
+    gray = [gabor(angle, phase=rng.uniform(0, 6)) for angle in rng.uniform(0, np.pi, count)]
+    colors = rng.normal(size=(count, 3))
+    blobs = [blob(c - c.mean(), rng.uniform(1.5, 3)) for c in colors]
+    kernel = kernel_of([*gray, *blobs])
     return kernel + rng.normal(0, 0.02, kernel.shape).astype(np.float32)
 
 
-def test_the_share_of_colour_by_hand():
+def test_the_share_of_color_by_hand():
     filters = [gabor(0.3), gabor(0.3, RED_GREEN), blob(np.array([1.0, 0, 0])), 0 * gabor(0)]
-    # Red alone is 1/3 grey: (1, 0, 0) = (1, 1, 1) / 3 + (2, -1, -1) / 3, and 6/9 is off the axis.
-    np.testing.assert_allclose(colour_share(kernel_of(filters)), [0, 1, 2 / 3, 0], atol=1e-6)
+    # Red alone is 1/3 gray: (1, 0, 0) = (1, 1, 1) / 3 + (2, -1, -1) / 3, and 6/9 is off the axis.
+    np.testing.assert_allclose(color_share(kernel_of(filters)), [0, 1, 2 / 3, 0], atol=1e-6)
 
 
-def test_gratings_are_oriented_whatever_their_direction_colour_and_strength():
+def test_gratings_are_oriented_whatever_their_direction_color_and_strength():
     gratings = [gabor(angle) for angle in np.linspace(0, np.pi, 7)]
     gratings += [gabor(0.4, RED_GREEN), 1e-3 * gabor(0.4), gabor(0.4) + 5]
     assert (orientedness(kernel_of(gratings)) > 0.8).all()
@@ -55,7 +55,7 @@ def test_gratings_are_oriented_whatever_their_direction_colour_and_strength():
 
 def test_what_has_no_direction_is_not_oriented():
     plaid = gabor(0.7) + gabor(0.7 + np.pi / 2)
-    none = [blob(GREY), blob(RED_GREEN), plaid, np.ones((SIDE, SIDE, 3)), np.zeros((SIDE, SIDE, 3))]
+    none = [blob(GRAY), blob(RED_GREEN), plaid, np.ones((SIDE, SIDE, 3)), np.zeros((SIDE, SIDE, 3))]
     np.testing.assert_allclose(orientedness(kernel_of(none)), 0, atol=0.02)
 
 
@@ -64,27 +64,27 @@ def test_a_uniform_filter_has_no_direction_by_rounding():
     assert orientedness(filters.astype(np.float32)).tolist() == [0, 0]
 
 
-def test_specialised_towers_differ():
-    found = measure(specialised())
-    for one in (found.colour, found.orientation):
+def test_specialized_towers_differ():
+    found = measure(specialized())
+    for one in (found.color, found.orientation):
         assert one.p_value == 1 / 10_001  # no dealing of 10,000 is as far apart
         assert one.difference > 0.5
-    for grey, coloured in (found.colour.means, found.colour_of_energy):
-        assert grey < 0.1
-        assert coloured > 0.8
+    for gray, colored in (found.color.means, found.color_of_energy):
+        assert gray < 0.1
+        assert colored > 0.8
     assert found.orientation.means[0] > 0.7
-    said = specialisation.statement(found)
-    assert said.startswith("In colour the towers differ: 0.0")
+    said = specialization.statement(found)
+    assert said.startswith("In color the towers differ: 0.0")
     assert "In orientation the towers differ: 0." in said
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_shuffled_towers_do_not(seed):
-    kernel = specialised()
+    kernel = specialized()
     shuffled = kernel[..., np.random.default_rng(seed).permutation(kernel.shape[-1])]
     found = measure(shuffled)
-    assert min(found.colour.p_value, found.orientation.p_value) > specialisation.LEVEL
-    assert specialisation.statement(found).count("the towers do not differ") == 2
+    assert min(found.color.p_value, found.orientation.p_value) > specialization.LEVEL
+    assert specialization.statement(found).count("the towers do not differ") == 2
 
 
 def test_p_values_of_random_towers_are_spread_evenly():
@@ -96,12 +96,12 @@ def test_p_values_of_random_towers_are_spread_evenly():
 
 
 def test_which_tower_is_called_0_changes_nothing():
-    kernel = specialised()[..., np.random.default_rng(4).permutation(48)]
+    kernel = specialized()[..., np.random.default_rng(4).permutation(48)]
     found, swapped = measure(kernel), measure(np.roll(kernel, 24, axis=-1))
-    for one, other in ((found.colour, swapped.colour), (found.orientation, swapped.orientation)):
+    for one, other in ((found.color, swapped.color), (found.orientation, swapped.orientation)):
         assert one.means == other.means[::-1]
         assert (one.p_value, one.difference) == (other.p_value, other.difference)
-    assert specialisation.statement(found) == specialisation.statement(swapped)
+    assert specialization.statement(found) == specialization.statement(swapped)
 
 
 def test_few_filters_are_dealt_in_all_ways():
@@ -119,15 +119,15 @@ def test_few_filters_are_dealt_in_all_ways():
 
 def test_equal_filters_do_not_differ():
     found = measure(kernel_of([gabor(0.2)] * 40))
-    assert found.colour.p_value == found.orientation.p_value == 1
+    assert found.color.p_value == found.orientation.p_value == 1
 
 
 def test_filters_of_zeros_count_nowhere():
-    kernel = specialised()
+    kernel = specialized()
     kernel[..., [0, 30]] = 0
     found = measure(kernel)
     assert found.zero == 2
-    assert [len(values) for values in found.colour.towers] == [23, 23]
+    assert [len(values) for values in found.color.towers] == [23, 23]
     kernel[..., :24] = 0
     with pytest.raises(ValueError, match="all filters of a tower are zero"):
         measure(kernel)
@@ -135,29 +135,29 @@ def test_filters_of_zeros_count_nowhere():
 
 @pytest.mark.parametrize("shape", [(11, 11, 3, 5), (5, 5, 48, 256), (11, 11, 3)])
 def test_other_kernels_are_refused(shape):
-    with pytest.raises(ValueError, match="specialisation is measured on"):
+    with pytest.raises(ValueError, match="specialization is measured on"):
         measure(np.zeros(shape))
 
 
 def test_noise_is_what_it_is_said_to_be():
     found = measure(np.random.default_rng(0).normal(size=(SIDE, SIDE, 3, 96)))
-    for one in (found.colour, found.orientation):
+    for one in (found.color, found.orientation):
         assert np.mean(one.means) == pytest.approx(one.noise, abs=0.03)
-    assert found.colour.noise == pytest.approx(2 / 3, abs=0.01)
+    assert found.color.noise == pytest.approx(2 / 3, abs=0.01)
 
 
 def test_all_of_it_is_json():
-    found = measure(specialised())
-    read = json.loads(json.dumps(specialisation.as_json(found)))
-    assert read["colour"]["differs"] is True
-    assert read["colour"]["towers"] == list(found.colour.means)
+    found = measure(specialized())
+    read = json.loads(json.dumps(specialization.as_json(found)))
+    assert read["color"]["differs"] is True
+    assert read["color"]["towers"] == list(found.color.means)
     assert [len(values) for values in read["orientation"]["filters"]] == [24, 24]
 
 
 def test_the_picture_has_a_point_for_each_filter():
-    found = measure(specialised())
+    found = measure(specialized())
     middle = scatter.draw(found).axes[2]
     for tower, points in enumerate(middle.collections):
-        expected = np.stack([found.colour.towers[tower], found.orientation.towers[tower]], -1)
+        expected = np.stack([found.color.towers[tower], found.orientation.towers[tower]], -1)
         np.testing.assert_allclose(np.asarray(points.get_offsets()), expected)
         assert points.get_label() == f"tower {tower}"

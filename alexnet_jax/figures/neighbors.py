@@ -8,45 +8,45 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.data.augment import resize_centre
+from alexnet_jax.data.augment import resize_center
 from alexnet_jax.data.decode import UnreadableImage
 from alexnet_jax.data.sources import open_image
 
 SIDE = 1.25  # inches of an image
-BETWEEN = 0.25  # inches between a photograph and its neighbours
+BETWEEN = 0.25  # inches between a photograph and its neighbors
 PIXELS = 192  # of an image
 LONGEST = 24  # characters of a name
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A photograph and its neighbours, nearest first."""
+    """A photograph and its neighbors, nearest first."""
 
     image: np.ndarray  # uint8 [s, s, 3]
     name: str
-    neighbours: Sequence[tuple[np.ndarray, str, float]]  # images, their names, how far they are
+    neighbors: Sequence[tuple[np.ndarray, str, float]]  # images, their names, how far they are
 
 
 def thumbnail(file: Path) -> np.ndarray:
-    """Return the centre of an image as a small square, uint8 [s, s, 3]; white if it is gone."""
+    """Return the center of an image as a small square, uint8 [s, s, 3]; white if it is gone."""
     try:
-        return resize_centre(open_image(file), PIXELS)
+        return resize_center(open_image(file), PIXELS)
     except UnreadableImage:
         return np.full((PIXELS, PIXELS, 3), 255, np.uint8)
 
 
 def draw(lines: Sequence[Line]) -> Figure:
-    """Draw a line for each photograph: itself, then its neighbours with their distances.
+    """Draw a line for each photograph: itself, then its neighbors with their distances.
 
     Raises ValueError without any line.
     """
     if not lines:
-        raise ValueError("lines=[]: a panel of neighbours has at least one photograph; name one.")
-    columns = 1 + max(len(line.neighbours) for line in lines)
+        raise ValueError("lines=[]: a panel of neighbors has at least one photograph; name one.")
+    columns = 1 + max(len(line.neighbors) for line in lines)
     width, height = columns * SIDE + BETWEEN, len(lines) * (SIDE + 0.3)
     figure = Figure(figsize=(width, height))
     for row, line in enumerate(lines):
-        shown = [(line.image, line.name), *((i, f"{n}\n{d:#.4g}") for i, n, d in line.neighbours)]
+        shown = [(line.image, line.name), *((i, f"{n}\n{d:#.4g}") for i, n, d in line.neighbors)]
         for column, (image, text) in enumerate(shown):
             left = column * SIDE + BETWEEN * (column > 0) + 0.03
             bottom = height - (row + 1) * (SIDE + 0.3) + 0.3

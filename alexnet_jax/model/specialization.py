@@ -1,8 +1,8 @@
-"""Whether one tower's first layer sees colour and the other's oriented edges (P6.1, Figure 3).
+"""Whether one tower's first layer sees color and the other's oriented edges (P6.1, Figure 3).
 
-Of each filter: which share of its energy is colour, and how much its pattern runs in one direction.
+Of each filter: which share of its energy is color, and how much its pattern runs in one direction.
 Then, of the two towers: whether they differ more than filters dealt to them at random would. Which
-of the two has the colour is an accident of the seed; nothing here depends on the towers' numbers.
+of the two has the color is an accident of the seed; nothing here depends on the towers' numbers.
 """
 
 import dataclasses
@@ -39,16 +39,16 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True)
-class Specialisation:
+class Specialization:
     """What the first layer's filters see, tower by tower."""
 
-    colour: Measure
+    color: Measure
     orientation: Measure
-    colour_of_energy: tuple[float, float]  # which share of a tower's energy is colour
+    color_of_energy: tuple[float, float]  # which share of a tower's energy is color
     zero: int  # filters without any energy, which count nowhere
 
 
-def measure(kernel: np.ndarray, seed: int = 0) -> Specialisation:
+def measure(kernel: np.ndarray, seed: int = 0) -> Specialization:
     """Return how the towers' filters differ; `seed` draws the permutations and the noise.
 
     Args:
@@ -59,7 +59,7 @@ def measure(kernel: np.ndarray, seed: int = 0) -> Specialisation:
     """
     if kernel.ndim != 4 or kernel.shape[2] != 3 or kernel.shape[3] % 2:
         raise ValueError(
-            f"kernel of shape {kernel.shape}: specialisation is measured on [k, k, 3, C] with an "
+            f"kernel of shape {kernel.shape}: specialization is measured on [k, k, 3, C] with an "
             "even C, one half a tower; pass the first layer's kernel."
         )
     kernel = kernel.astype(np.float64)
@@ -73,23 +73,23 @@ def measure(kernel: np.ndarray, seed: int = 0) -> Specialisation:
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(*kernel.shape[:3], NOISE))
     compared = {}
-    for name, property_of in (("colour", colour_share), ("orientation", orientedness)):
+    for name, property_of in (("color", color_share), ("orientation", orientedness)):
         values = property_of(kernel)
         towers = (values[halves[0]], values[halves[1]])
         p_value = permutation_test(*towers, rng)
         compared[name] = Measure(name, towers, float(property_of(noise).mean()), p_value)
-    energy = [float(np.average(colour_share(kernel)[h], weights=total[h])) for h in halves]
+    energy = [float(np.average(color_share(kernel)[h], weights=total[h])) for h in halves]
     zero = int((total == 0).sum())
-    return Specialisation(compared["colour"], compared["orientation"], (energy[0], energy[1]), zero)
+    return Specialization(compared["color"], compared["orientation"], (energy[0], energy[1]), zero)
 
 
-def colour_share(kernel: np.ndarray) -> np.ndarray:
-    """Return the share of each filter's energy off the grey axis, [C]; 0 for a filter of zeros.
+def color_share(kernel: np.ndarray) -> np.ndarray:
+    """Return the share of each filter's energy off the gray axis, [C]; 0 for a filter of zeros.
 
     0 where red, green and blue weigh alike, 1 where they sum to zero everywhere, 2/3 in noise.
     """
-    grey = kernel.mean(axis=2, keepdims=True)
-    return _ratio(((kernel - grey) ** 2).sum(axis=(0, 1, 2)), (kernel**2).sum(axis=(0, 1, 2)))
+    gray = kernel.mean(axis=2, keepdims=True)
+    return _ratio(((kernel - gray) ** 2).sum(axis=(0, 1, 2)), (kernel**2).sum(axis=(0, 1, 2)))
 
 
 def orientedness(kernel: np.ndarray) -> np.ndarray:
@@ -136,10 +136,10 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
-def statement(found: Specialisation) -> str:
+def statement(found: Specialization) -> str:
     """Return what was found, in sentences."""
     said = []
-    for one in (found.colour, found.orientation):
+    for one in (found.color, found.orientation):
         low, high = sorted(one.means)
         verdict = "differ" if one.p_value < LEVEL else "do not differ"
         said.append(
@@ -149,7 +149,7 @@ def statement(found: Specialisation) -> str:
     return " ".join(said)
 
 
-def as_json(found: Specialisation) -> dict[str, object]:
+def as_json(found: Specialization) -> dict[str, object]:
     """Return all that was found as plain values."""
     measures = {
         one.name: {
@@ -160,7 +160,7 @@ def as_json(found: Specialisation) -> dict[str, object]:
             "noise": one.noise,
             "filters": [values.tolist() for values in one.towers],
         }
-        for one in (found.colour, found.orientation)
+        for one in (found.color, found.orientation)
     }
-    energy = {"colour_of_energy": found.colour_of_energy, "zero_filters": found.zero}
+    energy = {"color_of_energy": found.color_of_energy, "zero_filters": found.zero}
     return {**measures, **energy, "level": LEVEL, "statement": statement(found)}
