@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from alexnet_jax import command
+from alexnet_jax.cli import arguments as cli_arguments
 from alexnet_jax.config import (
     Config,
     DataConfig,
@@ -18,10 +18,13 @@ from alexnet_jax.config import (
     Preset,
     ScheduleConfig,
 )
-from alexnet_jax.data.embedded import CLASS_NAMES
-from alexnet_jax.description import saved
-from alexnet_jax.description.facts import brief, describe
-from alexnet_jax.description.text import render
+from alexnet_jax.data.synthetic import CLASS_NAMES
+from alexnet_jax.fidelity import saved_run
+from alexnet_jax.fidelity.facts import (
+    brief,
+    describe,
+)
+from alexnet_jax.fidelity.text import render
 from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.describe"
@@ -57,7 +60,7 @@ class Command:
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError where they are wrong."""
     args = _one_name(args)
-    workdir, named = command.given(args, "--workdir"), command.given(args, "--model")
+    workdir, named = cli_arguments.given(args, "--workdir"), cli_arguments.given(args, "--model")
     if workdir is not None and named is not None:
         raise ValueError(f"--workdir {workdir} --model {named}: a run has its model; give one.")
     if named is not None and named not in PRESETS:
@@ -75,7 +78,7 @@ def parse(args: Sequence[str]) -> Command:
         optimizer=config.optimizer,
         schedule=config.schedule,
     )
-    return command.parse(Command, args, PROGRAM, default, tyro.conf.FlagCreatePairsOff)
+    return cli_arguments.parse(Command, args, PROGRAM, default, tyro.conf.FlagCreatePairsOff)
 
 
 def _of_preset(named: str) -> tuple[Config, int]:
@@ -84,13 +87,13 @@ def _of_preset(named: str) -> tuple[Config, int]:
 
 
 def _of_run(workdir: Path) -> tuple[Config, int]:
-    run = saved.read(workdir)
+    run = saved_run.read(workdir)
     return run.config, len(run.class_names)
 
 
 def _one_name(args: Sequence[str]) -> list[str]:
     """Return the arguments with --model for --preset, as training calls it."""
-    preset, model = command.given(args, "--preset"), command.given(args, "--model")
+    preset, model = cli_arguments.given(args, "--preset"), cli_arguments.given(args, "--model")
     if preset is not None and model is not None:
         raise ValueError(f"--preset {preset} --model {model}: they mean the same; give one.")
     said, meant = "--preset", "--model"
@@ -110,17 +113,20 @@ def main(args: Sequence[str] | None = None) -> int:
             schedule=asked.schedule,
         )
         if asked.save:
-            command.check_picture(asked.save, "--save")
-        run = None if asked.workdir is None else saved.read(asked.workdir)
+            cli_arguments.check_picture(asked.save, "--save")
+        run = None if asked.workdir is None else saved_run.read(asked.workdir)
         facts = describe(config, asked.classes, run)
         facts = brief(facts) if asked.brief else facts
         if asked.save:
-            from alexnet_jax.figures import network, save  # matplotlib takes its time
+            from alexnet_jax.plots import (
+                network,
+                save,
+            )
 
             save(network.draw(config.model.table(asked.classes, config.data.crop)), asked.save)
         print(json.dumps(facts, indent=2) if asked.json else render(facts))
 
-    return command.run(show, "interrupted; nothing was written.")
+    return cli_arguments.run(show, "interrupted; nothing was written.")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import tyro
 
-from alexnet_jax import command, score_table
+from alexnet_jax.cli import arguments as cli_arguments
 from alexnet_jax.config import MeshConfig
 from alexnet_jax.data.sources import Source
+from alexnet_jax.inference import score_table
 
 if TYPE_CHECKING:
-    from alexnet_jax.training.ensemble import Answers, Asker
-    from alexnet_jax.training.trained import Trained
+    from alexnet_jax.inference.ensemble import (
+        Answers,
+        Asker,
+    )
+    from alexnet_jax.inference.network import Trained
 
 PROGRAM = "python -m alexnet_jax.evaluate"
 
@@ -60,12 +64,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         arguments = sys.argv[1:] if args is None else args
-        asked = command.parse(Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff)
-        command.emulate_devices(asked.mesh)
+        asked = cli_arguments.parse(
+            Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff
+        )
+        cli_arguments.emulate_devices(asked.mesh)
         scores = evaluate(asked)
         print(json.dumps(scores) if asked.json else score_table.describe(scores))
 
-    return command.run(run, "interrupted; nothing was written.")
+    return cli_arguments.run(run, "interrupted; nothing was written.")
 
 
 def evaluate(asked: Command) -> dict[str, Any]:
@@ -75,9 +81,15 @@ def evaluate(asked: Command) -> dict[str, Any]:
     `members` has those of each. `unreadable` images are in no score. What `--json` prints.
     """
     _check(asked)
-    from alexnet_jax import figures, published
-    from alexnet_jax.figures import confusion
-    from alexnet_jax.training import ensemble, trained
+    from alexnet_jax import plots
+    from alexnet_jax.inference import (
+        ensemble,
+        paper_scores,
+    )
+    from alexnet_jax.inference import (
+        network as network_loading,
+    )
+    from alexnet_jax.plots import confusion
 
     networks = _load(asked)
     if asked.confusion:
@@ -94,12 +106,12 @@ def evaluate(asked: Command) -> dict[str, Any]:
         mixtures.append(np.array(weighing["weights"]))
     found = ensemble.answers(askers, sources, mixtures, asked.batch)
     final, names = found[-1], networks[0].class_names
-    left_out = 0 if asked.images else trained.unreadable(networks[0], asked.split)
+    left_out = 0 if asked.images else network_loading.unreadable(networks[0], asked.split)
     by_class = np.bincount(final.label, minlength=len(names))
     configs = [network.config.data for network in networks]
-    row, said = published.beside(names, by_class, configs, asked.views)
+    row, said = paper_scores.beside(names, by_class, configs, asked.views)
     if asked.confusion:
-        figures.save(confusion.draw(final.label, final.best, names), asked.confusion)
+        plots.save(confusion.draw(final.label, final.best, names), asked.confusion)
     alone = [
         {"workdir": str(network.workdir), "step": network.step, **answer.scores()}
         for network, answer in zip(networks, found, strict=False)
@@ -138,7 +150,7 @@ def _check(asked: Command) -> None:
             "different runs."
         )
     if asked.confusion:
-        command.check_picture(asked.confusion, "--confusion")
+        cli_arguments.check_picture(asked.confusion, "--confusion")
     _check_search(asked)
 
 
@@ -170,11 +182,11 @@ def _check_search(asked: Command) -> None:
 
 def _load(asked: Command) -> list["Trained"]:
     """Return the networks, all on one mesh; ValueError where their classes differ."""
+    from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
-    from alexnet_jax.training import trained
 
     mesh = towers.make_mesh(towers=asked.mesh.towers, data=asked.mesh.data, batch=asked.batch)
-    networks = [trained.load(workdir, mesh, asked.checkpoint) for workdir in asked.workdir]
+    networks = [network_loading.load(workdir, mesh, asked.checkpoint) for workdir in asked.workdir]
     first, *others = networks
     for other in others:
         if other.class_names != first.class_names:
@@ -192,19 +204,21 @@ def _few(names: Sequence[str]) -> str:
 
 def _open(asked: Command, networks: Sequence["Trained"]) -> tuple[str, list[Source]]:
     """Return the name of what is scored, and the images as each network wants them."""
-    from alexnet_jax.training import trained
+    from alexnet_jax.inference import network as network_loading
 
     if asked.images:
-        return str(asked.images), [trained.images(network, asked.images) for network in networks]
+        return str(asked.images), [
+            network_loading.images(network, asked.images) for network in networks
+        ]
     score = "score images that all of them hold out: --split test where there is one, or --images"
     return asked.split, _same(networks, asked.split, score)
 
 
 def _same(networks: Sequence["Trained"], split: str, remedy: str) -> list[Source]:
     """Return a split of each network's data; ValueError where they are not the same images."""
-    from alexnet_jax.training import trained
+    from alexnet_jax.inference import network as network_loading
 
-    sources = [trained.split(network, split) for network in networks]
+    sources = [network_loading.split(network, split) for network in networks]
     for network, source in zip(networks, sources, strict=True):
         if source.fingerprint() != sources[0].fingerprint():
             raise ValueError(
@@ -222,11 +236,16 @@ def _search(
     sources: Sequence[Source],
 ) -> dict[str, Any]:
     """Return the weights with the least loss on the images held out, and what was held out."""
-    from alexnet_jax.training import ensemble, trained
+    from alexnet_jax.inference import (
+        ensemble,
+    )
+    from alexnet_jax.inference import (
+        network as network_loading,
+    )
 
     if asked.held_out:
         folder = asked.held_out
-        held = [trained.images(network, folder, "--held-out") for network in networks]
+        held = [network_loading.images(network, folder, "--held-out") for network in networks]
         name = str(folder)
     else:
         remedy = "search on images that none of them was trained on: --held-out"

@@ -2,7 +2,7 @@
 
 import sys
 
-from alexnet_jax import signals
+from alexnet_jax.cli import signals
 
 if __name__ == "__main__":  # a process of its own; before imports that take their time
     signals.listen()
@@ -14,8 +14,14 @@ from typing import Annotated
 
 import tyro
 
-from alexnet_jax import command, distributed, process
-from alexnet_jax.command import emulate_devices
+from alexnet_jax.cli import (
+    arguments as cli_arguments,
+)
+from alexnet_jax.cli import (
+    distributed,
+    process,
+)
+from alexnet_jax.cli.arguments import emulate_devices
 from alexnet_jax.config import Config
 from alexnet_jax.presets import PRESETS
 
@@ -36,17 +42,19 @@ class Command:
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError where they are wrong."""
     config = PRESETS[_preset(args)]
-    if origin := command.given(args, "--init-from"):
-        from alexnet_jax.training.trained import defaults_from
+    if origin := cli_arguments.given(args, "--init-from"):
+        from alexnet_jax.inference.network import defaults_from
 
-        config = defaults_from(Path(origin), config, Path(command.given(args, "--workdir") or ""))
+        config = defaults_from(
+            Path(origin), config, Path(cli_arguments.given(args, "--workdir") or "")
+        )
     default = Command(workdir=tyro.MISSING, config=config)
-    return command.parse(Command, args, PROGRAM, default, tyro.conf.FlagCreatePairsOff)
+    return cli_arguments.parse(Command, args, PROGRAM, default, tyro.conf.FlagCreatePairsOff)
 
 
 def _preset(args: Sequence[str]) -> str:
     """Return the preset, which decides every other default."""
-    preset = command.given(args, "--preset") or "quickstart"
+    preset = cli_arguments.given(args, "--preset") or "quickstart"
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset}: it is one of {', '.join(PRESETS)}; use one of them.")
     return preset
@@ -63,12 +71,14 @@ def main(args: Sequence[str] | None = None) -> int:
             print(process.describe())
         emulate_devices(asked.config.mesh, distributed.processes(asked.config.distributed))
         distributed.join(asked.config.distributed)
-        from alexnet_jax.training.loop import train_and_evaluate  # after the device count
+        from alexnet_jax.training.loop import train_and_evaluate
 
         with distributed.contact():
             train_and_evaluate(asked.config, asked.workdir, signals.asked, asked.debug)
 
-    return command.run(train, "interrupted; the same command goes on from the last checkpoint.")
+    return cli_arguments.run(
+        train, "interrupted; the same command goes on from the last checkpoint."
+    )
 
 
 if __name__ == "__main__":

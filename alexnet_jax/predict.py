@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import tyro
 
-from alexnet_jax import command
+from alexnet_jax.cli import arguments as cli_arguments
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.augment import resize_center
-from alexnet_jax.data.decode import UnreadableImage
-from alexnet_jax.data.sources import image_files, open_image
+from alexnet_jax.data.crops import resize_center
+from alexnet_jax.data.images import UnreadableImage
+from alexnet_jax.data.sources import (
+    image_files,
+    open_image,
+)
 
 if TYPE_CHECKING:
-    from alexnet_jax.training.trained import Trained
+    from alexnet_jax.inference.network import Trained
 
 PROGRAM = "python -m alexnet_jax.predict"
 BATCH = 16  # images at a time
@@ -67,10 +70,12 @@ def main(args: Sequence[str] | None = None) -> int:
     def run() -> None:
         nonlocal unread
         arguments = sys.argv[1:] if args is None else args
-        asked = command.parse(Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff)
+        asked = cli_arguments.parse(
+            Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff
+        )
         unread = show(asked)
 
-    return command.run(run, "interrupted.") or int(unread > 0)
+    return cli_arguments.run(run, "interrupted.") or int(unread > 0)
 
 
 def show(asked: Command) -> int:
@@ -80,12 +85,12 @@ def show(asked: Command) -> int:
     if asked.top < 1:
         raise ValueError(f"--top {asked.top}: it is at least 1 class; try 5.")
     if asked.save:
-        command.check_picture(asked.save, "--save")
+        cli_arguments.check_picture(asked.save, "--save")
+    from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
-    from alexnet_jax.training import trained
 
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
-    network = trained.load(asked.workdir, mesh, asked.checkpoint)
+    network = network_loading.load(asked.workdir, mesh, asked.checkpoint)
     read, unread, shown = 0, 0, []
     for prediction in predict(network, find(asked.files), asked.views):
         if prediction.probabilities is None:
@@ -128,7 +133,7 @@ def predict(
 
     What is a prediction already is handed through.
     """
-    from alexnet_jax.training.ensemble import Asker
+    from alexnet_jax.inference.ensemble import Asker
 
     ask, data = Asker(network, views), network.config.data
     blank = np.zeros((data.image_size, data.image_size, 3), np.uint8)
@@ -173,11 +178,11 @@ def _print(
 
 def _draw(shown: Sequence[Prediction], names: Sequence[str], path: Path) -> None:
     """Draw the paper's Figure 4, left."""
-    from alexnet_jax import figures
-    from alexnet_jax.training.trained import class_numbers
+    from alexnet_jax import plots
+    from alexnet_jax.inference.network import class_numbers
 
     numbers = class_numbers(names)
-    figures.predictions(
+    plots.predictions(
         np.stack([one.square for one in shown if one.square is not None]),
         np.stack([one.probabilities for one in shown if one.probabilities is not None]),
         np.array([numbers.get(one.file.absolute().parent.name, -1) for one in shown]),

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from alexnet_jax import command
+from alexnet_jax.cli import arguments as cli_arguments
 from alexnet_jax.data.sources import image_files
 
 if TYPE_CHECKING:
-    from alexnet_jax.figures.neighbors import Line
+    from alexnet_jax.plots.neighbors import Line
     from alexnet_jax.retrieval.features import Extractor
     from alexnet_jax.retrieval.index import Index
 
@@ -64,10 +64,12 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         arguments = sys.argv[1:] if args is None else args
-        asked = command.parse(Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff)
+        asked = cli_arguments.parse(
+            Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff
+        )
         unread.extend(show(asked))
 
-    return command.run(run, "interrupted; the same command goes on.") or int(bool(unread))
+    return cli_arguments.run(run, "interrupted; the same command goes on.") or int(bool(unread))
 
 
 def show(asked: Command) -> list[Path]:
@@ -75,16 +77,19 @@ def show(asked: Command) -> list[Path]:
     if asked.top < 1:
         raise ValueError(f"--top {asked.top}: it is at least 1 neighbor; try 6.")
     if asked.save:
-        command.check_picture(asked.save, "--save")
+        cli_arguments.check_picture(asked.save, "--save")
     files = [file for path in asked.files for file in image_files(path)]
     if asked.files and not files:
         raise ValueError(f"{', '.join(map(str, asked.files))}: no images there; name others.")
+    from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
-    from alexnet_jax.retrieval import features, index
-    from alexnet_jax.training import trained
+    from alexnet_jax.retrieval import (
+        features,
+        index,
+    )
 
     mesh = towers.make_mesh(towers=1, data=1, batch=features.BATCH)
-    network = trained.load(asked.workdir, mesh, asked.checkpoint)
+    network = network_loading.load(asked.workdir, mesh, asked.checkpoint)
     extractor = features.Extractor(network)
     folder = asked.index or index.folder_for(asked.workdir, asked.checkpoint, asked.images)
     known = index.build(network, extractor, asked.images, folder, _say)
@@ -143,7 +148,10 @@ def _json(found: Found) -> str:
 
 
 def _draw(found: Sequence[Found], of: int, path: Path) -> None:
-    from alexnet_jax.figures import neighbors, save
+    from alexnet_jax.plots import (
+        neighbors,
+        save,
+    )
 
     save(neighbors.draw([_line(one) for one in found]), path)
     some = f", the first {len(found)} of {of:,} photographs" if len(found) < of else ""
@@ -152,7 +160,10 @@ def _draw(found: Sequence[Found], of: int, path: Path) -> None:
 
 def _line(found: Found) -> "Line":
     """Return a line of the panel; an image that is gone by now is left blank."""
-    from alexnet_jax.figures.neighbors import Line, thumbnail
+    from alexnet_jax.plots.neighbors import (
+        Line,
+        thumbnail,
+    )
 
     near = [
         (thumbnail(file), f"{file.parent.name}/{file.name}", distance)

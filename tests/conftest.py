@@ -2,15 +2,10 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-# What these files test does not depend on how well a program is optimized: files, runs, commands,
-# and tables of layers (those of optimized programs: test_alexnet, test_towers, test_torch_parity).
-RUNS = (
-    "agreement checkpoint claims_caltech ensemble evaluation figures main pretrained readme resume "
-    "retrieve trained variants writer"
-)
 
 # For child processes: the same copy of the package, no accelerator, no display.
 os.environ["PYTHONPATH"] = str(CHECKOUT)
@@ -38,12 +33,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path.name == "test_torch_parity.py" and not asked else None
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation(request: pytest.FixtureRequest) -> None:
-    """Compile what is run once or twice in half the time; numbers and layers as users get them."""
-    jax.config.update(
-        "jax_disable_most_optimizations", request.path.stem.removeprefix("test_") in RUNS.split()
-    )
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Compile in half the time, for tests of files, runs and commands: numbers may change.
+
+    A file whose tests do not depend on how well XLA optimizes asks for it with `pytestmark`.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.images import UnreadableImage
 
 
 class Noise:

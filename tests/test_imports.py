@@ -147,7 +147,7 @@ def test_the_package_itself_imports_nothing():
         ("training.loop", "from alexnet_jax import main"),
         ("training.loop", "import experiments.curve"),
         ("config", "from alexnet_jax.model import alexnet"),
-        ("config", "from alexnet_jax.data.records import Folder"),
+        ("config", "from alexnet_jax.data.splits import Folder"),
         ("figures", "from tests import conftest"),
         ("figures", "import tensorflow as tf"),
         ("data.records", "from tensorflow.io import gfile"),

@@ -20,10 +20,19 @@ import pytest
 from PIL import Image
 
 from alexnet_jax import config as configuration
-from alexnet_jax.config import Config, flatten, option
-from alexnet_jax.main import main, parse
+from alexnet_jax.config import (
+    Config,
+    flatten,
+    option,
+)
+from alexnet_jax.main import (
+    main,
+    parse,
+)
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import loop
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def photos(root, classes):

@@ -21,16 +21,36 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from alexnet_jax import main
-from alexnet_jax.config import Config, DataConfig, OptimizerConfig
-from alexnet_jax.data import imagenet, parts, preparation, prepare, prepared, statistics
-from alexnet_jax.data.augment import resize_center
-from alexnet_jax.data.decode import decode, encode
-from alexnet_jax.data.records import open_splits
-from alexnet_jax.data.shards import ArrayRecords, write_shard
-from alexnet_jax.training.run import open_data
-from alexnet_jax.training.run import open_splits as open_training_splits
-from tests.test_records import fill, tiny_tfds
+from alexnet_jax import main, prepare
+from alexnet_jax.config import (
+    Config,
+    DataConfig,
+    OptimizerConfig,
+)
+from alexnet_jax.data import (
+    imagenet,
+    statistics,
+)
+from alexnet_jax.data.array_record import (
+    ArrayRecords,
+    write_shard,
+)
+from alexnet_jax.data.crops import resize_center
+from alexnet_jax.data.images import (
+    decode,
+    encode,
+)
+from alexnet_jax.data.shards import (
+    manifest as shard_manifest,
+)
+from alexnet_jax.data.shards import (
+    plan,
+    writer,
+)
+from alexnet_jax.data.splits import open_splits
+from alexnet_jax.training.setup import open_data
+from alexnet_jax.training.setup import open_splits as open_training_splits
+from tests.data.test_splits import fill, tiny_tfds
 
 SYNSETS = {1: "n03", 2: "n01", 3: "n02"}  # devkit's numbers, which do not follow the names
 
@@ -101,7 +121,7 @@ def data(root: Path, **changes) -> DataConfig:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parts, "LEAST", 4)
+    monkeypatch.setattr(writer, "LEAST", 4)
 
 
 def test_ilsvrc_archives_become_shards_that_training_reads(tmp_path: Path, capsys):
@@ -193,7 +213,7 @@ def test_nothing_but_images_in_their_place_is_taken_from_archives(tmp_path: Path
     }
     said = capsys.readouterr().out
     assert "2 could not be read, see unreadable.txt" in said
-    reasons = (tmp_path / "to" / preparation.UNREADABLE).read_text().splitlines()
+    reasons = (tmp_path / "to" / plan.UNREADABLE).read_text().splitlines()
     assert [reason.split(": ")[0].rpartition(":")[2] for reason in reasons] == [
         "n02_9.JPEG",
         "n01_broken.JPEG",
@@ -250,7 +270,7 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
         return encode(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "encode", full)
+        patch.setattr(writer, "encode", full)
         assert run(root, tmp_path / "again") == 2
     assert "make room, and give the same command again" in capsys.readouterr().err
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "again").glob("train*")}
@@ -279,24 +299,24 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
 def test_another_process_that_ends_meanwhile_is_noticed(tmp_path: Path, capsys, monkeypatch):
     root, to = toy(tmp_path / "ilsvrc"), tmp_path / "to"
     assert run(root, tmp_path / "whole") == 0
-    estimate, left = preparation.Preparation.estimate, [9]
+    estimate, left = plan.Preparation.estimate, [9]
 
     def interrupted(*arguments):
         left[0] -= 1
         return encode(*arguments) if left[0] >= 0 else pytest.fail("interrupted")
 
-    def meanwhile(self: preparation.Preparation):
+    def meanwhile(self: plan.Preparation):
         with monkeypatch.context() as patch:
-            patch.setattr(preparation.Preparation, "estimate", estimate)
+            patch.setattr(plan.Preparation, "estimate", estimate)
             assert run(root, to) == 0
         return estimate(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "encode", interrupted)
+        patch.setattr(writer, "encode", interrupted)
         with pytest.raises(pytest.fail.Exception):
             run(root, to)
     with monkeypatch.context() as patch:
-        patch.setattr(preparation.Preparation, "estimate", meanwhile)
+        patch.setattr(plan.Preparation, "estimate", meanwhile)
         assert run(root, to) == 2
     assert "another process has written to it; give the same" in capsys.readouterr().err
     assert run(root, to) == 0
@@ -351,7 +371,7 @@ def test_prepared_statistics_are_those_that_a_run_would_find(tmp_path: Path, enc
     assert open_splits(DataConfig(source="folder", path=str(folders)), seed=0).statistics is None
     smaller = DataConfig(source="arrayrecord", path=str(tmp_path / "to"), image_size=8, crop=8)
     assert open_splits(smaller, seed=0).statistics is None
-    path = tmp_path / "to" / prepared.MANIFEST
+    path = tmp_path / "to" / shard_manifest.MANIFEST
     manifest = json.loads(path.read_text())
     manifest["files"]["validation.array_record-00000-of-00002"]["bytes"] += 1
     path.write_text(json.dumps(manifest))
@@ -450,7 +470,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes_and_trains(tmp_path:
         for n in range(550):
             (folder / f"{n}.jpg").write_bytes(jpeg(1000 * number + n))
     shutil.copytree(tmp_path / "folders" / "train", tmp_path / "folders" / "val")
-    command = [sys.executable, "-m", "alexnet_jax.data.prepare"]
+    command = [sys.executable, "-m", "alexnet_jax.prepare"]
     command += ["--from", str(tmp_path / "folders"), "--image-size", "40", "--processes", "2"]
     subprocess.run([*command, "--to", str(tmp_path / "whole")], check=True)
     codes = []

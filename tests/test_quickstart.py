@@ -33,7 +33,7 @@ def test_the_default_run_learns_what_a_linear_classifier_cannot(tmp_path):
 
 @pytest.mark.slow
 def test_a_linear_classifier_on_the_pixels_errs_on_more_than_half():
-    path = Path(__file__).parents[1] / "experiments/linear_on_embedded.py"
+    path = Path(__file__).parents[1] / "experiments/claims/linear_baseline.py"
     spec = importlib.util.spec_from_file_location("linear_on_embedded", path)
     assert spec is not None
     assert spec.loader is not None

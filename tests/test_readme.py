@@ -15,14 +15,16 @@ import pytest
 from PIL import Image
 
 from alexnet_jax import main as training
-from alexnet_jax.command import _options
+from alexnet_jax.cli.arguments import _options
 from alexnet_jax.config import Config
-from alexnet_jax.data import embedded
+from alexnet_jax.data import synthetic
 from alexnet_jax.presets import PRESETS
 from tests import foreign
 from tests.test_prepare import toy
-from tests.test_pretrained import CLASSES as IMPORTED
-from tests.test_pretrained import random_set
+from tests.weights.test_pretrained import CLASSES as IMPORTED
+from tests.weights.test_pretrained import random_set
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text()
@@ -169,13 +171,13 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Go to a folder that holds what the README's commands name; all presets are tiny."""
     for name, config in PRESETS.items():
         monkeypatch.setitem(PRESETS, name, tiny(config))
-    for split in embedded.SIZES:
-        monkeypatch.setitem(embedded.SIZES, split, 40)
+    for split in synthetic.SIZES:
+        monkeypatch.setitem(synthetic.SIZES, split, 40)
     monkeypatch.chdir(tmp_path)
     toy(tmp_path / "ILSVRC2012")
     names = [f"n{number:08d} thing {number}, object" for number in range(IMPORTED)]
     Path("names.txt").write_text("\n".join(names) + "\n")
-    folders = {"DIR": embedded.CLASS_NAMES[:2], "OTHER": embedded.CLASS_NAMES[:2]}
+    folders = {"DIR": synthetic.CLASS_NAMES[:2], "OTHER": synthetic.CLASS_NAMES[:2]}
     folders["ILSVRC2012_val_by_class"] = tuple(name.split()[0] for name in names[:2])
     for seed, (folder, classes) in enumerate(folders.items()):
         for number in range(12):

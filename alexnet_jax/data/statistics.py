@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data.decode import UnreadableImage
+from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.sources import Source
 
 CHUNK = 64  # images a task

@@ -20,7 +20,7 @@ from alexnet_jax.model.architecture import (
     outputs,
     weighted_rows,
 )
-from alexnet_jax.model.layers import Kernels
+from alexnet_jax.model.response_norm import Kernels
 
 # What lies on this device: one array that both towers see, or one for each tower computed here.
 Parts = list[Array]

@@ -18,9 +18,19 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.model import layers
-from alexnet_jax.model.alexnet import AlexNet, Crossings
-from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Dense, Layer, outputs
+from alexnet_jax.model import response_norm
+from alexnet_jax.model.alexnet import (
+    AlexNet,
+    Crossings,
+)
+from alexnet_jax.model.architecture import (
+    TOWERS,
+    Architecture,
+    Conv,
+    Dense,
+    Layer,
+    outputs,
+)
 
 DATA, TOWER = "data", "tower"
 
@@ -174,7 +184,7 @@ def make_any(mesh: Mesh) -> Callable[[bool], Array]:
 
 def initializer(table: Architecture) -> Callable[[Array], Any]:
     """Return `key -> variables` with the initial parameters, the same on every mesh."""
-    net = AlexNet(table, layers.ACCELERATOR)
+    net = AlexNet(table, response_norm.ACCELERATOR)
 
     def initialize(key: Array) -> Any:
         return net.init(key, jnp.zeros((1, table.crop, table.crop, 3)))
@@ -185,7 +195,7 @@ def initializer(table: Architecture) -> Callable[[Array], Any]:
 def jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Callable[..., Any]:
     """Return `function`, compiled as this mesh's platform likes programs over the network."""
     platform = mesh.devices.flat[0].platform
-    return jax.jit(function, compiler_options=layers.compiler_options(platform), **options)
+    return jax.jit(function, compiler_options=response_norm.compiler_options(platform), **options)
 
 
 def _meet(x: Array) -> Array:
@@ -251,7 +261,7 @@ def forward(table: Architecture, mesh: Mesh, taps: tuple[str, ...] = ()) -> Call
     ("conv5", before its ReLU) or what follows it ("relu5", "pool5").
     """
     split = mesh.shape[TOWER] == TOWERS
-    kernels = layers.for_platform(mesh.devices.flat[0].platform)
+    kernels = response_norm.for_platform(mesh.devices.flat[0].platform)
     net = AlexNet(table, kernels, CROSSINGS if split else None, taps)
 
     def body(variables: Any, images: Array, keep: Mapping[str, Array] | None) -> Any:
@@ -284,7 +294,7 @@ def joiner(table: Architecture, mesh: Mesh) -> Callable[[Any], Any]:
     A step writes its parameters over the old ones. Where XLA cannot tell that an update comes after
     the backward pass has read a parameter for the last time, it copies that parameter before.
     """
-    if not layers.for_platform(mesh.devices.flat[0].platform).joined:
+    if not response_norm.for_platform(mesh.devices.flat[0].platform).joined:
         return lambda gradients: gradients
 
     def join(gradients: Any) -> Any:

@@ -18,7 +18,7 @@ from alexnet_jax.model.architecture import (
 )
 
 if TYPE_CHECKING:
-    from alexnet_jax.config import ModelConfig  # which imports this module
+    from alexnet_jax.config import ModelConfig
 
 # Maps of the convolutions at width 1.
 WIDTHS = {

@@ -17,9 +17,16 @@ from typing import Any, Self
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from alexnet_jax import lock
-from alexnet_jax.config import Config, flatten, option
-from alexnet_jax.training import consensus, manifest
+from alexnet_jax.config import (
+    Config,
+    flatten,
+    option,
+)
+from alexnet_jax.storage import lock
+from alexnet_jax.training import (
+    checkpoint_digests,
+    processes,
+)
 from alexnet_jax.training.state import TrainState
 
 # May change when a run is resumed: none of them changes what is computed.
@@ -66,10 +73,10 @@ class Checkpoints:
         with contextlib.ExitStack() as stack:
             if not read_only:
                 _make_writable(self._folder, workdir)
-                consensus.check_shared(workdir)
-                consensus.from_first("lock", lambda: self._enter(stack))
+                processes.check_shared(workdir)
+                processes.from_first("lock", lambda: self._enter(stack))
             # First: Orbax reads every error, and would stumble over it.
-            damaged = consensus.from_first("examine", lambda: self._examine(read_only))
+            damaged = processes.from_first("examine", lambda: self._examine(read_only))
             self._damaged = frozenset(damaged)
             options = _options(read_only, self._write_manifest)
             with _unsaid("Given directory is read only"):
@@ -118,9 +125,9 @@ class Checkpoints:
         self.wait()  # before `_saving` changes: the manifest of the save before may be under way
         self._saving = step
         if step in self._manager.all_steps():
-            if consensus.first():
+            if processes.first():
                 (self._folder / str(step)).rename(self._folder / f"{step}{SUPERSEDED}")
-            consensus.wait("superseded")
+            processes.wait("superseded")
             self._manager.reload()
         with self._writing():
             begun = self._manager.save(
@@ -143,7 +150,7 @@ class Checkpoints:
         """Return when every save begun is on the disk; a ValueError if it could not be written."""
         with self._writing():
             self._manager.wait_until_finished()
-        if consensus.first():
+        if processes.first():
             self._settle_superseded()
 
     def meta(self, step: int) -> dict[str, Any]:
@@ -173,7 +180,7 @@ class Checkpoints:
     def _write_manifest(self) -> None:
         """Called by Orbax in its own thread, before the rename that makes the checkpoint exist."""
         (folder,) = self._folder.glob(f"{self._saving}.*tmp*")
-        manifest.write(folder)
+        checkpoint_digests.write(folder)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -204,7 +211,7 @@ class Checkpoints:
         """Set the damaged checkpoints aside, or return them if `read_only`; say so."""
         folders = [path for path in self._folder.iterdir() if path.name.isdigit()]
         with ThreadPoolExecutor() as threads:
-            found = zip(folders, threads.map(manifest.fault, folders), strict=True)
+            found = zip(folders, threads.map(checkpoint_digests.fault, folders), strict=True)
             # A reader may see a running process remove its oldest.
             faults = {int(path.name): fault for path, fault in found if path.exists()}
         damaged = sorted(step for step, fault in faults.items() if fault)
@@ -219,7 +226,7 @@ class Checkpoints:
             said = f"the checkpoint of step {step:,} is damaged ({faults[step]})"
             said += "" if read_only else f" and set aside as {self._set_aside(step)}"
             self._say(f"{said}; the newest whole one, of step {whole[-1]:,}, is used.")
-        if whole and not manifest.is_there(self._folder / str(whole[-1])):
+        if whole and not checkpoint_digests.is_there(self._folder / str(whole[-1])):
             self._say(
                 f"the checkpoint of step {whole[-1]:,} is of an older version, which kept no "
                 "digests; it looks whole and is used unchecked."

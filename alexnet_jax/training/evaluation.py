@@ -11,7 +11,10 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
-from alexnet_jax.training import consensus, stopping
+from alexnet_jax.training import (
+    processes,
+    stopping,
+)
 from alexnet_jax.training.stopping import Heed
 
 
@@ -48,4 +51,4 @@ def evaluate(
             f"None of the {len(source)} images can be read; a score needs some: check the files."
         )
     scores = {**{name: total / count for name, total in totals.items()}, "count": count}
-    return consensus.from_first("scores", lambda: scores)  # the schedule follows the last digit
+    return processes.from_first("scores", lambda: scores)  # the schedule follows the last digit

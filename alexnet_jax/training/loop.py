@@ -8,9 +8,18 @@ from typing import Any
 from jax.sharding import Mesh
 
 from alexnet_jax.config import Config
-from alexnet_jax.data.records import Splits
+from alexnet_jax.data.splits import Splits
+from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
-from alexnet_jax.training import consensus, inventory, optimizer, report, schedule, trained
+from alexnet_jax.training import (
+    data_files,
+    optimizer,
+    processes,
+    schedule,
+)
+from alexnet_jax.training import (
+    summary as run_summary,
+)
 from alexnet_jax.training.checkpoint import (
     FOLDER,
     Checkpoints,
@@ -18,11 +27,29 @@ from alexnet_jax.training.checkpoint import (
     check_not_imported,
     check_same,
 )
-from alexnet_jax.training.run import Run, describe, fingerprints, open_data, open_run, open_splits
+from alexnet_jax.training.metrics import (
+    METRICS,
+    Silent,
+    Writer,
+    read_metrics,
+)
+from alexnet_jax.training.setup import (
+    Run,
+    describe,
+    fingerprints,
+    open_data,
+    open_run,
+    open_splits,
+)
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.stopping import Heed, Stopped
-from alexnet_jax.training.trainer import Position, Trainer
-from alexnet_jax.training.writer import METRICS, Silent, Writer, read_metrics
+from alexnet_jax.training.stopping import (
+    Heed,
+    Stopped,
+)
+from alexnet_jax.training.trainer import (
+    Position,
+    Trainer,
+)
 
 
 def _never() -> bool:
@@ -53,8 +80,8 @@ def train_and_evaluate(
         if stop_asked():
             raise Stopped(f"Stopped before a step was made in {workdir}; the same command goes on.")
 
-    consensus.from_first("start", heed)
-    consensus.check_settings(config)
+    processes.from_first("start", heed)
+    processes.check_settings(config)
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch
     )
@@ -62,22 +89,22 @@ def train_and_evaluate(
     splits = None if (workdir / FOLDER).exists() else open_splits(config)
     with Checkpoints(workdir) as checkpoints:
         if summary := _finished(config, workdir, checkpoints):
-            print(f"{workdir} is finished: {report.closing_line(summary, workdir)}")
+            print(f"{workdir} is finished: {run_summary.closing_line(summary, workdir)}")
             return summary
         splits = splits or open_splits(config)
-        consensus.check_same(fingerprints(splits), "they train on the same images: give them those")
+        processes.check_same(fingerprints(splits), "they train on the same images: give them those")
         run, position = _begin(config, mesh, splits, workdir, checkpoints, heed)
         if said := optimizer.describe(config.optimizer, config.init.reset):
             print(said)
-        if consensus.first():
-            report.write_config(run, workdir)
-            report.remove_summary(workdir)
+        if processes.first():
+            run_summary.write_config(run, workdir)
+            run_summary.remove_summary(workdir)
         total = run.epoch_end(config.schedule.epochs)
-        stop_agreed = consensus.any_process(stop_asked, mesh)
-        with Writer(workdir, position.step, total) if consensus.first() else Silent() as writer:
+        stop_agreed = processes.any_process(stop_asked, mesh)
+        with Writer(workdir, position.step, total) if processes.first() else Silent() as writer:
             trainer = Trainer(run, position, writer, checkpoints, began, stop_agreed, debug)
             trainer.train()
-            summary = report.finish(
+            summary = run_summary.finish(
                 run,
                 position.state,
                 position.progress,
@@ -86,7 +113,7 @@ def train_and_evaluate(
                 writer,
                 trainer.heed,
             )
-    print(report.closing_line(summary, workdir))
+    print(run_summary.closing_line(summary, workdir))
     return summary
 
 
@@ -109,7 +136,7 @@ def _finished(config: Config, workdir: Path, checkpoints: Checkpoints) -> dict[s
     check_not_imported(meta, workdir)
     check_same(meta["config"], config, workdir)
     over = schedule.finished(config.schedule, schedule.Progress(**meta["progress"]))
-    summary = consensus.from_first("summary", lambda: report.read_summary(workdir))
+    summary = processes.from_first("summary", lambda: run_summary.read_summary(workdir))
     return summary if over else None
 
 
@@ -123,12 +150,12 @@ def _begin(
 ) -> tuple[Run, Position]:
     latest = checkpoints.latest()
     if latest is None:
-        origin = trained.load(Path(config.init_from), mesh) if config.init_from else None
+        origin = network_loading.load(Path(config.init_from), mesh) if config.init_from else None
         inherited = origin.statistics if origin else None
         data = open_data(config, splits, print, inherited=inherited, heed=heed)
         run = open_run(config, mesh, data)
-        if consensus.first():
-            inventory.keep(splits.inventory(), workdir)
+        if processes.first():
+            data_files.keep(splits.inventory(), workdir)
         print(describe(run))
         if origin:
             print(
@@ -138,10 +165,10 @@ def _begin(
         return run, Position(_initial(run, origin))
     meta = checkpoints.meta(latest)
     files = splits.inventory()
-    listed = inventory.check(files, workdir)
+    listed = data_files.check(files, workdir)
     check_data(meta["data"], fingerprints(splits), workdir)
-    if not listed and consensus.first():
-        inventory.keep(files, workdir)  # as good as those that the fingerprints tell from others
+    if not listed and processes.first():
+        data_files.keep(files, workdir)  # as good as those that the fingerprints tell from others
     saved = {**meta, "constants": checkpoints.constants(latest)}
     run = open_run(config, mesh, open_data(config, splits, print, saved))
     state = checkpoints.state(latest, run.target)
@@ -152,11 +179,11 @@ def _begin(
     return run, Position(state, latest, progress, **rest)
 
 
-def _initial(run: Run, origin: trained.Trained | None) -> TrainState:
+def _initial(run: Run, origin: network_loading.Trained | None) -> TrainState:
     state = run.create()
     if origin is None:
         return state
     reset, class_names = run.config.init.reset, run.data.splits.class_names
-    params, said = trained.take_over(origin, state.variables["params"], reset, class_names)
+    params, said = network_loading.take_over(origin, state.variables["params"], reset, class_names)
     print(said)
     return state.replace(variables={"params": params})

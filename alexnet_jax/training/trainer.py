@@ -14,15 +14,26 @@ import jax.numpy as jnp
 from jax import Array
 
 from alexnet_jax.config import flatten
-from alexnet_jax.data.pipeline import Batch, gone_bad, training_batches
+from alexnet_jax.data.pipeline import (
+    Batch,
+    gone_bad,
+    training_batches,
+)
 from alexnet_jax.model import towers
-from alexnet_jax.training import bad_numbers, consensus, schedule
-from alexnet_jax.training.checkpoint import Checkpoints, Saved
+from alexnet_jax.training import (
+    nonfinite,
+    processes,
+    schedule,
+)
+from alexnet_jax.training.checkpoint import (
+    Checkpoints,
+    Saved,
+)
+from alexnet_jax.training.metrics import Writer
 from alexnet_jax.training.optimizer import set_rates
-from alexnet_jax.training.run import Run
+from alexnet_jax.training.setup import Run
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.stopping import Stopped
-from alexnet_jax.training.writer import Writer
 
 Sums = dict[str, float]
 
@@ -180,10 +191,10 @@ class Trainer:
         saved = self._checkpoints.latest()
         workdir, source = self._checkpoints.workdir, self._run.data.splits.train
         if bad.start:
-            born = bad_numbers.find(self._run, *bad.start)
+            born = nonfinite.find(self._run, *bad.start)
             reason += f", and the first bad numbers are in {born}"
         records = towers.fetch(bad.records)
-        path = bad_numbers.write(workdir, bad.step, reason, saved, records, source)
+        path = nonfinite.write(workdir, bad.step, reason, saved, records, source)
         again = "" if bad.start else "; the same command with --debug finds where they are born"
         raise FloatingPointError(
             f"step {bad.step}: {reason}; training needs finite numbers: the last checkpoint (step "
@@ -243,7 +254,7 @@ class Trainer:
     def _save(self, error: float | None) -> None:
         """Save where the run stands; a step whose numbers are bad ends the run before."""
         self._settle()
-        consensus.check_images(self._rows, self._shown)
+        processes.check_images(self._rows, self._shown)
         at = self._at
         self._writer.flush()
         meta = {

@@ -1,0 +1,70 @@
+"""Settings of the process that a CPU runs faster with; for the commands, never for the library."""
+
+import hashlib
+import os
+import platform
+import sys
+from pathlib import Path
+
+from alexnet_jax.cli import signals
+from alexnet_jax.config import ProcessConfig
+from alexnet_jax.training.stopping import Stopped
+
+TUNABLE = "glibc.malloc.hugetlb=1"
+PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def large_pages_help() -> bool:
+    """Return whether glibc, from 2.35 on, would take large pages if it were asked to."""
+    name, version = platform.libc_ver()
+    if name != "glibc" or tuple(map(int, version.split("."))) < (2, 35) or not PAGES.exists():
+        return False
+    return "[never]" not in PAGES.read_text()
+
+
+def restart_with_large_pages(config: ProcessConfig) -> None:
+    """Start this very command again with large pages for malloc, unless it has them.
+
+    glibc gives every large buffer back to the system, and each step pays for its pages again:
+    a training step took 1.2 times as long without. It reads the setting at the start only.
+    """
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if not config.large_pages or "glibc.malloc.hugetlb" in tunables or not large_pages_help():
+        return
+    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, TUNABLE]))
+    sys.stdout.flush()
+    signals.hold()
+    if signals.asked():
+        raise Stopped("Stopped before the start; the same command starts again.")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def keep_compiled(config: ProcessConfig) -> None:
+    """Have JAX keep what it compiles, so that the next start on this kind of machine is faster."""
+    import jax
+
+    if not config.compilation_cache or jax.config.values["jax_compilation_cache_dir"]:
+        return  # or JAX_COMPILATION_CACHE_DIR has chosen
+    folder = Path(config.compilation_cache).expanduser() / _kind_of_machine()
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def describe() -> str:
+    """Return one sentence about what is in force."""
+    import jax
+
+    pages = TUNABLE in os.environ.get("GLIBC_TUNABLES", "").split(":")
+    cache = jax.config.values["jax_compilation_cache_dir"]
+    return f"Process: {'large' if pages else 'ordinary'} pages for malloc, " + (
+        f"compiled programs are kept in {cache}." if cache else "compiled programs are not kept."
+    )
+
+
+def _kind_of_machine() -> str:
+    """Return a name that processors with other instructions do not share: programs hold those."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        flags = platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"

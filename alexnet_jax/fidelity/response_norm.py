@@ -1,0 +1,132 @@
+"""Points on which the networks called AlexNet differ: response normalization."""
+
+from alexnet_jax.config import Config
+from alexnet_jax.fidelity.comparison import (
+    Choice,
+    Point,
+)
+
+
+def _alpha(config: Config) -> float:
+    model = config.model
+    alpha = model.lrn_alpha / (model.lrn_n if model.lrn_alpha_over_n else 1)
+    return float(f"{alpha:.6g}")  # 1e-4 / 5 is 2e-5, whatever the last bit
+
+
+def _scope(config: Config) -> str:
+    if config.model.variant != "half":
+        return config.model.lrn_scope
+    # The half network is one tower: all its maps are its tower's, and half of them nobody's.
+    return "tower" if config.model.lrn_scope == "all" else "half a tower"
+
+
+NORMALIZATION = (
+    Point(
+        "response normalization",
+        ("model.lrn",),
+        (
+            Choice(
+                True,
+                "behind conv1 and conv2",
+                {
+                    "paper": "P3.3",
+                    "2012 code": "layers-145.cfg:35-45,95-105",
+                    "Caffe": "train_val.prototxt",
+                },
+            ),
+            Choice(False, "none", {"torchvision": "models/alexnet.py"}),
+        ),
+        "P3.3 gives it 1.4 / 1.2 points of top-1 / top-5 error",
+    ),
+    Point(
+        "order behind conv1",
+        ("model.order",),
+        (
+            Choice(
+                "relu_first",
+                "ReLU, LRN, pool",
+                {"paper": "P3.5", "bvlc_alexnet": "train_val.prototxt"},
+            ),
+            Choice("norm_first", "LRN, pool, ReLU", {"2012 code": "layers-145.cfg:9-63"}),
+            Choice(
+                "pool_first",
+                "ReLU, pool, LRN; conv2 too",
+                {"CaffeNet": "bvlc_reference_caffenet/train_val.prototxt"},
+            ),
+        ),
+        "before ReLU negative values count in LRN's sum; pooled first, its neighbors are maxima",
+        needs="model.lrn",
+    ),
+    Point(
+        "LRN n and beta",
+        ("model.lrn_n", "model.lrn_beta"),
+        (
+            Choice(
+                (5, 0.75),
+                "5 maps, to the power .75",
+                {
+                    "paper": "P3.3",
+                    "2012 code": "layer-params-145.cfg:137-155",
+                    "Caffe": "train_val.prototxt",
+                },
+            ),
+        ),
+        "all agree: i - 2 to i + 2, cut off at the first and last map",
+        needs="model.lrn",
+    ),
+    Point(
+        "LRN alpha",
+        ("model.lrn_alpha", "model.lrn_alpha_over_n"),
+        (
+            Choice(1e-4, "1e-4", {"paper": "P3.3"}),
+            Choice(
+                2e-5, "1e-4 / 5 = 2e-5", {"2012 code": "layer.py:1183", "Caffe": "lrn_layer.cpp"}
+            ),
+        ),
+        "the formula of P3.3 has no n; the code behind it divides by it, as frameworks do since",
+        of=_alpha,
+        needs="model.lrn",
+    ),
+    Point(
+        "LRN k",
+        ("model.lrn_k",),
+        (
+            Choice(2.0, "2", {"paper": "P3.3", "2012 code": "layer-params-145.cfg:137-155"}),
+            Choice(1.0, "1", {"Caffe": "caffe.proto:888"}),
+        ),
+        "Caffe's own: a default that its prototxt leaves as it is",
+        needs="model.lrn",
+    ),
+    Point(
+        "LRN scope",
+        ("model.lrn_scope",),
+        (
+            Choice("tower", "maps of one tower", {"2012 code": "conv_util.cu:1190-1207"}),
+            Choice("all", "all maps", {"Caffe": "lrn_layer.cpp"}),
+        ),
+        "P3.3 says 'kernels in the layer', which on a GPU were 48 and 128; maps 46-49 tell",
+        of=_scope,
+        needs="model.lrn",
+    ),
+    Point(
+        "spatial norm",
+        ("model.spatial_norm",),
+        (
+            Choice(
+                False,
+                "none",
+                {
+                    "paper": "P3.5",
+                    "Caffe": "train_val.prototxt",
+                    "torchvision": "models/alexnet.py",
+                },
+            ),
+            Choice(
+                True,
+                "after LRN2: 5 x 5 pixels, 1e-3 / 25",
+                {"2012 code": "layers-145.cfg:107-117"},
+            ),
+        ),
+        "'cnorm2' of the 2012 code, in no text and no port",
+    ),
+)

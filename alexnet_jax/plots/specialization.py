@@ -1,0 +1,69 @@
+"""What the first layer's filters see, tower by tower: a point a filter."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from alexnet_jax.analysis.tower_specialization import (
+    Measure,
+    Specialization,
+)
+
+COLORS = ("tab:blue", "tab:orange")  # of towers 0 and 1
+MARKERS = ("o", "s")
+BINS = 20
+
+
+def draw(found: Specialization) -> Figure:
+    """Draw color against orientation of every filter, and how both are spread in each tower.
+
+    Dotted lines are the means of noise, solid ones those of the towers.
+    """
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    grid = figure.subplots(
+        2, 2, height_ratios=(1, 3.2), width_ratios=(3.2, 1), sharex="col", sharey="row"
+    )
+    above, corner, middle, beside = grid.flat
+    corner.set_axis_off()
+    for tower, (color, marker) in enumerate(zip(COLORS, MARKERS, strict=True)):
+        x, y = found.color.towers[tower], found.orientation.towers[tower]
+        middle.scatter(
+            x, y, color=color, marker=marker, s=22, alpha=0.75, label=f"tower {tower}", gid="tower"
+        )
+    middle.set(xlim=(0, 1), ylim=(0, 1))
+    middle.set_xlabel("share of the filter's energy that is color")
+    middle.set_ylabel("orientation: 0 none, 1 a grating")
+    middle.legend(edgecolor="none", framealpha=0.9)
+    _spread(above, found.color, horizontal=False)
+    _spread(beside, found.orientation, horizontal=True)
+    said = "\n".join(_line(measure) for measure in (found.color, found.orientation))
+    figure.suptitle(f"{said}\n(lines: means; dotted: noise)", fontsize=9)
+    for axes in (above, middle, beside):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _spread(axes: Axes, measure: Measure, horizontal: bool) -> None:
+    line = axes.axhline if horizontal else axes.axvline
+    for values, color in zip(measure.towers, COLORS, strict=True):
+        axes.hist(
+            values,
+            np.linspace(0, 1, BINS + 1).tolist(),
+            color=color,
+            alpha=0.5,
+            orientation="horizontal" if horizontal else "vertical",
+        )
+        line(float(values.mean()), color=color, linewidth=1.5)
+    line(measure.noise, color="gray", linestyle=":", linewidth=1)
+    (axes.set_xlabel if horizontal else axes.set_ylabel)("filters")
+    counts = axes.xaxis if horizontal else axes.yaxis
+    counts.set_major_locator(MaxNLocator(3, integer=True))
+
+
+def _line(measure: Measure) -> str:
+    first, second = measure.means
+    return (
+        f"{measure.name}: {first:.2f} in tower 0, {second:.2f} in tower 1, "
+        f"p = {measure.p_value:.2g}"
+    )

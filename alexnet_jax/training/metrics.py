@@ -1,0 +1,178 @@
+"""What a run says while it trains: metrics.jsonl, TensorBoard, one progress bar, plain lines."""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self, SupportsFloat
+
+from tqdm import tqdm
+
+from alexnet_jax.training.tensorboard import Events
+
+METRICS = "metrics.jsonl"
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """Return the records of `workdir`/metrics.jsonl in order; none where there is no such file.
+
+    A last line without its newline was torn by a crash and is left out. Raises ValueError for any
+    other line that is not JSON.
+    """
+    path = Path(workdir) / METRICS
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+class Writer:
+    """Records a run that starts, or was restored, at `step` of `total` steps.
+
+    Opening cuts what was recorded after `step`: those steps are about to be run again. What was
+    recorded at `step` stays, and is not recorded twice: a run that was stopped in an evaluation,
+    went on and was killed before it had saved the outcome evaluates again.
+    """
+
+    def __init__(self, workdir: Path, step: int, total: int | None = None):
+        self._path = Path(workdir) / METRICS
+        kept = _cut(self._path, step)
+        self._there = {(line.get("split"), step) for line in kept if line["step"] == step}
+        self._file = self._path.open("a", encoding="utf-8")
+        self._events = Events(self._path.parent / "tensorboard", step)
+        # disable=None: no bar where stderr is not a terminal, so log files hold only the lines.
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        # On a full disk closing fails as writing did, and that is known by then.
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self.close()
+
+    def train(self, step: int, epoch: float, **values: SupportsFloat) -> None:
+        """Record running training values at `step`; `epoch` counts passes, with their fraction."""
+        self._record("train", step, epoch, values)
+
+    def evaluation(self, split: str, step: int, epoch: float, **values: SupportsFloat) -> None:
+        """Record an evaluation of `split` ("validation" or "test") after `step` steps."""
+        self._record(split, step, epoch, values)
+
+    def advance(self, step: int, loss: float, error: float, images_per_second: float) -> None:
+        """Move the bar to `step`; `error` is the top-1 error as a fraction of 1."""
+        self._bar.set_postfix_str(
+            f"loss {loss:.3f}, error {error:.1%}, {images_per_second:.0f} images/s", refresh=False
+        )
+        self._bar.update(step - self._bar.n)
+
+    def say(self, text: str) -> None:
+        """Print `text` on standard output as lines of their own, above the bar."""
+        tqdm.write(text)
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """Force what was recorded onto the disk: no checkpoint may outlive the metrics before it.
+
+        Raises:
+            OSError: the disk is full, as of each method that records; names the file.
+        """
+        with self._writing():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._events.flush()
+
+    def close(self) -> None:
+        """Flush, close the files and leave the bar as it stands."""
+        if self._file.closed:
+            return
+        with self._writing(), contextlib.ExitStack() as stack:
+            for file in (self._bar, self._events, self._file):
+                stack.callback(file.close)
+            self.flush()
+
+    def _record(
+        self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
+    ) -> None:
+        if (split, step) in self._there:
+            return
+        finite = {name: _finite(value) for name, value in values.items()}
+        record = {"step": step, "epoch": _finite(epoch), "split": split, **finite}
+        with self._writing():
+            self._file.write(_line({**record, "time": round(time.time(), 3)}))
+            self._file.flush()
+            shown = {f"{split}/{name}": n for name, n in finite.items() if n is not None}
+            self._events.scalars(step, shown)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Name the file in an error that came of writing, where Python does not."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+
+class Silent(Writer):
+    """Stands for the writer in the processes that leave writing to the first one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def advance(self, step: int, loss: float, error: float, images_per_second: float) -> None:
+        """Move no bar."""
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+    def flush(self) -> None:
+        """Leave the disk alone."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    def _record(
+        self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
+    ) -> None:
+        pass
+
+
+def _finite(value: Any) -> float | int | None:
+    """Return a plain Python number; None, JSON's null, for what JSON cannot say (nan, inf)."""
+    number = value.item() if hasattr(value, "item") else value
+    return number if math.isfinite(number) else None
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        raise ValueError(
+            f"{path} line {number} is {line[:60]!r}: each line is a JSON object with a step; "
+            "remove that line."
+        )
+    return record
+
+
+def _cut(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the records after `step`; return the others."""
+    if not path.exists():
+        return []
+    kept = [record for record in read_metrics(path.parent) if record["step"] <= step]
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(map(_line, kept))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return kept

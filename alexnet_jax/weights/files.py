@@ -1,0 +1,153 @@
+"""A file or folder of somebody's weights -> arrays under the names that they have there."""
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from alexnet_jax.weights import (
+    caffemodel,
+    numpy_files,
+    torch_files,
+)
+
+# torchvision: features.0.weight, OIHW; plain: conv1_w, OIHW; caffe: the same, of a caffemodel;
+# tensorflow: conv1_w, HWIO, of caffe-tensorflow; theano: W_0 and W0_1, IHWO.
+Format = Literal["torchvision", "plain", "caffe", "tensorflow", "theano"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """Arrays as a file has them, and what it says about itself."""
+
+    format: Format
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def read(path: Path) -> Raw:
+    """Read weights, telling the format by the content.
+
+    Raises:
+        ValueError: the file is broken, of another format, or a pickle of more than arrays.
+        OSError: it cannot be read.
+    """
+    if path.is_dir():
+        epoch, arrays = numpy_files.read_theano(path)
+        return Raw("theano", arrays, {"epoch": str(epoch)})
+    _check_file(path)
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(b"PK\x03\x04"):
+        return _read_zip(path)
+    if start.startswith(b"\x93NUMPY"):
+        return Raw("tensorflow", numpy_files.read_dictionary(path.read_bytes(), path))
+    if start[8:9] == b"{":
+        return _read_safetensors(path)
+    if start.startswith(b"\x80"):  # a pickle, PyTorch's or not
+        return _named(torch_files.read_legacy(path.read_bytes(), path))
+    name, arrays = caffemodel.read(path.read_bytes(), path)
+    return Raw("caffe", arrays, {"name": name})
+
+
+def read_mean(path: Path) -> tuple[np.ndarray, bool]:
+    """Return a mean image, float32 [S, S, 3], and whether it is known to be RGB.
+
+    A run's statistics.npz is; in an .npy or .binaryproto file the colors are the weights' own.
+    """
+    _check_file(path)
+    with path.open("rb") as file:
+        start = file.read(6)
+    rgb = start.startswith(b"PK")
+    if rgb:
+        image = numpy_files.read_npz(path)[0].get("mean_image", np.zeros(0))
+    elif start == b"\x93NUMPY":
+        image = numpy_files.read_array(path)
+    else:
+        image = caffemodel.read_mean(path.read_bytes(), path)
+    image = image[0] if image.ndim == 4 and len(image) == 1 else image
+    if image.ndim == 3 and image.shape[0] == 3:
+        image = image.transpose(1, 2, 0)
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"{path}: a mean image has three colors, and "
+            + (f"this is {image.shape}." if image.size else "there is no mean_image in it.")
+        )
+    return image.astype(np.float32), rgb
+
+
+def check_target(path: Path) -> None:
+    """Raise a ValueError where `write` may not: a name of another kind, no folder, a file there."""
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ValueError(
+            f"--to {path}: it ends in .safetensors or .npz; .pth is a pickle, which nobody should "
+            "have to trust."
+        )
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"--to {path}: there is no folder {path.parent}; make it, or name another."
+        )
+    if path.exists():
+        raise ValueError(f"--to {path}: it is there already; name another file, or remove it.")
+
+
+def write(path: Path, raw: Raw) -> None:
+    """Write an .npz or .safetensors file with metadata, whole or not at all; see `check_target`."""
+    check_target(path)
+    partial = path.with_name(f"{path.name}.partial")
+    arrays = {name: np.ascontiguousarray(array) for name, array in raw.arrays.items()}
+    try:
+        if path.suffix == ".npz":
+            metadata = np.array(json.dumps(raw.metadata))
+            with partial.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays, **{numpy_files.METADATA: metadata})
+        else:
+            # save_file would leave the file to its owner alone, whatever the umask.
+            partial.write_bytes(safetensors.numpy.save(arrays, raw.metadata))
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _check_file(path: Path) -> None:
+    """Raise a ValueError where the path is that of a device or a pipe, which may have no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path}: it is neither a file nor a folder; copy it to a file.")
+
+
+def _read_zip(path: Path) -> Raw:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if sum(name.endswith("/data.pkl") for name in names) == 1:
+                return _named(torch_files.read_zip(archive, path))
+    # RuntimeError: it is encrypted, or packed in an unknown way.
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, UnicodeError) as error:
+        raise ValueError(f"{path}: it is no whole zip archive ({error}); fetch it again.") from None
+    if not any(name.endswith(".npy") for name in names):
+        raise ValueError(f"{path}: it is a zip archive, but neither PyTorch's nor NumPy's.")
+    return _named(*numpy_files.read_npz(path))
+
+
+def _read_safetensors(path: Path) -> Raw:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    # AttributeError: numbers that NumPy does not have, of 8 bits or 4.
+    except (SafetensorError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: it is no whole .safetensors file ({error}); fetch it again."
+        ) from None
+    return _named({name: array.astype(np.float32) for name, array in arrays.items()}, metadata)
+
+
+def _named(arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> Raw:
+    """Tell torchvision's names from plain ones."""
+    plain = any(name.endswith(("_w", "_b")) for name in arrays)
+    return Raw("plain" if plain else "torchvision", arrays, metadata or {})

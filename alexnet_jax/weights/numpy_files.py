@@ -1,0 +1,187 @@
+"""NumPy's files: `.npz`, a pickled dictionary inside `.npy`, and Theano's folders of `.npy`."""
+
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.weights.unpickle import (
+    Admitted,
+    Names,
+    load,
+)
+
+METADATA = "metadata"  # the array of an .npz that is no weight: a text, JSON
+# Weights hardly shrink when they are packed, 9 of 10 pruned ones to a tenth; zeros to a thousandth.
+MOST_UNPACKED = 20  # times the size of the file
+# W_0_65.npy: layer 0 after epoch 65; W0_1_65.npy: tower 0 of layer 1 (lib/tools.py:6-21).
+_THEANO = re.compile(r"(?P<name>[Wb][01]?_\d+)_(?P<epoch>\d+)\.npy")
+
+
+def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays of an .npz file, and its metadata, a dictionary."""
+    arrays, name = {}, "its list"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            unpacked = sum(member.file_size for member in archive.zip.infolist())
+            if unpacked > MOST_UNPACKED * path.stat().st_size + 2**20:
+                raise ValueError(f"unpacked it is {unpacked:,} bytes")
+            for name in archive.files:
+                arrays[name] = np.asarray(archive[name])
+        name = METADATA
+        metadata = json.loads(str(arrays.pop(METADATA))) if METADATA in arrays else {}
+        return arrays, {key: str(value) for key, value in dict(metadata).items()}
+    # A hostile archive or header makes zipfile and NumPy raise nearly anything.
+    except Exception as error:  # noqa: BLE001
+        raise ValueError(_broken(f"{path}: {name}", error)) from None
+
+
+def read_theano(folder: Path) -> tuple[int, dict[str, np.ndarray]]:
+    """Return the last epoch in a folder of theano_alexnet, and its arrays: `W_0`, `W0_1`, `b_0`."""
+    matches = [match for file in folder.iterdir() if (match := _THEANO.fullmatch(file.name))]
+    if not matches:
+        raise ValueError(
+            f"{folder}: it holds no file like W_0_65.npy; a folder is read as Theano's, of which "
+            "each file is one array: give that folder, or a file."
+        )
+    epoch = max(int(match["epoch"]) for match in matches)
+    arrays = {}
+    for match in matches:
+        if int(match["epoch"]) == epoch:
+            arrays[match["name"]] = read_array(folder / match.string)
+    return epoch, arrays
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Return the array of an .npy file that holds no objects."""
+    try:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # noqa: BLE001, as above
+        raise ValueError(_broken(path, error)) from None
+
+
+def _broken(name: str | Path, error: BaseException) -> str:
+    reason = str(error).rstrip(".") or type(error).__name__
+    return f"{name}: it cannot be read ({reason}); whole files of plain arrays can: fetch it again."
+
+
+class _DType:
+    """A dtype in a pickle: its name, then the order of its bytes."""
+
+    __slots__ = ("name", "order")
+
+    def __init__(self, name: Any, *_: Any):
+        if not isinstance(name, str):
+            raise TypeError("a dtype without a name")
+        self.name, self.order = name, "="
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+    def resolve(self) -> np.dtype | None:
+        """Return the dtype; None for objects."""
+        if re.fullmatch(r"[|<>=]?O[48]?", self.name):
+            return None
+        if not re.fullmatch(r"[|<>=]?[fiu][1248]", self.name) or self.order not in "|<>=":
+            raise TypeError(f"an array of {self.name}")
+        return np.dtype(self.order + self.name.lstrip("|<>="))
+
+
+class _Bytes:
+    """Texts as bytes, together no more than the file has: one text may be named for many arrays."""
+
+    def __init__(self, most: int):
+        self._left = most
+
+    def __call__(self, text: str, encoding: str = "latin1") -> bytes:
+        if encoding.replace("-", "") != "latin1":
+            raise ValueError(f"{encoding} for bytes")
+        self._left -= len(text)
+        if self._left < 0:
+            raise ValueError("its arrays are larger than it is")
+        return text.encode("latin1")
+
+
+class _Array:
+    """An array in a pickle, made first and filled later."""
+
+    __slots__ = ("_encode", "value")
+
+    def __init__(self, encode: _Bytes):
+        self._encode = encode
+        self.value: Any = None  # then np.ndarray, or the list of an array of objects
+
+    def __setstate__(self, state: Any) -> None:
+        shape, dtype, fortran, raw = state[-4:]
+        resolved = dtype.resolve()
+        if resolved is None:
+            self.value = list(raw)
+            return
+        data = self._encode(raw) if isinstance(raw, str) else raw
+        # Not all that has a length: bytes(2**40) would be as many zeros.
+        if not isinstance(data, bytes) or not all(type(side) is int for side in shape):
+            raise TypeError("an array that is none")
+        if min(shape, default=0) < 0 or math.prod(shape) * resolved.itemsize != len(data):
+            raise ValueError(f"{len(data)} bytes for an array of {shape}")
+        order = "F" if fortran else "C"
+        self.value = np.frombuffer(data, resolved).reshape(shape, order=order)
+
+
+def _names(size: int) -> Names:
+    encode = _Bytes(size)
+    return {
+        **{
+            (f"{module}.multiarray", "_reconstruct"): Admitted(lambda *_: _Array(encode))
+            for module in ("numpy.core", "numpy._core")
+        },
+        ("numpy", "ndarray"): Admitted(lambda *_: None),
+        ("numpy", "dtype"): Admitted(_DType),
+        ("_codecs", "encode"): Admitted(encode),  # how Python 3 writes bytes for Python 2
+    }
+
+
+def read_dictionary(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a pickled `{layer: [W, b]}` in an .npy file as `<layer>_w`, `<layer>_b`.
+
+    The form of caffe-tensorflow and of bvlc_alexnet.npy, written by Python 2 or 3; later versions
+    have `{"weights": W, "biases": b}` for the list.
+    """
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+        shape, _, dtype = read_header(file)
+    except Exception as error:  # noqa: BLE001, as above
+        raise ValueError(_broken(path, error)) from None
+    found = load(file, path, _names(len(data))) if dtype.hasobject else None
+    layers = found.value[0] if isinstance(found, _Array) and isinstance(found.value, list) else None
+    named = isinstance(layers, dict) and all(isinstance(layer, str) for layer in layers)
+    if shape != () or not named:
+        raise ValueError(f"{path}: it holds no dictionary of layers, as bvlc_alexnet.npy does.")
+    return {
+        f"{layer}_{part}": array
+        for layer, blobs in layers.items()
+        for part, array in _blobs(layer, blobs, path)
+    }
+
+
+def _blobs(layer: Any, blobs: Any, path: Path) -> list[tuple[str, np.ndarray]]:
+    if isinstance(blobs, Mapping):
+        parts = {"weights": "w", "biases": "b"}
+        named = [(parts.get(name, str(name)), array) for name, array in blobs.items()]
+    else:
+        blobs = getattr(blobs, "value", blobs)  # a list that NumPy made an array of objects
+        items = blobs if isinstance(blobs, (list, tuple)) else [blobs]
+        named = list(zip(["w", "b", *map(str, range(2, len(items)))], items, strict=False))
+    arrays = [(part, array.value) for part, array in named if isinstance(array, _Array)]
+    if len(arrays) < len(named) or not all(isinstance(a, np.ndarray) for _, a in arrays):
+        raise ValueError(f"{path}: {layer}: it holds something else than arrays, its weights.")
+    return arrays

@@ -1,0 +1,83 @@
+"""Class probabilities by the full network, ours and PyTorch's, in turn on the same machine.
+
+    pip install '.[parity]'
+    python experiments/benchmarks/inference.py --batch 128 --json inference.json
+
+Full width, 1,000 classes, 224 pixels, LRN on. Ours begins with uint8 crops and the mean image,
+PyTorch's with finished images.
+"""
+
+import argparse
+
+import side_by_side
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the batch."""
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+
+
+def ours(towers: int):
+    """Return the contestant that computes on so many devices."""
+
+    def make(asked: argparse.Namespace) -> side_by_side.Run:
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", towers)  # of no account on a GPU
+        import numpy as np
+
+        from alexnet_jax.data import statistics
+        from alexnet_jax.model import towers as model
+        from alexnet_jax.presets import PRESETS
+        from alexnet_jax.training.optimizer import paper_sgd
+        from alexnet_jax.training.setup import preprocessing
+        from alexnet_jax.training.state import abstract_state
+        from alexnet_jax.training.step import make_predict_step
+
+        config, batch = PRESETS["paper"], asked.batch
+        mesh = model.make_mesh(towers=towers, data=1, batch=batch)
+        table = config.model.table(1000, 224)
+        constants = preprocessing(config.data, vars(statistics.published("imagenet", 256)))
+        variables = abstract_state(table, paper_sgd(config.optimizer), mesh, 0)[0]().variables
+        predict_step = make_predict_step(table, mesh, constants)
+        images = model.put_batch(
+            {
+                "image": np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), np.uint8),
+                "offset": np.full((batch, 2), 16, np.int32),
+                "mirror": np.zeros(batch, bool),
+            },
+            mesh,
+        )
+
+        def run(steps: int) -> int:
+            for _ in range(steps):
+                assert np.isfinite(predict_step(variables, images)).all()
+            return steps * batch
+
+        run(1)
+        return run
+
+    return make
+
+
+def torchs(compiled: bool, fast: bool = False):
+    """Return PyTorch's contestant."""
+
+    def make(asked: argparse.Namespace) -> side_by_side.Run:
+        import torch_alexnet
+
+        return torch_alexnet.inference(asked.batch, compiled, fast)
+
+    return make
+
+
+CONTESTANTS = {
+    "torch.compile": torchs(compiled=True),
+    "torch eager": torchs(compiled=False),
+    "torch.compile, bf16, channels last": torchs(compiled=True, fast=True),
+    "ours, 1 device": ours(towers=1),
+    "ours, 2 devices": ours(towers=2),
+}
+
+if __name__ == "__main__":
+    side_by_side.main(__file__, CONTESTANTS, "images/s", add_arguments, steps=4)

@@ -1,0 +1,281 @@
+"""Batches of augmented images out of prepared records, ours and PyTorch's, in turn on one core.
+
+    pip install '.[parity]'
+    python experiments/benchmarks/pipeline.py --path DIR --encoding jpeg --json pipeline.json
+
+Photographs (or, without --path, the embedded images) are resized to squares of 256 pixels and
+written to ArrayRecord, as JPEG or raw. From there every contestant, held to the same core, makes
+what the network sees: random crops of 224 pixels, half of them mirrored, less the mean of the
+pixels there, lit (P4.1), float32; ours on the device, PyTorch's as tensors. All decode with Pillow.
+PyTorch's draw what comes next; ours draws each view from (seed, position), so that a run goes on
+exactly.
+
+"torch" does it image by image in its data set, as nearly all that is written for it does, lean: in
+place, mirrored as bytes, no transforms of torchvision. "torch, finished as ours" makes batches of
+bytes, as ours does, and does the rest of a whole batch. The two that end in "bytes" leave that rest
+out, and ours also the mirror, which is the device's.
+
+"reader and decoder alone" makes no batches: that time neither side can save. "default threads"
+reads ahead: its threads begin with a repetition, and what they have read in vain at its end counts
+against it. "plain files" has each record in a file of its own.
+"""
+
+import argparse
+import contextlib
+import functools
+import io
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import side_by_side
+
+SIZE, CROP = 256, 224
+
+
+def add_arguments(parser: argparse.ArgumentParser, records: str) -> None:
+    """Add what is read, and how much of it a step takes; `records` is where it is written."""
+    parser.add_argument("--path", default="", help="a folder of class folders of photographs")
+    parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg")
+    parser.add_argument("--images", type=int, default=4096, help="records, if need be of one image")
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--core", type=int, default=0, help="the core that all are held to")
+    parser.add_argument("--records", default=records, help=argparse.SUPPRESS)
+
+
+def prepare(asked: argparse.Namespace) -> None:
+    """Write the images as records, and each as a file too."""
+    from alexnet_jax.data.array_record import write_array_records
+    from alexnet_jax.data.crops import resize_center
+    from alexnet_jax.data.images import encode
+    from alexnet_jax.data.sources import Folder
+    from alexnet_jax.data.synthetic import Embedded
+
+    source = Folder(Path(asked.path)) if asked.path else Embedded("train")
+    different = []
+    for index in range(min(asked.images, len(source))):
+        record = source[index]
+        square = resize_center(record["image"], SIZE)
+        different.append((encode(square, asked.encoding), record["label"]))
+    records = [different[index % len(different)] for index in range(asked.images)]
+    for index, (encoded, _) in enumerate(records):
+        Path(asked.records, f"{index}.image").write_bytes(encoded)
+    write_array_records(Path(asked.records), "train", records, source.class_names)
+    mean = sum(len(encoded) for encoded, _ in records) / len(records)
+    print(f"{len(records):,} records of {len(different):,} images, of {mean:,.0f} bytes each")
+
+
+def floor(asked: argparse.Namespace) -> side_by_side.Run:
+    """Return the contestant that reads and decodes records, and does nothing with them."""
+    os.sched_setaffinity(0, {asked.core})
+    import grain
+    import numpy as np
+    from PIL import Image
+
+    paths = [str(path) for path in sorted(Path(asked.records).glob("train-*"))]
+    records = grain.sources.ArrayRecordDataSource(paths)
+    indices = itertools.cycle(np.random.default_rng(0).permutation(len(records)).tolist())
+
+    def run(steps: int) -> int:
+        for index in itertools.islice(indices, steps * asked.batch):
+            record = records[index]
+            if asked.encoding == "jpeg":
+                Image.open(io.BytesIO(memoryview(record)[4:])).load()
+        return steps * asked.batch
+
+    run(1)
+    return run
+
+
+def constants():
+    """Return a mean image, float32 [SIZE, SIZE, 3], and the axes of lighting, float32 [3, 3]."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(90, 130, (SIZE, SIZE, 3)).astype(np.float32)
+    return mean, rng.normal(0, 20, (3, 3)).astype(np.float32)
+
+
+def ours(threads: int = 0, finished: bool = True):
+    """Return the contestant that reads in so many threads, 0 for none beside the main one."""
+
+    def make(asked: argparse.Namespace) -> side_by_side.Run:
+        os.sched_setaffinity(0, {asked.core})  # before there are threads, which inherit it
+        import jax
+        import jax.numpy as jnp
+
+        from alexnet_jax.config import DataConfig
+        from alexnet_jax.data.array_record import ArrayRecords
+        from alexnet_jax.data.pipeline import training_batches
+        from alexnet_jax.data.wrappers import Resized
+        from alexnet_jax.model import (
+            preprocess,
+            towers,
+        )
+
+        config = DataConfig(image_size=SIZE, crop=CROP, threads=threads)
+        source = Resized(ArrayRecords(Path(asked.records), "train"), config)
+        mesh = towers.make_mesh(towers=1, data=1, batch=asked.batch)
+        known = preprocess.Preprocess(*map(jnp.asarray, constants()), scale=jnp.ones(3))
+        finish = jax.jit(preprocess.finish) if finished else lambda batch, _: batch
+
+        def run(steps: int) -> int:
+            with contextlib.closing(training_batches(source, config, 0, asked.batch)) as batches:
+                for batch in itertools.islice(batches, steps):
+                    jax.block_until_ready(finish(towers.put_batch(batch, mesh), known))
+            return steps * asked.batch
+
+        run(1)
+        return run
+
+    return make
+
+
+class Order:
+    """As many batches of a shuffled data set as a repetition has steps, for torch's loader."""
+
+    def __init__(self, number: int, batch: int):
+        self.number, self.batch, self.steps = number, batch, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        import torch
+
+        for _ in range(self.steps):
+            yield torch.randint(self.number, (self.batch,)).tolist()
+
+
+def torchs(
+    workers: int = 0,
+    files: bool = False,
+    finished: Literal["by image", "by batch", "no"] = "by image",
+):
+    """Return PyTorch's contestant, with so many worker processes, 0 for the main one alone."""
+
+    def make(asked: argparse.Namespace) -> side_by_side.Run:
+        os.sched_setaffinity(0, {asked.core})  # before there are processes, which inherit it
+        import warnings
+
+        import torch
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        # Of tensors over the bytes of a record: nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given (NumPy array|buffer) is not writable")
+        paths = [str(path) for path in sorted(Path(asked.records).glob("train-*"))]
+        view = _view_of_raw if asked.encoding == "raw" else _view_of_jpeg
+        mean, axes = map(torch.from_numpy, constants())
+        means = {False: mean, True: mean.flip(1)}
+
+        class Dataset(torch.utils.data.Dataset):
+            def __init__(self):
+                self._records = ArrayRecordDataSource(paths)
+
+            def __len__(self) -> int:
+                return len(self._records)
+
+            def __getitem__(self, index: int):
+                if files:
+                    label, encoded = 0, Path(asked.records, f"{index}.image").read_bytes()
+                else:
+                    record = self._records[index]
+                    label = int.from_bytes(record[:4], "little", signed=True)
+                    encoded = memoryview(record)[4:]
+                place, light = _place(), 0.1 * torch.randn(3)
+                square = view(encoded, *place)
+                if finished != "by image":
+                    return square, label, place, light
+                top, left, mirror = place
+                left = SIZE - CROP - left if mirror else left
+                image = square.float()
+                image -= means[mirror][top : top + CROP, left : left + CROP]
+                # Row by row: to add 3 numbers to every pixel took torch 100 us longer.
+                image.view(CROP, -1).add_((axes @ light).repeat(CROP))
+                return image, label
+
+        def finish(images, places, lights):
+            """Do what `preprocess.finish` does; a gather out of `torch.compile` took 1.5 times."""
+            made = torch.empty(len(images), CROP, 3 * CROP)
+            colors = (lights @ axes.T).repeat(1, CROP)
+            for number, place in enumerate(zip(*(p.tolist() for p in places), strict=True)):
+                top, left, mirror = place
+                left = SIZE - CROP - left if mirror else left
+                there = means[mirror].view(SIZE, -1)[top : top + CROP, 3 * left : 3 * (left + CROP)]
+                torch.sub(images[number].view(CROP, -1), there, out=made[number])
+                made[number] += colors[number]
+            return made
+
+        dataset = Dataset()
+        order = Order(len(dataset), asked.batch)
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0
+        )
+
+        def run(steps: int) -> int:
+            order.steps = steps
+            images = 0
+            for batch in loader:
+                if finished == "by batch":
+                    finish(batch[0], batch[2], batch[3])
+                images += len(batch[0])
+            return images
+
+        run(1)
+        return run
+
+    return make
+
+
+def _view_of_jpeg(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(encoded))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    # Before it leaves Pillow, whose crop and mirror are faster on four bytes a pixel.
+    image = image.crop((left, top, left + CROP, top + CROP))
+    if mirror:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.asarray(image))
+
+
+def _view_of_raw(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
+    import torch
+
+    pixels = torch.frombuffer(encoded, dtype=torch.uint8, offset=len(encoded) - SIZE * SIZE * 3)
+    square = pixels.view(SIZE, SIZE, 3)[top : top + CROP, left : left + CROP]
+    return square.flip(1) if mirror else square
+
+
+def _place() -> tuple[int, int, bool]:
+    import torch
+
+    top, left, mirror = torch.randint(2 * (SIZE - CROP + 1), (3,)).tolist()
+    return top // 2, left // 2, mirror % 2 == 1
+
+
+CONTESTANTS = {
+    "torch, 0 workers": torchs(),
+    "torch, 1 worker": torchs(workers=1),
+    "torch, plain files, 0 workers": torchs(files=True),
+    "torch, finished as ours, 0 workers": torchs(finished="by batch"),
+    "torch, bytes": torchs(finished="no"),
+    "ours": ours(),
+    "ours, default threads": ours(threads=2),
+    "ours, bytes": ours(finished=False),
+    "reader and decoder alone": floor,
+}
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        side_by_side.main(
+            __file__,
+            CONTESTANTS,
+            "images/s",
+            functools.partial(add_arguments, records=folder),
+            steps=32,
+            prepare=prepare,
+        )

@@ -1,0 +1,85 @@
+"""Seconds and memory of exact nearest neighbors among features of 100,000 images.
+
+    python experiments/benchmarks/retrieval.py --folder DIR
+
+Features are drawn: clusters, ReLU, 4,096 to an image; the file of 1.6 GB is written once. The first
+search reads it from the disk where the system does not hold it, the others from the page cache.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_jax.retrieval.nearest import nearest
+
+CLUSTERS = 1000
+
+
+def main() -> None:
+    """Write the features if need be, search, and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="for the file of features")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--width", type=int, default=4096, help="features of an image")
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    path = asked.folder / f"{asked.images}x{asked.width}.npy"
+    centers = np.random.default_rng(0).normal(size=(CLUSTERS, asked.width)).astype(np.float32)
+    if not path.exists():
+        write(path, asked.images, centers)
+    points = np.load(path, mmap_mode="r")
+    queries = draw(np.random.default_rng(1), centers, 16)
+    for count in (1, 5, 16):
+        seconds = []
+        for _ in range(asked.repeats):
+            start = time.perf_counter()
+            nearest(points, queries[:count], 6)
+            seconds.append(time.perf_counter() - start)
+        print(
+            f"{count:3} queries: first {seconds[0]:.2f} s, median {np.median(seconds):.2f} s, "
+            f"range {min(seconds):.2f} to {max(seconds):.2f}; memory {memory()}"
+        )
+    start = time.perf_counter()
+    expected = plainly(points, queries[0], 6)
+    print(f"differences in float64: {time.perf_counter() - start:.2f} s a query")
+    assert (nearest(points, queries[:1], 6)[0][0] == expected).all()
+
+
+def draw(rng: np.random.Generator, centers: np.ndarray, count: int) -> np.ndarray:
+    """Return features of `count` images, float32 [count, width]; half of them are zero."""
+    noise = rng.normal(size=(count, centers.shape[1])).astype(np.float32)
+    return np.maximum(centers[rng.integers(0, len(centers), count)] + noise, 0)
+
+
+def write(path: Path, images: int, centers: np.ndarray) -> None:
+    """Write the features of all images."""
+    rng, width = np.random.default_rng(2), centers.shape[1]
+    file = np.lib.format.open_memmap(path, "w+", np.float32, (images, width))
+    for start in range(0, images, 4096):
+        file[start : start + 4096] = draw(rng, centers, min(4096, images - start))
+    file.flush()
+
+
+def plainly(points: np.ndarray, query: np.ndarray, count: int) -> np.ndarray:
+    """Return the nearest by all differences in float64."""
+    squares = np.concatenate(
+        [
+            ((points[start : start + 512].astype(np.float64) - query) ** 2).sum(axis=1)
+            for start in range(0, len(points), 512)
+        ]
+    )
+    return np.argsort(squares, kind="stable")[:count]
+
+
+def memory() -> str:
+    """Return the memory of this process: its own, and the file's pages, which can be given back."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kinds = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines if "kB" in line}
+    return f"{kinds['RssAnon']} MiB of its own, {kinds['RssFile']} MiB of the file's pages"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A training step of the full network, ours and PyTorch's, in turn on the same machine.
+
+    pip install '.[parity]'
+    python experiments/benchmarks/step.py --batch 128 --json step.json
+
+Full width, 1,000 classes, 224 pixels, LRN and dropout on, synthetic images, float32 but where it
+says otherwise. Ours begins with uint8 crops, mean and lighting; PyTorch's with finished images.
+"""
+
+import argparse
+import dataclasses
+from typing import Any
+
+import side_by_side
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the batch."""
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+
+
+def ours(towers: int, data: int = 1, **model_changes: Any):
+    """Return the contestant on `data` x `towers` devices: `paper`, but for these changes."""
+
+    def make(asked: argparse.Namespace) -> side_by_side.Run:
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", towers * data)  # of no account on a GPU
+        import numpy as np
+
+        from alexnet_jax.data import statistics
+        from alexnet_jax.model import towers as model
+        from alexnet_jax.presets import PRESETS
+        from alexnet_jax.training.optimizer import paper_sgd
+        from alexnet_jax.training.setup import preprocessing
+        from alexnet_jax.training.state import abstract_state
+        from alexnet_jax.training.step import make_train_step
+
+        config, batch = PRESETS["paper"], asked.batch
+        mesh = model.make_mesh(towers=towers, data=data, batch=batch)
+        network = dataclasses.replace(config.model, **model_changes)
+        table, tx = network.table(1000, 224), paper_sgd(config.optimizer)
+        constants = preprocessing(config.data, vars(statistics.published("imagenet", 256)))
+        create, _ = abstract_state(table, tx, mesh, seed=0)
+        train_step = make_train_step(table, tx, mesh, constants, seed=0)
+        rng = np.random.default_rng(0)
+        images = model.put_batch(
+            {
+                "image": rng.integers(0, 256, (batch, 224, 224, 3), np.uint8),
+                "label": rng.integers(0, 1000, batch).astype(np.int32),
+                "lighting": rng.normal(0, 0.1, (batch, 3)).astype(np.float32),
+                "divisor": np.ones(batch, np.float32),
+                "offset": rng.integers(0, 32, (batch, 2)).astype(np.int32),
+                "mirror": rng.random(batch) < 0.5,
+            },
+            mesh,
+        )
+        state = create()
+
+        def run(steps: int) -> int:
+            nonlocal state
+            for _ in range(steps):
+                state, metrics = train_step(state, images)
+                assert np.isfinite(metrics["loss"].item())  # waits for it, as a log would
+            return steps * batch
+
+        run(1)
+        return run
+
+    return make
+
+
+def torchs(compiled: bool, fast: bool = False):
+    """Return PyTorch's contestant."""
+
+    def make(asked: argparse.Namespace) -> side_by_side.Run:
+        import torch_alexnet
+
+        return torch_alexnet.training_step(asked.batch, compiled, fast)
+
+    return make
+
+
+CONTESTANTS = {
+    "torch.compile": torchs(compiled=True),
+    "torch eager": torchs(compiled=False),
+    "torch.compile, bf16, channels last": torchs(compiled=True, fast=True),
+    "ours, 1 device": ours(towers=1),
+    "ours, 2 devices": ours(towers=2),
+    "ours, 4 devices": ours(towers=2, data=2),
+    "ours, 1 device, bf16": ours(towers=1, compute="bfloat16"),
+}
+
+if __name__ == "__main__":
+    side_by_side.main(__file__, CONTESTANTS, "images/s", add_arguments)

@@ -1,0 +1,338 @@
+"""What the CIFAR-10 experiments share: the images, and one run of training.
+
+The images are all of CIFAR-10, 50,000 + 10,000, as class folders of *JPEG copies*: lossy, so no
+number here is one of the original pixels. A net sees pixels of 0 to 255 less the mean image;
+batches of 128, momentum .9, biases at twice the rate of the weights, as cuda-convnet trains.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from cifar_net import FourLayerNet
+from experiment import Arguments
+from flax import serialization
+from jax import Array
+from PIL import Image
+from tqdm import tqdm
+
+from alexnet_jax.config import OptimizerConfig
+from alexnet_jax.training.optimizer import (
+    paper_sgd,
+    set_rates,
+)
+
+BATCH, CLASSES = 128, 10
+SIDES = {True: 24, False: 32}  # of what a net sees, in pixels: crops where it is regularized
+
+
+class Images(NamedTuple):
+    """A split in memory."""
+
+    pixels: np.ndarray  # uint8 [N, 32, 32, 3]
+    labels: np.ndarray  # int32 [N]
+    classes: tuple[str, ...] = ()
+
+
+def read(folder: Path) -> Images:
+    """Read a folder of class folders; classes are numbered in the order of their names.
+
+    Raises ValueError where there is no class folder, or an image is not 32 x 32.
+    """
+    classes = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
+    if not classes:
+        raise ValueError(f"{folder} holds no class folders; give --data a folder of train and test")
+    paths = [(path, label) for label, one in enumerate(classes) for path in sorted(one.iterdir())]
+    pixels = np.empty((len(paths), 32, 32, 3), np.uint8)
+    shown = tqdm(paths, desc=f"reading {folder.name}", disable=None)
+    for row, (path, _) in zip(pixels, shown, strict=True):
+        with Image.open(path) as image:
+            if image.size != (32, 32):
+                raise ValueError(f"{path} has {image.size} pixels; CIFAR-10 has 32 x 32: remove it")
+            row[:] = np.asarray(image.convert("RGB"))
+    names = tuple(path.name for path in classes)
+    return Images(pixels, np.array([label for _, label in paths], np.int32), names)
+
+
+def drawn(number: int, seed: int) -> Images:
+    """Draw flat colors, one a class, under noise: for trying an experiment out."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, number, np.int32)
+    colors = np.random.default_rng(0).integers(0, 256, (10, 1, 1, 3))
+    noisy = colors[labels] + rng.normal(0, 20, (number, 32, 32, 3))
+    return Images(noisy.clip(0, 255).astype(np.uint8), labels)
+
+
+def data_sets(asked: Arguments) -> tuple[Images, Images]:
+    """Return the images to train on and those to test on; a smoke test's are drawn."""
+    if not asked.smoke:
+        train, test = read(asked.images / "train"), read(asked.images / "test")
+        if len(train.classes) != CLASSES or train.classes != test.classes:
+            raise ValueError(
+                f"{asked.data}: train has the classes {', '.join(train.classes)}, test "
+                f"{', '.join(test.classes)}; CIFAR-10 has the same {CLASSES} in both: add or "
+                "remove folders."
+            )
+        return train, test
+    if asked.data:
+        raise ValueError(f"--data {asked.data}: --smoke draws its images itself; leave --data out.")
+    return drawn(2 * BATCH, 1), drawn(100, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a net is trained, but for its seed."""
+
+    rate: float
+    epochs: int
+    # decay .004, of fc10 1, as in layer-params-18pct.cfg; random crops; mirror images
+    regularized: bool
+    drops: tuple[int, ...] = ()  # epochs after which the rate falls to a tenth
+    target: float = -1.0  # training error, a fraction, at which to stop; never
+
+    @property
+    def side(self) -> int:
+        """Pixels."""
+        return SIDES[self.regularized]
+
+    def rate_in(self, epoch: int) -> float:
+        """Return the rate of epoch 0, 1, ..."""
+        return self.rate * 0.1 ** sum(epoch >= drop for drop in self.drops)
+
+
+class Training(NamedTuple):
+    """What is trained: two trees."""
+
+    params: Any
+    opt_state: Any
+
+
+@dataclasses.dataclass
+class History:
+    """What a run was like, as far as it has come."""
+
+    # of each half of an epoch, as it is trained: each image before the step that learns from it
+    training_errors: list[float] = dataclasses.field(default_factory=list)
+    test_errors: list[float] = dataclasses.field(default_factory=list)  # after each epoch
+    diverged: bool = False  # the loss was no number, and training stopped
+    seconds: float = 0.0
+
+    def ended(self, target: float) -> bool:
+        """Whether it diverged, or the training error of its last half epoch is `target` at most."""
+        return self.diverged or bool(self.training_errors and self.training_errors[-1] <= target)
+
+
+def optimizer(regularized: bool) -> optax.GradientTransformation:
+    """Return the paper's update rule; `with_rate` gives it its rates."""
+    decay, of_fc10 = (0.004, 1.0) if regularized else (0.0, 0.0)
+    is_fc10 = lambda path, _: [key.key for key in path] == ["fc10", "kernel"]
+    return optax.chain(
+        optax.add_decayed_weights(
+            of_fc10 - decay, functools.partial(jax.tree.map_with_path, is_fc10)
+        ),
+        paper_sgd(OptimizerConfig(batch=BATCH, weight_decay=decay)),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="regularized")
+def start(regularized: bool, key: Array) -> Training:
+    """Return a new net, one for all units, norms and windows: none of them has weights."""
+    blank = jnp.zeros((1, SIDES[regularized], SIDES[regularized], 3))
+    params = FourLayerNet().init(key, blank)["params"]
+    return Training(params, optimizer(regularized).init(params))
+
+
+def with_rate(state: Training, rate: float) -> Training:
+    """Return `state` with the weights' rate `rate` and the biases' twice that."""
+    rates = {name: {"kernel": rate, "bias": 2 * rate} for name in state.params}
+    decay, rule = state.opt_state
+    return state._replace(opt_state=(decay, set_rates(rule, rates)))
+
+
+def _logits(net: FourLayerNet, params: Any, pixels: Array, mean: Array) -> Any:
+    return net.apply({"params": params}, pixels.astype(jnp.float32) - mean)
+
+
+def _count_errors(logits: Array, labels: Array) -> Array:
+    return (logits.argmax(-1) != labels).sum()
+
+
+@functools.partial(jax.jit, static_argnames="net")
+def errors_of(net: FourLayerNet, params: Any, pixels: Array, labels: Array, mean: Array) -> Array:
+    """Return how many of `pixels` [B, side, side, 3] are put into a wrong class."""
+    return _count_errors(_logits(net, params, pixels, mean), labels)
+
+
+@functools.partial(jax.jit, static_argnames=("net", "regularized"), donate_argnames="state")
+def step(
+    net: FourLayerNet,
+    regularized: bool,
+    state: Training,
+    pixels: Array,
+    labels: Array,
+    mean: Array,
+) -> tuple[Training, Array, Array]:
+    """Return the next state, and of the one before it the mean loss and the number of errors."""
+
+    def loss(params: Any) -> tuple[Array, Array]:
+        logits = _logits(net, params, pixels, mean)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), _count_errors(logits, labels)
+
+    (mean_loss, errors), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    rule = optimizer(regularized)
+    updates, opt_state = rule.update(gradients, state.opt_state, state.params)
+    return Training(optax.apply_updates(state.params, updates), opt_state), mean_loss, errors
+
+
+def crops(pixels: np.ndarray, side: int, rng: np.random.Generator | None) -> np.ndarray:
+    """Return crops [B, side, side, 3] of images, drawn and mirrored by `rng`, or the centers."""
+    spare = pixels.shape[1] - side
+    if rng is None:
+        return pixels[:, spare // 2 : spare // 2 + side, spare // 2 : spare // 2 + side]
+    top, left = rng.integers(0, spare + 1, (2, len(pixels)))
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), axis=(1, 2))
+    taken = windows[np.arange(len(pixels)), top, left].transpose(0, 2, 3, 1)
+    mirrored = rng.random(len(pixels)) < 0.5
+    return np.where(mirrored.reshape(-1, 1, 1, 1), taken[:, :, ::-1], taken)
+
+
+def mean_image(images: Images, side: int) -> np.ndarray:
+    """Return the center of the mean image, whatever the crop, as cuda-convnet2 subtracts it."""
+    mean = images.pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return crops(mean[None], side, None)
+
+
+def test_error(net: FourLayerNet, params: Any, images: Images, mean: np.ndarray) -> float:
+    """Return the share of errors on center crops."""
+    errors = 0
+    for first in range(0, len(images.labels), 1000):
+        part = slice(first, first + 1000)
+        pixels = crops(images.pixels[part], mean.shape[1], None)
+        errors += int(errors_of(net, params, pixels, images.labels[part], mean))
+    return errors / len(images.labels)
+
+
+def shuffled(
+    images: Images, recipe: Recipe, seed: int, epoch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the batches of an epoch: crops [BATCH, side, side, 3] and labels."""
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(images.labels))
+    for first in range(0, len(order) - BATCH + 1, BATCH):
+        indices = order[first : first + BATCH]
+        pixels = images.pixels[indices]
+        if recipe.regularized:
+            pixels = crops(pixels, recipe.side, rng)
+        yield pixels, images.labels[indices]
+
+
+def train(
+    net: FourLayerNet,
+    recipe: Recipe,
+    seed: int,
+    images: Images,
+    checkpoint: Path,
+    test: Images | None = None,
+) -> tuple[Training, History]:
+    """Train until the epochs are over, the target is reached or the loss is no number.
+
+    The seed decides initial weights, order, crops and mirrors, so that runs of one seed see the
+    same. An epoch is as many batches as the images fill; those left over differ each time. After
+    each epoch everything is saved in `checkpoint`, from which the same call goes on; so does one
+    with more epochs.
+
+    Raises ValueError where there are less than two batches of images, or where the checkpoint is
+    of another recipe.
+    """
+    number = len(images.labels) // BATCH
+    if number < 2:
+        raise ValueError(f"{len(images.labels)} images fill no two batches of {BATCH}; give more")
+    state, history = start(recipe.regularized, jax.random.key(seed)), History()
+    if checkpoint.exists():
+        state, history = load(checkpoint, state, recipe)
+    mean = mean_image(images, recipe.side)
+    done = len(history.training_errors) // 2
+    print(f"{checkpoint.stem}: epoch {done} of at most {recipe.epochs}", flush=True)
+    bar = tqdm(
+        desc=checkpoint.stem, total=recipe.epochs * number, initial=done * number, disable=None
+    )
+    for epoch in range(done, recipe.epochs):
+        if history.ended(recipe.target):
+            break
+        began = time.perf_counter()
+        state = with_rate(state, recipe.rate_in(epoch))
+        batches = shuffled(images, recipe, seed, epoch)
+        for part in (number // 2, number - number // 2):
+            if not history.ended(recipe.target):
+                half = itertools.islice(batches, part)
+                state = _train_on(half, net, recipe.regularized, state, mean, history, bar)
+        if test and not history.diverged:
+            history.test_errors.append(test_error(net, state.params, test, mean))
+        history.seconds += time.perf_counter() - began
+        if len(history.training_errors) == 2 * (epoch + 1):
+            save(checkpoint, state, history, recipe)
+    bar.close()
+    return state, history
+
+
+def _train_on(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    net: FourLayerNet,
+    regularized: bool,
+    state: Training,
+    mean: np.ndarray,
+    history: History,
+    bar: tqdm,
+) -> Training:
+    """Train on half an epoch and add its training error to `history`."""
+    errors = seen = 0
+    for pixels, labels in batches:
+        state, loss, wrong = step(net, regularized, state, pixels, labels, mean)
+        if not math.isfinite(float(loss)):
+            history.diverged = True
+            return state
+        errors, seen = errors + int(wrong), seen + len(labels)
+        bar.update()
+    history.training_errors.append(errors / seen)
+    bar.set_postfix_str(f"training error {errors / seen:.1%}")
+    return state
+
+
+def _but_for_epochs(recipe: Recipe) -> str:
+    return json.dumps(dataclasses.asdict(dataclasses.replace(recipe, epochs=0)))
+
+
+def save(path: Path, state: Training, history: History, recipe: Recipe) -> None:
+    """Replace `path` by this state, at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "state": serialization.to_state_dict(jax.device_get(state)),
+        "history": json.dumps(dataclasses.asdict(history)),
+        "recipe": _but_for_epochs(recipe),
+    }
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(serialization.msgpack_serialize(content))
+    partial.replace(path)
+
+
+def load(path: Path, like: Training, recipe: Recipe) -> tuple[Training, History]:
+    """Return what `save` wrote, of a net like `like`; ValueError for another recipe's."""
+    content: Any = serialization.msgpack_restore(path.read_bytes())
+    if content["recipe"] != (wanted := _but_for_epochs(recipe)):
+        raise ValueError(
+            f"{path} was trained by {content['recipe']}, and now it is {wanted}; remove it, or "
+            "give another --workdir."
+        )
+    state = serialization.from_state_dict(like, content["state"])
+    return jax.tree.map(jnp.asarray, state), History(**json.loads(content["history"]))

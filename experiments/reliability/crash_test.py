@@ -1,0 +1,360 @@
+"""Does a run that is killed again and again end as one that was never killed?
+
+Real training processes are sent SIGKILL: in a step, in a save, in the very first save, in an
+evaluation, and right after a restart. Each is started again with the same command until the run is
+over; then parameters and velocity are compared bit for bit with those of a run that nothing
+interrupted, and so are the images of every step, metrics.jsonl and summary.json less times and
+speeds. After each kill the next process has to go on from the newest checkpoint that was whole.
+
+Expected: every run ends as the one never killed; no kill loses more steps than lie between two
+          checkpoints and what is trained while one is written.
+Cost:     about 7 seconds a kill on 2 CPU cores, most of it the next start
+Run:      python experiments/reliability/crash_test.py --workdir runs/crash --kills 30
+
+The same command with more --kills goes on; --seed decides the moments.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from alexnet_jax import main
+from alexnet_jax.training.metrics import read_metrics
+
+CHILD = Path(__file__).with_name("recorded_training.py")
+IMAGES = {"train": 60, "val": 60, "test": 20}  # of each of 3 classes
+BATCH, EPOCHS, EVERY = 9, 9, 7  # images, epochs of 20 steps, steps between checkpoints
+EPOCH = 3 * IMAGES["train"] // BATCH
+FLEETING = ("time", "images_per_second", "waiting_for_data", "seconds")
+PAUSE = 0.001  # seconds between looks at the folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """One kill, and what became of the run."""
+
+    run: str
+    moment: str
+    hit: bool  # whether the files left behind say that it was the moment aimed at
+    step: int  # the last that was recorded before the kill
+    saved: int  # step of the newest whole checkpoint then; 0 where there was none
+    resumed: int  # step from which the next process went on
+
+
+def draw_images(folder: Path) -> None:
+    """Write a small folder of noise."""
+    rng = np.random.default_rng(0)
+    for split, number in IMAGES.items():
+        for name in ("amber", "beige", "coral"):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(number):
+                pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+
+
+def arguments(images: Path, workdir: Path) -> list[str]:
+    """Return the command line of a tiny run."""
+    options = {
+        "--workdir": workdir,
+        "--data.source": "folder",
+        "--data.path": images,
+        "--data.image-size": 40,
+        "--data.crop": 36,
+        "--model.width": 0.05,
+        "--optimizer.batch": BATCH,
+        "--schedule.epochs": EPOCHS,
+        "--schedule.at": 4,
+        "--log.every": 1,
+        "--log.checkpoint-every": EVERY,
+        "--log.figures": False,
+        "--process.large-pages": False,
+    }
+    return [str(part) for pair in options.items() for part in pair]
+
+
+class Process:
+    """The command under way, and what can be seen of it from outside."""
+
+    def __init__(self, root: Path, name: str):
+        self.workdir = root / name
+        self._output = root / f"{name}.output"
+        environment = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_NUM_CPU_DEVICES": "2",
+        }
+        command = [sys.executable, str(CHILD), str(root / f"{name}.order")]
+        with self._output.open("w") as output:
+            self._child = subprocess.Popen(
+                [*command, *arguments(root / "images", self.workdir)],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def running(self) -> bool:
+        """Return whether it still runs; raise a RuntimeError where it failed."""
+        code = self._child.poll()
+        if code:
+            raise RuntimeError(f"The command ended with {code}: {self._output.read_text()}")
+        return code is None
+
+    def kill(self) -> None:
+        """Send SIGKILL and wait for the end."""
+        self._child.kill()
+        self._child.wait()
+
+    def said(self) -> str:
+        """Return its output so far."""
+        return self._output.read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the metrics so far; none while the file is being cut."""
+        return read_metrics(self.workdir)
+
+    def step(self) -> int:
+        """Return the last step that was recorded."""
+        return max((line["step"] for line in self.lines()), default=0)
+
+    def saved(self) -> list[int]:
+        """Return the steps of the checkpoints that are whole."""
+        return sorted(int(path.name) for path in self._checkpoints() if path.name.isdigit())
+
+    def saving(self) -> set[str]:
+        """Return the names of the saves under way."""
+        return {path.name for path in self._checkpoints() if "tmp" in path.name}
+
+    def _checkpoints(self) -> list[Path]:
+        folder = self.workdir / "checkpoints"
+        return [*folder.iterdir()] if folder.exists() else []
+
+
+def resumed(process: Process) -> int:
+    """Return the step from which a process says it goes on, or 0."""
+    found = re.search(r"Resumed after step ([\d,]+),", process.said())
+    return int(found[1].replace(",", "")) if found else 0
+
+
+# Each waits until the moment has come, and returns how to tell from the files left behind that the
+# kill met it; None where the process ended before.
+Aim = Callable[[Process, random.Random], Callable[[], bool] | None]
+
+
+def wait_until(process: Process, come: Callable[[], bool]) -> bool:
+    """Look at the process until something has come to pass; False where it ended before."""
+    while process.running():
+        if come():
+            return True
+        time.sleep(PAUSE)
+    return False
+
+
+def in_a_step(process: Process, rng: random.Random) -> Callable[[], bool] | None:
+    """Some steps on, at any point between two."""
+    if not wait_until(process, lambda: resumed(process) > 0 or process.step() > 0):
+        return None
+    aim = process.step() + rng.randint(1, 2 * EPOCH // 3)
+    if not wait_until(process, lambda: process.step() >= aim):
+        return None
+    time.sleep(rng.uniform(0, 0.02))
+    return lambda: process.step() >= aim
+
+
+def in_a_save(process: Process, rng: random.Random) -> Callable[[], bool] | None:
+    """While a checkpoint is being written, of a step that is none yet."""
+    old, skipped = set(process.saving()), rng.randint(0, 2)
+    for _ in range(skipped + 1):
+        if not wait_until(process, lambda: bool(process.saving() - old)):
+            return None
+        name = next(iter(process.saving() - old), "")
+        old.add(name)
+    time.sleep(rng.uniform(0, 0.03))
+    return lambda: bool(process.saving())
+
+
+def in_the_first_save(process: Process, rng: random.Random) -> Callable[[], bool] | None:
+    """Of a run that has no checkpoint yet."""
+    if not wait_until(process, lambda: bool(process.saving())):
+        return None
+    time.sleep(rng.uniform(0, 0.03))
+    return lambda: bool(process.saving()) and not process.saved()
+
+
+def in_an_evaluation(process: Process, rng: random.Random) -> Callable[[], bool] | None:
+    """After the last step of an epoch is recorded, before the epoch's checkpoint is there."""
+    if not wait_until(process, lambda: resumed(process) > 0 or process.step() > 0):
+        return None
+    end = (process.step() // EPOCH + 1) * EPOCH
+    if not wait_until(process, lambda: process.step() >= end):
+        return None
+    time.sleep(rng.uniform(0, 0.02))
+    return lambda: process.step() == end and process.lines()[-1]["split"] == "train"
+
+
+def after_a_restart(process: Process, rng: random.Random) -> Callable[[], bool] | None:
+    """From the first moment of the process to its first new step."""
+    until = time.monotonic() + rng.uniform(0, 5)
+    before = process.step()
+    wait_until(process, lambda: time.monotonic() > until or process.step() > before)
+    return lambda: process.step() <= before
+
+
+MOMENTS: dict[str, Aim] = {
+    "in a step": in_a_step,
+    "in a save": in_a_save,
+    "in the very first save": in_the_first_save,
+    "in an evaluation": in_an_evaluation,
+    "right after a restart": after_a_restart,
+}
+
+
+def run_until_over(root: Path, name: str, moments: list[str], rng: random.Random) -> list[Kill]:
+    """Start the command, kill it at each of the moments in turn, let it end; return the kills.
+
+    Raises:
+        RuntimeError: it did not go on from its newest checkpoint, or ended as it should not.
+    """
+    kills: list[Kill] = []
+    pending: tuple[str, bool, int, int] | None = None
+    for moment in [*moments, None]:
+        process = Process(root, name)
+        hit = MOMENTS[moment](process, rng) if moment else None
+        if hit is None:
+            while process.running():
+                time.sleep(0.05)
+        else:
+            process.kill()
+        # A process that was killed before it said so has not gone on from anywhere.
+        if pending and (hit is None or "Resumed after" in process.said() or process.step() == 0):
+            kills.append(_checked(Kill(name, *pending, resumed(process))))
+            pending = None
+        if hit is None:
+            break
+        if pending:  # killed twice before it went on
+            kills.append(Kill(name, *pending, pending[-1]))
+        saved = process.saved()
+        pending = (str(moment), hit(), process.step(), saved[-1] if saved else 0)
+    return kills
+
+
+def _checked(kill: Kill) -> Kill:
+    if kill.resumed != kill.saved:
+        raise RuntimeError(f"Killed {kill.moment}: {kill}; it goes on from its newest checkpoint.")
+    return kill
+
+
+def read_order(path: Path) -> dict[int, list[int]]:
+    """Return the images of each step; RuntimeError where a step was shown two different batches."""
+    shown: dict[int, list[int]] = {}
+    for line in path.read_text().splitlines():
+        step, indices = json.loads(line).values()
+        if shown.setdefault(step, indices) != indices:
+            raise RuntimeError(f"{path}: step {step} was shown other images the second time.")
+    return shown
+
+
+def same_end(root: Path, name: str) -> None:
+    """Raise a RuntimeError unless a run ended as the one never killed did."""
+    never, killed = root / "never", root / name
+    _same("the images of the steps", *(read_order(root / f"{n}.order") for n in ("never", name)))
+    without = [[_lasting(line) for line in read_metrics(folder)] for folder in (never, killed)]
+    _same("metrics.jsonl", *without)
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (never, killed)]
+    _same("summary.json", *map(_lasting, summaries))
+    images = root / "images"
+    states = [final_state(arguments(images, folder)) for folder in (never, killed)]
+    _same("the number of parameters and velocities", *map(len, states))
+    for path, value in states[0].items():
+        _same(path, value.tobytes(), states[1][path].tobytes())
+
+
+def _lasting(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in FLEETING}
+
+
+def _same(what: str, never: Any, killed: Any) -> None:
+    if never != killed:
+        raise RuntimeError(f"{what}: never killed {never!r:.300}, killed {killed!r:.300}.")
+
+
+def final_state(command: list[str]) -> dict[str, np.ndarray]:
+    """Return step, parameters and velocity of the latest checkpoint, by name."""
+    import jax
+
+    from alexnet_jax.model import towers
+    from alexnet_jax.training.checkpoint import Checkpoints
+    from alexnet_jax.training.optimizer import paper_sgd
+    from alexnet_jax.training.state import abstract_state
+
+    asked = main.parse(command)
+    table = asked.config.model.table(3, asked.config.data.crop)
+    mesh = towers.make_mesh(towers=1, data=1, batch=1)
+    _, target = abstract_state(table, paper_sgd(asked.config.optimizer), mesh, asked.config.seed)
+    with Checkpoints(asked.workdir, read_only=True) as checkpoints:
+        latest = checkpoints.latest()
+        assert latest is not None
+        state = jax.device_get(checkpoints.state(latest, target))
+    leaves, _ = jax.tree.flatten_with_path(state)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def table_of(kills: list[Kill]) -> str:
+    """Return the kills by moment, as a table of Markdown."""
+    lines = ["| moment | kills | met | survived | steps lost at most |", "|---|---|---|---|---|"]
+    for moment in MOMENTS:
+        of_this = [kill for kill in kills if kill.moment == moment]
+        lost = max((kill.step - kill.resumed for kill in of_this), default=0)
+        met = sum(kill.hit for kill in of_this)
+        lines.append(f"| {moment} | {len(of_this)} | {met} | {len(of_this)} | {lost} |")
+    lost = max((kill.step - kill.resumed for kill in kills), default=0)
+    met = sum(kill.hit for kill in kills)
+    lines.append(f"| all | {len(kills)} | {met} | {len(kills)} | {lost} |")
+    return "\n".join(lines)
+
+
+def crash(root: Path, number: int, seed: int, in_a_run: int = 10) -> list[Kill]:
+    """Kill runs until there were `number` kills; return all of them, those of earlier calls too.
+
+    Raises:
+        RuntimeError: a run did not survive.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "images").exists():
+        draw_images(root / "images")
+    if not (root / "never" / "summary.json").exists():
+        run_until_over(root, "never", [], random.Random(0))
+    record = root / "kills.json"
+    past = json.loads(record.read_text()) if record.exists() else []
+    kills = [Kill(**kill) for kill in past]
+    while len(kills) < number:
+        name = f"seed{seed}_{sum(path.is_dir() for path in root.glob(f'seed{seed}_*'))}"
+        rng = random.Random(f"{seed} {name}")
+        others = [moment for moment in MOMENTS if moment != "in the very first save"]
+        moments = ["in the very first save"]
+        while len(moments) < min(in_a_run, number - len(kills)):
+            moments += rng.sample(others, len(others))
+        kills += run_until_over(root, name, moments[: number - len(kills)], rng)
+        same_end(root, name)
+        record.write_text(json.dumps([dataclasses.asdict(kill) for kill in kills], indent=1) + "\n")
+    return kills
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of all the runs")
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    print(table_of(crash(asked.workdir, asked.kills, asked.seed)))

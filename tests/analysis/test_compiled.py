@@ -1,0 +1,93 @@
+"""Collectives in a compiled program's text, in every way that XLA writes them."""
+
+import math
+
+import pytest
+
+from alexnet_jax.analysis import compiled
+from alexnet_jax.config import ModelConfig
+from alexnet_jax.model import towers
+from alexnet_jax.model.partition import (
+    Collective,
+    training_step,
+)
+
+GATHER = "  %g.1 = f32[32,7]{1,0} all-gather(%x), channel_id=1, replica_groups=%s, dimensions={1}"
+
+
+@pytest.mark.parametrize(
+    ("groups", "devices", "stride"),
+    [
+        ("{{0,1},{2,3},{4,5},{6,7}}", 2, 1),
+        ("{{0,2,4,6},{1,3,5,7}}", 4, 2),
+        ("[4,2]<=[8]", 2, 1),
+        ("[2,4]<=[4,2]T(1,0)", 4, 2),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_1'}", 2, 1),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", 4, 2),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", 8, 1),
+    ],
+)
+def test_groups_of_devices_are_read_in_every_form(groups, devices, stride):
+    (found,) = compiled.collectives(GATHER.replace("%s", groups))
+    assert found == Collective("all-gather", "[32, 7]", devices, stride, 32 * 7)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "what", "values"),
+    [
+        ("(f32[], f32[2]{0}, f32[3,4]{1,0}) all-reduce(%a, %b)", "all-reduce", "2 arrays", 14),
+        ("bf16[5]{0} all-reduce-start(%a)", "all-reduce", "[5]", 5),
+        ("(f32[5]{0}, f32[10]{0}) all-gather-start(%a)", "all-gather", "[10]", 10),
+        ("f32[4]{0} reduce-scatter(%a)", "reduce-scatter", "[4]", 8),
+        ("f32[4,4]{1,0} all-to-all(%a)", "all-to-all", "[4, 4]", 16),
+    ],
+)
+def test_what_arrives_is_counted(line, kind, what, values):
+    (found,) = compiled.collectives(f"  %x = {line}, replica_groups={{{{0,1}}}}")
+    assert (found.kind, found.what, found.values) == (kind, what, values)
+
+
+def test_an_exchange_names_pairs():
+    text = " %p = f32[6]{0} collective-permute(%a), source_target_pairs={{0,1},{1,0}}"
+    assert compiled.collectives(text) == (Collective("exchange", "[6]", 2, 1, 6),)
+
+
+def test_flags_groups_of_one_and_other_operations_are_left_aside():
+    text = (
+        " %a = f32[] all-reduce(%x), replica_groups={{0,1}}\n"
+        " %b = f32[3] all-reduce(%x), replica_groups={{0},{1}}\n"
+        " %c = pred[3] all-reduce(%x), replica_groups={{0,1}}\n"
+        " %d = f32[3] get-tuple-element(%all-reduce.1), index=0\n"
+    )
+    assert compiled.collectives(text) == ()
+
+
+def test_groups_written_in_an_unknown_way_are_no_nothing():
+    with pytest.raises(ValueError, match="no known way"):
+        compiled.collectives(GATHER.replace("%s", "everybody"))
+
+
+def test_the_forward_program_crosses_where_the_table_says():
+    table = ModelConfig(width=0.05, scale_std=False).table(10, 36)
+    mesh = towers.make_mesh(data=1, towers=2, batch=4)
+    found = compiled.collectives(compiled.forward(table, mesh, 4))
+    wanted = [one for one in training_step(table, 4, 1, 2) if one.way == "forward"]
+    assert [(one.kind, one.what) for one in wanted] == [
+        *(("all-gather", name) for name in ("conv3", "fc6", "fc7")),
+        ("all-reduce", "fc8"),
+    ]
+    assert [(one.kind, one.values) for one in found] == [(one.kind, one.values) for one in wanted]
+
+
+def test_beside_names_few_counts_many_and_says_where_one_side_has_nothing():
+    gathers = [Collective("all-gather", f"fc{n}", 2, 1, 1000) for n in (6, 7)]
+    many = [Collective("all-reduce", "x", 4, 2, 2**18)] * 8
+    assert compiled.beside([*gathers, *many], gathers).splitlines() == [
+        "all-gather, 2 devices",
+        "  the table    fc6 + fc7 = 2,000 values, 0.0 MiB",
+        "  the program  fc6 + fc7 = 2,000 values, 0.0 MiB",
+        "all-reduce, 4 devices, 2 apart",
+        "  the table    8 times = 2,097,152 values, 8.0 MiB",
+        "  the program  nothing",
+    ]
+    assert math.isclose(sum(one.bytes for one in many), 8 * 2**20)

@@ -1,0 +1,309 @@
+"""The CIFAR-10 experiments: their net by hand, what they count, and that each of them runs."""
+
+import dataclasses
+import functools
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[2] / "experiments" / "claims"))
+
+import cifar
+import cifar_net
+import lrn_on_cifar
+import pooling_on_cifar
+import record
+import relu_vs_tanh
+from experiment import Arguments
+
+from alexnet_jax.model.architecture import Pooling
+from alexnet_jax.model.convolution import convolve
+from alexnet_jax.model.response_norm import normalize
+
+pytestmark = pytest.mark.slow
+BATCH = 16
+PLAIN = cifar.Recipe(rate=0.001, epochs=1, regularized=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick(quick_compilation):  # noqa: ARG001 (this one comes after it)
+    """Compile in half the time, and take small steps."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar, "BATCH", BATCH)
+        yield
+
+
+@pytest.fixture(scope="module")
+def images():
+    return cifar.drawn(2 * BATCH, 0)
+
+
+def parameters(net, side):
+    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))["params"]
+    return {name: (one["kernel"].shape, one["bias"].shape) for name, one in shapes.items()}
+
+
+@pytest.mark.parametrize(("side", "last", "number"), [(32, 4, 89_578), (24, 3, 85_098)])
+@pytest.mark.parametrize("window", [2, 3])
+def test_the_net_of_layers_18pct(side, last, number, window):
+    found = parameters(cifar_net.FourLayerNet(window=window), side)
+    assert found == {
+        "conv1": ((5, 5, 3, 32), (32,)),
+        "conv2": ((5, 5, 32, 32), (32,)),
+        "conv3": ((5, 5, 32, 64), (64,)),
+        "fc10": ((last * last * 64, 10), (10,)),
+    }
+    assert number == 76 * 32 + 801 * 32 + 801 * 64 + (last * last * 64 + 1) * 10
+    assert number == sum(int(np.prod(shape)) for shapes in found.values() for shape in shapes)
+
+
+def test_initial_weights():
+    params = cifar.start(False, jax.random.key(0)).params
+    stds = {name: float(one["kernel"].std()) for name, one in params.items()}
+    expected = {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "fc10": 0.01}
+    assert stds == pytest.approx(expected, rel=0.05)
+    assert all(not one["bias"].any() for one in params.values())
+
+
+def test_the_norm_by_hand():
+    # 30 everywhere: s = 1 + 1e-3 / 9 x 900 x maps in the window = 1 + maps / 10.
+    y = normalize(jnp.full((1, 1, 1, 32), 30.0), cifar_net.CIFAR_NORM)[0, 0, 0]
+    maps = np.array([5, 6, 7, 8, *[9] * 24, 8, 7, 6, 5])
+    np.testing.assert_allclose(y, 30 / (1 + maps / 10) ** 0.75, rtol=1e-5)
+
+
+def test_norm_window_and_units_each_make_a_difference(images):
+    x = images.pixels[:2, :8, :8].astype(np.float32) - 128
+    # Larger weights than at first, when the norm divides by hardly more than 1.
+    params = jax.tree.map(lambda w: 20 * w, cifar.start(False, jax.random.key(0)).params)
+    params["fc10"]["kernel"] = params["fc10"]["kernel"][:64]
+    nets = [
+        cifar_net.FourLayerNet(),
+        cifar_net.FourLayerNet(norm=cifar_net.CIFAR_NORM),
+        cifar_net.FourLayerNet(window=2),
+        cifar_net.FourLayerNet(jnp.tanh),
+    ]
+    logits = [np.asarray(jax.jit(net.apply)({"params": params}, x)) for net in nets]
+    for one, other in itertools.combinations(logits, 2):
+        assert np.abs(one - other).max() > 1e-3
+
+
+def test_the_convolution_of_colors_is_the_plain_one():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    kernel = rng.normal(size=(5, 5, 3, 6)).astype(np.float32)
+    g = rng.normal(size=(2, 8, 8, 6)).astype(np.float32)
+    plain = lambda x, kernel: convolve(x, kernel, 1, (2, 2))
+
+    def value_and_gradient(function):
+        y, pull = jax.vjp(functools.partial(function, x), kernel)
+        return y, *pull(g)
+
+    for ours, expected in zip(
+        value_and_gradient(cifar_net.convolve_colors), value_and_gradient(plain), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_mean_pooling_by_hand():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    # The last windows hang over: their means are of 3 x 2, 2 x 3 and 2 x 2 pixels.
+    overlapping = cifar_net.mean_pool(x, Pooling(3, 2))[0, :, :, 0]
+    np.testing.assert_allclose(overlapping, [[5, 6.5], [11, 12.5]])
+    apart = cifar_net.mean_pool(x, Pooling(2, 2))[0, :, :, 0]
+    np.testing.assert_allclose(apart, [[2.5, 4.5], [10.5, 12.5]])
+
+
+def updates(regularized, gradient):
+    """Return weights, and their update at a rate of .5 where every gradient is `gradient`."""
+    state = cifar.with_rate(cifar.start(False, jax.random.key(0)), 0.5)
+    gradients = jax.tree.map(lambda w: jnp.full_like(w, gradient), state.params)
+    found: Any = cifar.optimizer(regularized).update(gradients, state.opt_state, state.params)[0]
+    return state.params, found
+
+
+@pytest.mark.parametrize(("regularized", "decay", "of_fc10"), [(True, 0.004, 1), (False, 0, 0)])
+def test_decay_is_of_weights_alone(regularized, decay, of_fc10):
+    params, found = updates(regularized, 0)
+    for name, one in params.items():
+        expected = -0.5 * (of_fc10 if name == "fc10" else decay) * one["kernel"]
+        np.testing.assert_allclose(found[name]["kernel"], expected, rtol=1e-5)
+        assert not found[name]["bias"].any()
+
+
+def test_biases_learn_at_twice_the_rate():
+    _, found = updates(False, 1)
+    for one in found.values():
+        assert (one["kernel"] == -0.5).all()
+        assert (one["bias"] == -1).all()
+
+
+def test_rates_fall_after_their_epochs():
+    recipe = cifar.Recipe(rate=1.0, epochs=5, regularized=True, drops=(2, 4))
+    assert [recipe.rate_in(epoch) for epoch in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_crops_and_mirrors():
+    # Every pixel says where it lies.
+    rows, columns = np.mgrid[:32, :32].astype(np.uint8)
+    pixels = np.stack([rows, columns, rows], -1)[None].repeat(500, 0)
+    taken = cifar.crops(pixels, 24, np.random.default_rng(0)).astype(int)
+    assert taken.shape == (500, 24, 24, 3)
+    steps = taken[:, 0, 1, 1] - taken[:, 0, 0, 1]
+    assert set(steps) == {1, -1}
+    assert 0.4 < (steps == 1).mean() < 0.6
+    tops, lefts = taken[:, 0, 0, 0], taken[..., 1].min(axis=(1, 2))
+    assert set(tops) == set(lefts) == set(range(9))
+    assert (taken[:, -1, 0, 0] == tops + 23).all()
+    center = cifar.crops(pixels, 24, None)
+    assert (center[0, 0, 0, :2] == 4).all()
+    assert (center[0, -1, -1, :2] == 27).all()
+
+
+def test_errors_are_counted_before_each_step_learns(images, tmp_path):
+    """At a rate of next to nothing all epochs, and a pass over all images, find the same errors."""
+    recipe = dataclasses.replace(PLAIN, rate=1e-30)
+    net = cifar_net.FourLayerNet(jnp.tanh)
+    state, history = cifar.train(net, recipe, 0, images, tmp_path / "a.msgpack", images)
+    mean = cifar.mean_image(images, 32)
+    logits = jax.jit(net.apply)({"params": state.params}, images.pixels - mean)
+    wrong = np.asarray(logits).argmax(-1) != images.labels
+    assert 0 < wrong.mean() < 1
+    assert history.test_errors == [wrong.mean()]
+    halves = [
+        wrong[np.random.default_rng((0, 0)).permutation(32)[part]].mean()
+        for part in (slice(16), slice(16, None))
+    ]
+    assert history.training_errors == halves
+
+
+def test_a_run_goes_on_from_its_checkpoint_to_the_bit(images, tmp_path):
+    net, two = cifar_net.FourLayerNet(jnp.tanh), dataclasses.replace(PLAIN, epochs=2)
+    whole, history = cifar.train(net, two, 3, images, tmp_path / "whole.msgpack")
+    cifar.train(net, PLAIN, 3, images, tmp_path / "parts.msgpack")
+    parts, resumed = cifar.train(net, two, 3, images, tmp_path / "parts.msgpack")
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), whole, parts))
+    assert resumed.training_errors == history.training_errors
+    assert len(history.training_errors) == 4
+    other, _ = cifar.train(net, PLAIN, 4, images, tmp_path / "other.msgpack")
+    assert not (other.params["conv1"]["kernel"] == whole.params["conv1"]["kernel"]).all()
+
+
+def test_a_run_ends_at_its_target_or_when_its_loss_is_no_number(images, tmp_path):
+    net = cifar_net.FourLayerNet(jnp.tanh)
+    easy = dataclasses.replace(PLAIN, epochs=9, target=1.0)
+    assert len(cifar.train(net, easy, 0, images, tmp_path / "a")[1].training_errors) == 1
+    mad = dataclasses.replace(PLAIN, epochs=9, rate=1e38)
+    _, history = cifar.train(net, mad, 0, images, tmp_path / "b")
+    assert history.diverged
+    with pytest.raises(ValueError, match="16 images fill no two batches"):
+        cifar.train(net, PLAIN, 0, cifar.drawn(16, 0), tmp_path / "c")
+
+
+def test_epochs_to_the_target_lie_on_straight_lines():
+    # Half epochs count for their middles: .25, .75, 1.25, 1.75.
+    assert relu_vs_tanh.crossing([0.8, 0.5, 0.3, 0.2]) == pytest.approx(1.5)
+    assert relu_vs_tanh.crossing([0.8, 0.25]) == pytest.approx(0.75)
+    assert relu_vs_tanh.crossing([0.2, 0.1]) == 0.25
+    assert relu_vs_tanh.crossing([0.8, 0.3]) is None
+    assert relu_vs_tanh.crossing([]) is None
+
+
+@pytest.mark.parametrize(
+    ("least", "tried"), [(0, {-1, 0, 1}), (3, set(range(-1, 5))), (-2, {-3, -2, -1, 0, 1})]
+)
+def test_the_search_goes_downhill_until_both_sides_rise(least, tried):
+    seen = set()
+
+    def error(exponent):
+        seen.add(exponent)
+        return float("inf") if exponent > 3 else abs(exponent - least)
+
+    assert relu_vs_tanh.best_exponent(error) == least
+    assert seen == tried
+
+
+def test_the_folders_of_cifar10(tmp_path):
+    for name, color in (("b", 10), ("a", 200)):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (color, 0, 0)).save(tmp_path / "train" / name / "0.png")
+    found = cifar.read(tmp_path / "train")
+    assert found.pixels.shape == (2, 32, 32, 3)
+    assert found.pixels[:, 0, 0, 0].tolist() == [200, 10]
+    assert found.labels.tolist() == [0, 1]
+    Image.new("RGB", (33, 32)).save(tmp_path / "train" / "a" / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png has \(33, 32\) pixels"):
+        cifar.read(tmp_path / "train")
+    with pytest.raises(ValueError, match="holds no class folders"):
+        cifar.read(tmp_path / "test")
+    with pytest.raises(ValueError, match="--data is missing"):
+        cifar.data_sets(Arguments(tmp_path))
+    (tmp_path / "train" / "a" / "1.png").unlink()
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    with pytest.raises(ValueError, match="classes a, b, test a; CIFAR-10 has the same 10 in both"):
+        cifar.data_sets(Arguments(tmp_path, tmp_path))
+    with pytest.raises(ValueError, match="leave --data out"):
+        cifar.data_sets(Arguments(tmp_path, tmp_path, smoke=True))
+
+
+def test_relu_against_tanh_runs(tmp_path, capsys):
+    relu_vs_tanh.main(Arguments(tmp_path, seeds=(0,), smoke=True))
+    printed = capsys.readouterr().out
+    assert "| seed | ReLU, rate " in printed
+    path = tmp_path / "smoke" / record.NAME
+    assert len(record.finished(path, kind="run")) == 2
+    assert len(record.finished(path, kind="search")) >= 6
+    assert (tmp_path / "smoke" / "relu_vs_tanh.png").stat().st_size > 10_000
+    before = path.read_bytes()
+    relu_vs_tanh.main(Arguments(tmp_path, seeds=(0,), smoke=True))
+    assert path.read_bytes() == before  # nothing is run twice
+
+
+def test_what_relu_vs_tanh_prints_of_a_record(tmp_path, capsys):
+    """Ratios of 2 and 3, one run that never came to 25 %, one that diverged."""
+    curves = {
+        ("ReLU", 0): [0.5, 0.25],
+        ("tanh", 0): [0.5, 0.4, 0.25],
+        ("ReLU", 1): [0.25],
+        ("tanh", 1): [0.3, 0.25],
+        ("ReLU", 2): [0.5, 0.25],
+        ("tanh", 2): [0.5, 0.4],
+        ("tanh", 3): [0.9],
+    }
+    for (units, seed), errors in curves.items():
+        line = {"units": units, "seed": seed, "training_errors": errors, "rate": 0.002}
+        more = {"kind": "run", "epochs": 40, "diverged": seed == 3}
+        record.append(tmp_path / record.NAME, {**line, **more})
+    search = {"kind": "search", "units": "ReLU", "rate": 0.002, "diverged": False}
+    record.append(tmp_path / record.NAME, {**search, "training_errors": [0.5, 0.421]})
+    relu_vs_tanh.main(Arguments(tmp_path, seeds=()))
+    lines = capsys.readouterr().out.splitlines()
+    assert "| 0 | 0.75 | 1.25 | 1.67 |" in lines
+    assert "| 1 | 0.25 | 0.75 | 3.00 |" in lines
+    assert "| 2 | 0.75 | > 40 | > 53.33 |" in lines
+    assert "| 3 | not run | diverged |  |" in lines
+    assert "| 0.002 | 42.1 |  |" in lines
+    assert any(line.startswith("| mean of 2, 95 % interval | 0.50 ± ") for line in lines)
+
+
+def test_pairs_run_and_share_a_side(tmp_path, capsys):
+    lrn_on_cifar.main(Arguments(tmp_path, seeds=(0, 1), smoke=True))
+    printed = capsys.readouterr().out
+    assert "LRN, 3/2 pooling - no LRN, 3/2 pooling, in points: " in printed
+    pooling_on_cifar.main(Arguments(tmp_path, seeds=(0, 1), smoke=True))
+    lines = record.finished(tmp_path / "smoke" / record.NAME)
+    assert len(lines) == 6
+    for line in lines:
+        assert (len(line["training_errors"]), len(line["test_errors"])) == (4, 2)
+    for name in ("lrn_on_cifar", "pooling_on_cifar"):
+        assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 10_000
+    with pytest.raises(ValueError, match="has no finished run"):
+        lrn_on_cifar.main(Arguments(tmp_path / "empty", seeds=()))

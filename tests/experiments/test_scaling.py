@@ -1,0 +1,107 @@
+"""The arithmetic of experiments/benchmarks/scaling.py, against sums done by hand."""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax.model.partition import Collective
+from alexnet_jax.presets import PRESETS
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "scaling.py"
+
+
+@pytest.fixture(scope="module")
+def scaling():
+    spec = importlib.util.spec_from_file_location("scaling", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["scaling"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def table():
+    return PRESETS["paper"].model.table(1000, 224)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "hops"),
+    [("all-gather", 3000, 3), ("reduce-scatter", 3000, 3), ("all-reduce", 6000, 6)],
+)
+def test_a_ring_of_four_sends_what_it_must(kind, sent, hops):
+    one = Collective(kind, "x", devices=4, stride=1, values=1000)
+    assert (one.bytes, one.sent, one.hops) == (4000, sent, hops)
+
+
+def test_the_network_of_2012_on_its_two_devices(scaling, table):
+    plan = scaling.towers(table, 2, 128)
+    gathered = 43_264 + 9_216 + 4_096
+    # A ring of two: gathers send half, all-reduces the whole.
+    assert sum(one.sent for one in plan.traffic) == 128 * 4 * (gathered // 2 + gathered + 1000)
+    assert scaling.operations(table) == 2 * (3 * 724_406_816 - 105_415_200)
+
+
+def test_gradients_cross_between_shards(scaling, table):
+    (one,) = scaling.data(table, 4, 256).traffic
+    assert (one.kind, one.values, one.devices, one.stride) == ("all-reduce", 60_965_224, 4, 1)
+    gradients = scaling.towers(table, 4, 256).traffic[-1]
+    # Half of all, but of fc8's biases, of which each device has all.
+    assert (gradients.values, gradients.devices, gradients.stride) == (
+        (60_965_224 + 1000) // 2,
+        2,
+        2,
+    )
+
+
+def test_one_weird_trick_moves_activations_in_place_of_the_gradients_of_units(scaling, table):
+    everyone = scaling.weird(table, 8, 512, 8).traffic
+    assert {one.what: one.values for one in everyone if one.kind == "all-gather"} == {
+        "fc6": 512 * 9216,
+        "fc7": 512 * 4096,
+    }
+    convolutions = 60_965_224 - 9217 * 4096 - 4097 * 4096 - 4097 * 1000
+    assert [one.values for one in everyone if one.what.startswith("grad")] == [convolutions]
+    groups = scaling.weird(table, 8, 512, 4).traffic
+    assert [(one.devices, one.stride) for one in groups if one.what == "gradients of units"] == [
+        (2, 4)
+    ]
+    assert {one.values for one in groups if one.what == "fc6"} == {256 * 9216}
+
+
+def test_a_ring_out_of_its_node_goes_at_the_links_between(scaling):
+    hardware = scaling.Hardware(1.0, 400.0, 0.5, node=8, between=10.0, source="")
+    ring = Collective("all-gather", "x", devices=2, stride=1, values=200)  # sends 400 bytes
+    assert scaling.seconds(ring, hardware) == 1 + 0.5
+    apart = Collective("all-gather", "x", devices=2, stride=8, values=200)
+    assert scaling.seconds(apart, hardware) == 40 + 0.5
+    # Towers: every other device of the node is in the ring, and half of its links are its own.
+    wide = Collective("all-gather", "x", devices=8, stride=2, values=200)
+    assert scaling.seconds(wide, hardware) == 7 / 8 * 800 / 40 + 7 * 0.5
+
+
+def test_what_is_printed_and_drawn(scaling, monkeypatch, capsys, tmp_path):
+    path = tmp_path / "scaling.png"
+    monkeypatch.setattr(
+        sys, "argv", ["scaling.py", "--hardware", "gtx580", "--latency", "0", "--figure", str(path)]
+    )
+    scaling.main()
+    printed = capsys.readouterr().out
+    assert "64 images a device: towers\n" in printed
+    assert "| 4,096 | 262,144 |" in printed
+    assert "| 2 | 8,192 |" in printed
+    assert path.stat().st_size > 10_000
+
+
+def test_what_hosts_must_make_ready(scaling, table):
+    hardware = scaling.Hardware(1e12, 1e9, 0.0, node=8, between=1e9, source="")
+    asked = argparse.Namespace(utilization=0.5, devices_per_host=4)
+    step = scaling.cost(scaling.data(table, 8, 512), table, hardware, asked)
+    assert step.compute == pytest.approx(64 * scaling.operations(table) / 0.5e12)
+    assert step.communication == pytest.approx(2 * 7 / 8 * 60_965_224 * 4 / 1e9)
+    assert step.host_images == pytest.approx(512 / (step.compute + step.communication) / 2)
+    assert step.host_bytes == pytest.approx(step.host_images * 224 * 224 * 3)

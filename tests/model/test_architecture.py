@@ -1,0 +1,128 @@
+"""The layer table against the counts and shapes of 2012 (P3.5, layers-145.cfg)."""
+
+import dataclasses
+
+import pytest
+
+from alexnet_jax.config import ModelConfig
+from alexnet_jax.model.architecture import (
+    Conv,
+    Pooling,
+    smallest_crop,
+    trace,
+)
+
+# Both towers: parameters, multiply-adds of one image; then shape and receptive field.
+COUNTS = {
+    "conv1": (34_944, 105_415_200),
+    "conv2": (307_456, 223_948_800),
+    "conv3": (885_120, 149_520_384),
+    "conv4": (663_936, 112_140_288),
+    "conv5": (442_624, 74_760_192),
+    "fc6": (37_752_832, 37_748_736),
+    "fc7": (16_781_312, 16_777_216),
+    "fc8": (4_097_000, 4_096_000),
+}
+SHAPES = {
+    "conv1": ((55, 55, 96), 11),
+    "pool1": ((27, 27, 96), 19),
+    "conv2": ((27, 27, 256), 51),
+    "pool2": ((13, 13, 256), 67),
+    "conv3": ((13, 13, 384), 99),
+    "conv4": ((13, 13, 384), 131),
+    "conv5": ((13, 13, 256), 163),
+    "pool5": ((6, 6, 256), 195),
+}
+ONE_TOWER = {
+    "conv1": 17_472,
+    "conv2": 153_728,
+    "conv3": 442_560,
+    "conv4": 331_968,
+    "conv5": 221_312,
+    "fc6": 18_876_416,
+    "fc7": 8_390_656,
+}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return {row.name: row for row in trace(ModelConfig(scale_std=False).table(1000, 224))}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_and_multiply_adds_are_those_of_2012(rows, name):
+    assert (rows[name].parameters, rows[name].multiply_adds) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes_and_receptive_fields_are_those_of_2012(rows, name):
+    assert (rows[name].shape, rows[name].receptive_field) == SHAPES[name]
+
+
+@pytest.mark.parametrize("name", ONE_TOWER)
+def test_a_tower_holds_half_of_every_split_layer(rows, name):
+    assert rows[name].parameters == 2 * ONE_TOWER[name]
+
+
+def test_the_network_has_60_965_224_parameters_659_272_neurons_and_724_406_816_multiply_adds(rows):
+    assert sum(row.parameters for row in rows.values()) == 60_965_224
+    assert sum(row.neurons for row in rows.values()) == 659_272
+    assert sum(row.multiply_adds for row in rows.values()) == 724_406_816
+
+
+def test_towers_meet_at_conv3_fc6_fc7_fc8_and_nowhere_else(rows):
+    crossings = {row.name: row.crossing for row in rows.values() if row.crossing}
+    assert crossings == {"conv3": 21_632, "fc6": 4_608, "fc7": 2_048, "fc8": 1_000}
+
+
+@pytest.mark.parametrize(
+    ("crop", "padding"), [(224, (0, 3)), (227, (0, 0)), (225, (0, 2)), (226, (0, 1)), (64, (0, 3))]
+)
+def test_conv1_pads_after_the_image_what_its_last_window_needs(crop, padding):
+    conv1 = ModelConfig(scale_std=False).table(10, crop).layers[0]
+    assert isinstance(conv1, Conv)
+    assert conv1.padding(crop) == padding
+
+
+def test_a_crop_of_227_gives_the_same_shapes_as_224():
+    sides = [
+        [row.side for row in trace(ModelConfig(scale_std=False).table(10, crop))]
+        for crop in (224, 227)
+    ]
+    assert sides[0] == sides[1]
+
+
+@pytest.mark.parametrize(
+    ("side", "pooled"), [(55, 27), (27, 13), (13, 6), (14, 7), (4, 2), (2, 1), (1, 0)]
+)
+def test_pooling_rounds_up(side, pooled):
+    assert Pooling().output_side(side) == pooled
+
+
+def test_the_smallest_crop_is_36_and_keeps_one_pixel_everywhere():
+    table = ModelConfig(scale_std=False).table(10, 224)
+    assert smallest_crop(table) == 36
+    assert [row.side for row in trace(dataclasses.replace(table, crop=36))][-4:] == [1, 1, 1, 1]
+
+
+def test_a_smaller_crop_is_refused_with_the_smallest_that_would_do():
+    with pytest.raises(ValueError, match=r"--data.crop 35: .*smallest crop that would do is 36"):
+        ModelConfig(scale_std=False).table(10, 35)
+
+
+def test_a_narrower_network_keeps_the_table_and_splits_in_two():
+    narrow, full = (
+        ModelConfig(width=0.3, scale_std=False).table(101, 224),
+        ModelConfig(scale_std=False).table(101, 224),
+    )
+    assert [layer.name for layer in narrow.layers] == [layer.name for layer in full.layers]
+    assert [layer.then for layer in narrow.layers] == [layer.then for layer in full.layers]
+    assert [layer.features for layer in narrow.layers] == [28, 76, 116, 116, 76, 1228, 1228, 101]
+
+
+def test_scaled_initialization_keeps_the_variance_of_each_sum():
+    # fc6 sees 9,216 inputs in 2012 and 128 here: std * sqrt(inputs) must not change.
+    quick = ModelConfig(width=0.5).table(20, 64)
+    fc6 = next(layer for layer in quick.layers if layer.name == "fc6")
+    assert fc6.std**2 * 128 == pytest.approx(0.01**2 * 9216)
+    assert ModelConfig().table(1000, 224) == ModelConfig(scale_std=False).table(1000, 224)

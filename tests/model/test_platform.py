@@ -1,0 +1,224 @@
+"""Each layer against its formula written plainly, and against other people's numbers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alexnet_jax.model import response_norm
+from alexnet_jax.model.architecture import (
+    SPATIAL_NORM,
+    Pooling,
+    ResponseNorm,
+)
+
+RAMP = jnp.arange(0.0, 800.0, 100.0)
+# Conventions side by side, computed by their owners: the paper's text, the 2012 code (which divides
+# alpha by n = 5; PyTorch with k = 2 agrees), and Caffe, whose k is 1.
+NORMALIZED = {
+    "paper": (
+        ResponseNorm(),
+        [0, 12.500000, 14.865089, 14.461559, 13.465396, 12.486180, 15.766808, 20.332207],
+    ),
+    "2012 code": (
+        ResponseNorm(alpha=2e-5),
+        [0, 30.836784, 42.044821, 43.819129, 42.294851, 40.010272, 50.376103, 64.556445],
+    ),
+    "Caffe": (
+        ResponseNorm(k=1.0, alpha=2e-5),
+        [0, 36.741959, 46.473616, 46.530243, 43.953634, 41.077261, 51.811395, 66.650308],
+    ),
+}
+
+
+def relative(a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    return np.max(np.abs(a - b)) / np.max(np.abs(b))
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def plain_normalize(x, norm):
+    """Apply P3.3 in float64, channel by channel."""
+    x = np.asarray(x, np.float64)
+    channels, reach = x.shape[-1], norm.n // 2
+    y = np.empty_like(x)
+    for i in range(channels):
+        window = x[..., max(0, i - reach) : min(channels, i + reach + 1)]
+        y[..., i] = x[..., i] / (norm.k + norm.alpha * np.sum(window**2, axis=-1)) ** norm.beta
+    return y
+
+
+@pytest.mark.parametrize("convention", NORMALIZED)
+def test_normalize_gives_the_published_vectors(convention):
+    norm, expected = NORMALIZED[convention]
+    y = response_norm.normalize(RAMP[None, None, None, :], norm)[0, 0, 0]
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
+def test_normalize_stops_at_the_edge_of_its_tower():
+    # 300 everywhere: maps 46-49 of 96 lie at the seam of two towers of 48.
+    towers = [response_norm.normalize(jnp.full((1, 1, 1, 48), 300.0), ResponseNorm(alpha=2e-5))] * 2
+    seam = jnp.concatenate(towers, axis=-1)[0, 0, 0, 44:52]
+    inside, edge, next_to_edge = 49.668008, 66.864787, 56.791114
+    expected = [inside, inside, next_to_edge, edge, edge, next_to_edge, inside, inside]
+    np.testing.assert_allclose(seam, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [ResponseNorm(), ResponseNorm(n=3, k=1.0, alpha=1e-2, beta=0.5)])
+@pytest.mark.parametrize("channels", [2, 5, 48])
+def test_normalize_and_its_gradient_match_the_formula(norm, channels):
+    x, g = 100 * normal(0, 2, 3, 4, channels), normal(1, 2, 3, 4, channels)
+    y, backward = jax.vjp(lambda x: response_norm.normalize(x, norm), x)
+    assert relative(y, plain_normalize(x, norm)) < 1e-6
+    # The gradient along a direction, by central differences in float64.
+    direction = np.asarray(normal(2, *x.shape), np.float64)
+    step = 1e-3
+    moved = [
+        plain_normalize(np.asarray(x, np.float64) + sign * step * direction, norm)
+        for sign in (1, -1)
+    ]
+    slope = np.sum((moved[0] - moved[1]) / (2 * step) * np.asarray(g, np.float64))
+    assert np.sum(np.asarray(backward(g)[0]) * direction) == pytest.approx(slope, rel=1e-4)
+
+
+def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiation():
+    x, g = 100 * normal(0, 2, 3, 4, 16), normal(1, 2, 3, 4, 16)
+
+    def plain(x):
+        padded = jnp.pad(x * x, ((0, 0),) * 3 + ((2, 2),))
+        return x / (2 + 1e-4 * sum(padded[..., i : i + 16] for i in range(5))) ** 0.75
+
+    (ours,), (theirs,) = (
+        jax.vjp(f, x)[1](g)
+        for f in (functools.partial(response_norm.normalize, norm=ResponseNorm()), plain)
+    )
+    assert relative(ours, theirs) < 2e-6
+
+
+def plain_spatial_norm(x):
+    """Apply the 2012 code's cnorm2 in float64: 1e-3 / 25 over 5 x 5 pixels, clipped."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    for row in range(x.shape[1]):
+        for column in range(x.shape[2]):
+            window = x[:, max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+            s = 1 + 0.001 / 25 * np.sum(window**2, axis=(1, 2))
+            y[:, row, column] = x[:, row, column] / s**0.75
+    return y
+
+
+def test_spatial_norm_and_its_gradient_match_the_formula():
+    x, g = 100 * normal(0, 2, 7, 6, 3), normal(1, 2, 7, 6, 3)
+    y, backward = jax.vjp(lambda x: response_norm.normalize(x, SPATIAL_NORM), x)
+    assert relative(y, plain_spatial_norm(x)) < 1e-6
+    direction = np.asarray(normal(2, *x.shape), np.float64)
+    moved = [plain_spatial_norm(np.asarray(x, np.float64) + h * direction) for h in (1e-3, -1e-3)]
+    slope = np.sum((moved[0] - moved[1]) / 2e-3 * np.asarray(g, np.float64))
+    assert np.sum(np.asarray(backward(g)[0]) * direction) == pytest.approx(slope, rel=1e-4)
+
+
+def test_spatial_norm_of_a_constant_map():
+    y = response_norm.normalize(jnp.full((1, 7, 7, 2), 100.0), SPATIAL_NORM)
+    # 25 pixels in the middle, 9 in a corner: 100 / (1 + 4e-5 * 25e4) ** .75.
+    assert y[0, 3, 3, 0] == pytest.approx(100 / 11**0.75, rel=1e-6)
+    assert y[0, 0, 0, 0] == pytest.approx(100 / 4.6**0.75, rel=1e-6)
+
+
+# (side, kernel, stride, padding, in, out): the geometries of the table, at sides that divide and do
+# not.
+GEOMETRIES = [
+    (36, 11, 4, (0, 3), 3, 8),
+    (37, 11, 4, (0, 2), 3, 8),
+    (39, 11, 4, (0, 0), 3, 6),
+    (38, 11, 4, (0, 1), 3, 6),
+    (9, 5, 1, (2, 2), 4, 6),
+    (7, 3, 1, (1, 1), 4, 6),
+    (1, 3, 1, (1, 1), 4, 6),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_convolutions_on_a_cpu_and_their_gradients_match_the_plain_one(geometry):
+    side, kernel_side, stride, padding, inputs, outputs = geometry
+    x, kernel = (
+        normal(0, 3, side, side, inputs),
+        normal(1, kernel_side, kernel_side, inputs, outputs),
+    )
+    results = []
+    for convolve in (response_norm.CPU.convolve, response_norm.ACCELERATOR.convolve):
+        y, backward = jax.vjp(lambda x, k, f=convolve: f(x, k, stride, padding), x, kernel)
+        results.append((y, *backward(normal(2, *y.shape))))
+    for ours, plain in zip(*results, strict=True):
+        assert relative(ours, plain) < 2e-6
+
+
+def test_a_convolution_by_hand():
+    # 1 x 1 output of a 2 x 2 / 2 window over [[1, 2], [3, 4]], kernel [[1, 10], [100, 1000]].
+    x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    kernel = jnp.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
+    for convolve in (response_norm.CPU.convolve, response_norm.ACCELERATOR.convolve):
+        assert convolve(x, kernel, 2, (0, 0)).item() == 4321
+
+
+OVERLAPPING, APART = Pooling(), Pooling(window=2, rounds="down")  # P3.4, and its control
+
+
+# Integer values: neighbors tie all the time, as flat regions and zeros after ReLU do.
+@pytest.mark.parametrize("values", ["ties", "continuous"])
+@pytest.mark.parametrize("size", [(55, 55), (13, 13), (14, 14), (14, 13), (4, 3), (3, 3), (2, 2)])
+@pytest.mark.parametrize(
+    "pooling", [OVERLAPPING, Pooling(rounds="down"), APART], ids=["up", "down", "apart"]
+)
+def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size, pooling):
+    x = normal(0, 2, *size, 3)
+    x = jnp.round(x) if values == "ties" else x
+    ours, backward = jax.vjp(lambda x: response_norm.CPU.pool(x, pooling), x)
+    plain, plain_backward = jax.vjp(lambda x: response_norm.ACCELERATOR.pool(x, pooling), x)
+    np.testing.assert_array_equal(ours, plain)
+    g = normal(1, *ours.shape)
+    np.testing.assert_allclose(backward(g)[0], plain_backward(g)[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kernels", [response_norm.CPU, response_norm.ACCELERATOR], ids=["cpu", "accelerator"]
+)
+def test_a_tie_gives_its_gradient_to_the_first_pixel(kernels):
+    y, backward = jax.vjp(lambda x: kernels.pool(x, OVERLAPPING), jnp.ones((1, 3, 3, 1)))
+    first = np.zeros((1, 3, 3, 1), np.float32)
+    first[0, 0, 0, 0] = 1
+    np.testing.assert_array_equal(backward(jnp.ones_like(y))[0], first)
+
+
+@pytest.mark.parametrize(
+    "kernels", [response_norm.CPU, response_norm.ACCELERATOR], ids=["cpu", "accelerator"]
+)
+def test_the_last_window_may_hang_over_the_edge(kernels):
+    # Rows 0-2 and 2-4 of four: the second window sees rows 2 and 3 alone, negative as they are.
+    x = -jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(kernels.pool(x, OVERLAPPING)[0, :, :, 0], [[-1, -3], [-9, -11]])
+
+
+def test_the_platform_decides_in_one_place():
+    assert response_norm.for_platform("cpu") is response_norm.CPU
+    assert (
+        response_norm.for_platform("gpu")
+        is response_norm.for_platform("tpu")
+        is response_norm.ACCELERATOR
+    )
+
+
+def test_an_option_that_this_xla_does_not_know_is_left_out():
+    assert response_norm.is_known("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED")
+    assert not response_norm.is_known("xla_cpu_scheduler_type", "of another release")
+    assert not response_norm.is_known("xla_cpu_of_another_release", "1")
+
+
+def test_of_the_release_installed_every_option_is_known():
+    assert response_norm.compiler_options("cpu") == dict(response_norm.CPU.compiler_options)
+    assert response_norm.compiler_options("gpu") == {}

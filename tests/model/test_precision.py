@@ -1,0 +1,151 @@
+"""bfloat16 between the layers; float32 where sums and small steps would be lost."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alexnet_jax.config import (
+    ModelConfig,
+    OptimizerConfig,
+)
+from alexnet_jax.model import (
+    response_norm,
+    towers,
+)
+from alexnet_jax.model.architecture import ResponseNorm
+from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.state import abstract_state
+from alexnet_jax.training.step import make_train_step
+
+BATCH = 4
+MODEL = ModelConfig(width=1 / 16, middle_std=0.03)
+FLOAT = MODEL.table(10, 67)
+BRAIN = dataclasses.replace(MODEL, compute="bfloat16").table(10, 67)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    """Leave most optimizations out: they take time, and nothing here depends on them."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def mesh_of(count: int):
+    return towers.make_mesh(towers=count, data=1, batch=BATCH)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (BATCH, 67, 67, 3), np.uint8),
+        "label": rng.integers(0, 10, BATCH).astype(np.int32),
+        "lighting": np.zeros((BATCH, 3), np.float32),
+        "divisor": np.ones(BATCH, np.float32),
+        "offset": np.zeros((BATCH, 2), np.int32),
+        "mirror": np.zeros(BATCH, bool),
+        "index": np.arange(BATCH),
+    }
+
+
+def steps_of(table, mesh, batch, steps=2):
+    tx = paper_sgd(OptimizerConfig(batch=BATCH, rate=0.001))
+    constants = Preprocess(mean=jnp.full(3, 120.0), lighting=jnp.zeros((3, 3)), scale=jnp.ones(3))
+    create, _ = abstract_state(table, tx, mesh, seed=0)
+    step, state, losses = make_train_step(table, tx, mesh, constants, seed=0), create(), []
+    for _ in range(steps):
+        state, metrics = step(state, towers.put_batch(batch, mesh))
+        losses.append(metrics["loss"].item() / BATCH)
+    return state, np.array(losses)
+
+
+def agreements(one, other) -> list[float]:
+    """Return the cosine between each array of velocities and its like."""
+    pairs = zip(jax.tree.leaves(one.opt_state), jax.tree.leaves(other.opt_state), strict=True)
+    norm = np.linalg.norm
+    return [np.vdot(a, b) / (norm(a) * norm(b)) for a, b in pairs]
+
+
+def products(jaxpr) -> list[tuple[str, str]]:
+    """Name every convolution and matrix product with the type of its operands."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("conv_general_dilated", "dot_general"):
+            found.append((equation.primitive.name, str(equation.invars[0].aval.dtype)))
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            found += products(inner) if hasattr(inner, "eqns") else []
+    return found
+
+
+def test_every_product_but_the_last_is_bfloat16():
+    apply = towers.forward(BRAIN, mesh_of(1))
+    variables = jax.eval_shape(towers.initializer(BRAIN), jax.random.key(0))
+    images = jax.ShapeDtypeStruct((BATCH, 67, 67, 3), jnp.float32)
+    *others, last = products(jax.make_jaxpr(apply)(variables, images).jaxpr)
+    assert {kind for _, kind in others} == {"bfloat16"}
+    assert len(others) >= 7
+    assert last == ("dot_general", "float32")
+
+
+@pytest.fixture(scope="module")
+def rounded(batch):
+    return steps_of(BRAIN, mesh_of(1), batch)
+
+
+def test_what_is_kept_is_float32_and_trains_as_float32_does(batch, rounded):
+    exact, losses = steps_of(FLOAT, mesh_of(1), batch)
+    state, close = rounded
+    assert (losses != close).all()  # or nothing was rounded
+    np.testing.assert_allclose(close, losses, rtol=2e-2)  # 8 bits: .4 % a rounding
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((state.variables, state.opt_state)))
+    assert min(agreements(exact, state)) > 0.97
+
+
+def test_two_devices_compute_what_one_does(batch, rounded):
+    one, losses = rounded
+    two, same = steps_of(BRAIN, mesh_of(2), batch)
+    # The sums of both towers' gradients are rounded in another order.
+    np.testing.assert_allclose(same, losses, rtol=2e-3)
+    assert min(agreements(one, two)) > 0.97
+
+
+@pytest.mark.parametrize("norm", [ResponseNorm(), ResponseNorm(over="pixels", k=1.0)])
+def test_the_sums_of_response_normalization_are_float32(norm):
+    x, g = jax.random.normal(jax.random.key(0), (2, 1, 5, 5, 16)) * jnp.array(100.0)
+    narrow, slope = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
+    y, pull = jax.vjp(lambda x: response_norm.normalize(x, norm), narrow)
+    wide, push = jax.vjp(lambda x: response_norm.normalize(x, norm), narrow.astype(jnp.float32))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, wide.astype(jnp.bfloat16))
+    (back,), (expected,) = pull(slope), push(slope.astype(jnp.float32))
+    np.testing.assert_array_equal(back, expected.astype(jnp.bfloat16))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(towers.initializer(BRAIN))(jax.random.key(0))
+
+
+def test_outputs_that_are_asked_for_come_in_float32(batch, variables):
+    apply = jax.jit(towers.forward(BRAIN, mesh_of(1), ("conv1", "pool5", "relu7")))
+    logits, taken = apply(variables, jnp.asarray(batch["image"], jnp.float32))
+    assert {x.dtype for x in (logits, *taken.values())} == {jnp.dtype("float32")}
+    assert jnp.all(taken["conv1"] == taken["conv1"].astype(jnp.bfloat16))
+
+
+def test_a_bias_moves_by_less_than_bfloat16_could(batch, variables):
+    images = jnp.asarray(batch["image"], jnp.float32) / 64
+
+    def total(variables):
+        return jnp.sum(towers.forward(BRAIN, mesh_of(1))(variables, images) ** 2)
+
+    gradient = jax.jit(jax.grad(total))(variables)["params"]["fc6"]["bias"]
+    assert gradient.dtype == jnp.float32
+    assert jnp.any(gradient != gradient.astype(jnp.bfloat16).astype(jnp.float32))

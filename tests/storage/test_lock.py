@@ -1,0 +1,44 @@
+"""One process at a time writes to a folder, and its end, whatever it is, is the lock's."""
+
+import errno
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from alexnet_jax.storage import lock
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    match = r"--to .*: it cannot be locked \(No locks available\), and two"
+    with pytest.raises(ValueError, match=match), lock.held(tmp_path, "--to"):
+        pass
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from alexnet_jax import lock
+with lock.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_dies_with_its_holder(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=rf"process {holder.pid} on "), lock.held(tmp_path):
+            pass
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    with lock.held(tmp_path):
+        pass

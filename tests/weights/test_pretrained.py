@@ -1,0 +1,736 @@
+"""Imported weights compute what they computed where they come from, and go back bit for bit."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from PIL import Image
+
+from alexnet_jax import (
+    evaluate,
+    predict,
+)
+from alexnet_jax import main as training
+from alexnet_jax.config import (
+    flatten,
+    unflatten,
+)
+from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.inference import network as network_loading
+from alexnet_jax.model import towers
+from alexnet_jax.model.architecture import (
+    Conv,
+    weighted_rows,
+)
+from alexnet_jax.presets import PRESETS
+from alexnet_jax.pretrained import main
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.weights import (
+    convert,
+    files,
+    imported,
+)
+from alexnet_jax.weights.files import Raw
+from alexnet_jax.weights.merge import (
+    merge,
+    split,
+)
+from tests import foreign
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+CLASSES = 7
+SIDE = 2  # of pool5 for crops of 99 pixels
+FORMATS = ["torchvision", "caffe", "plain", "tensorflow", "theano"]
+PRESET_OF = {
+    "torchvision": "torchvision",
+    "caffe": "bvlc_alexnet",
+    "plain": "caffenet",
+    "tensorflow": "bvlc_alexnet",
+    "theano": "caffenet",
+}
+
+
+def tiny(config):
+    """Return a preset with few maps and an image of 112 pixels, cropped to 99."""
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, image_size=112, crop=99),
+        model=dataclasses.replace(config.model, width=0.03),
+    )
+
+
+def table_of(preset, **model):
+    config = tiny(PRESETS[preset])
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **model))
+    return config.model.table(CLASSES, 99)
+
+
+def read(workdir):
+    """Return the network in a run folder, its parameters as numpy arrays."""
+    run = network_loading.load(workdir, towers.make_mesh(towers=1, data=1, batch=1))
+    return SimpleNamespace(
+        config=run.config,
+        table=run.table,
+        params=jax.device_get(run.variables["params"]),
+        statistics=Statistics(**run.statistics),
+        class_names=list(run.class_names),
+    )
+
+
+def random_params(table, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        row.name: {
+            "kernel": rng.normal(size=row.kernel_shape).astype(np.float32),
+            "bias": rng.normal(size=row.kernel_shape[-1:]).astype(np.float32),
+        }
+        for row in weighted_rows(table)
+    }
+
+
+def random_set(format):
+    """Return arrays as a file of that format has them; shapes by hand, for `table_of` its preset.
+
+    conv1 to conv5 have 2, 8, 12, 12, 8 maps (torchvision: 2, 6, 12, 8, 8), fc6 and fc7 122 units.
+    """
+    rng = np.random.default_rng(3)
+
+    def numbers(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    if format == "torchvision":
+        sizes = {0: (2, 3, 11), 3: (6, 2, 5), 6: (12, 6, 3), 8: (8, 12, 3), 10: (8, 8, 3)}
+        shapes = {f"features.{i}": (o, n, k, k) for i, (o, n, k) in sizes.items()}
+        shapes |= {"classifier.1": (122, 8 * SIDE**2), "classifier.4": (122, 122)}
+        shapes |= {"classifier.6": (CLASSES, 122)}
+        return {
+            f"{name}.{kind}": numbers(*(shape if kind == "weight" else shape[:1]))
+            for name, shape in shapes.items()
+            for kind in ("weight", "bias")
+        }
+    convs = {"conv1": (2, 3, 11), "conv2": (8, 1, 5), "conv3": (12, 8, 3)}
+    convs |= {"conv4": (12, 6, 3), "conv5": (8, 6, 3)}
+    dense = {"fc6": (122, 8 * SIDE**2), "fc7": (122, 122), "fc8": (CLASSES, 122)}
+    arrays = {}
+    if format == "theano":
+        for number, (outs, ins, size) in enumerate(convs.values()):
+            towers = ("0", "1") if number in (1, 3, 4) else ("",)
+            for tower in towers:
+                arrays[f"W{tower}_{number}"] = numbers(ins, size, size, outs // len(towers))
+                arrays[f"b{tower}_{number}"] = numbers(outs // len(towers))
+        for number, (outs, ins) in enumerate(dense.values(), start=5):
+            arrays |= {f"W_{number}": numbers(ins, outs), f"b_{number}": numbers(outs)}
+        return arrays
+    for name, (outs, ins, size) in convs.items():
+        oihw = format != "tensorflow"
+        shape = (outs, ins, size, size) if oihw else (size, size, ins, outs)
+        arrays |= {f"{name}_w": numbers(*shape), f"{name}_b": numbers(outs)}
+    for name, (outs, ins) in dense.items():
+        shape = (outs, ins) if format != "tensorflow" else (ins, outs)
+        arrays |= {f"{name}_w": numbers(*shape), f"{name}_b": numbers(outs)}
+    return arrays
+
+
+def name_of(format, layer, tower=None):
+    """Return the array of a layer's weights, of one tower where the format has one for each."""
+    if format == "torchvision":
+        places = dict(conv1="features.0", conv2="features.3", conv5="features.10")
+        return f"{places.get(layer, 'classifier.1')}.weight"
+    if format == "theano":
+        return f"W{'' if tower is None else tower}_{dict(conv1=0, conv2=1, conv5=4, fc6=5)[layer]}"
+    return f"{layer}_w"
+
+
+def their_window(format, weights, patch, output):
+    """Return what a kernel of theirs says of one window, float [map, row, column], in loops."""
+    maps, height, width = patch.shape
+    total = 0.0
+    for i in range(maps):
+        for y in range(height):
+            for x in range(width):
+                if format == "theano":  # a true convolution: the kernel slides mirrored
+                    weight = weights[i, height - 1 - y, width - 1 - x, output]
+                elif format == "tensorflow":
+                    weight = weights[y, x, i, output]
+                else:
+                    weight = weights[output, i, y, x]
+                total += float(weight) * float(patch[i, y, x])
+    return total
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_kernels_say_what_they_said(format):
+    table, arrays = table_of(PRESET_OF[format]), random_set(format)
+    bgr = format in ("caffe", "tensorflow", "plain")
+    params = convert.to_params(Raw(format, arrays), table, bgr=bgr)
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(3, 11, 11))
+    weights = arrays[name_of(format, "conv1")]
+    seen = image[::-1] if bgr else image  # theirs sees blue first, ours red
+    for output in (0, 1):
+        ours = (params["conv1"]["kernel"][..., output] * image.transpose(1, 2, 0)).sum()
+        assert ours == pytest.approx(their_window(format, weights, seen, output), rel=1e-5)
+    if format == "torchvision":
+        return
+    # conv2: each half of the outputs sees half of the maps of both towers.
+    maps = rng.normal(size=(2, 5, 5))
+    grouped = params["conv2"]["kernel"]
+    assert grouped.shape == (5, 5, 1, 8)
+    for output in (0, 3, 4, 7):
+        tower = output // 4
+        weights = arrays[name_of(format, "conv2", tower)]
+        within = output % 4 if format == "theano" else output
+        theirs = their_window(format, weights, maps[tower : tower + 1], within)
+        ours = (grouped[..., output] * maps[tower : tower + 1].transpose(1, 2, 0)).sum()
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_kernels_of_cuda_convnet_are_not_mirrored():
+    arrays = random_set("theano")
+    params = convert.to_params(Raw("theano", arrays), table_of("caffenet"), flip=False)
+    np.testing.assert_array_equal(params["conv1"]["kernel"], arrays["W_0"].transpose(1, 2, 0, 3))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_fc6_reads_the_pooled_maps_in_their_order(format):
+    arrays = random_set(format)
+    table = table_of(PRESET_OF[format])
+    kernel = convert.to_params(Raw(format, arrays), table)["fc6"]["kernel"]
+    weights = arrays[name_of(format, "fc6")]
+    relu5 = np.random.default_rng(2).normal(size=(8, 5, 5))
+    pooled = np.array(  # [map, row, column], 3 x 3 / 2
+        [
+            [[m[y : y + 3, x : x + 3].max() for x in (0, 2)] for y in (0, 2)]
+            for m in relu5
+        ]
+    )  # fmt: skip
+    if format == "tensorflow":
+        theirs = pooled.transpose(1, 2, 0).reshape(-1) @ weights
+    elif format == "theano":
+        theirs = pooled.reshape(-1) @ weights
+    else:
+        theirs = weights @ pooled.reshape(-1)
+    ours = pooled.transpose(1, 2, 0).reshape(1, -1) @ kernel
+    np.testing.assert_allclose(ours[0], theirs, rtol=1e-5, atol=1e-5)
+    assert kernel.dtype == np.float32
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_there_and_back_bit_for_bit(format):
+    table, arrays = table_of(PRESET_OF[format]), random_set(format)
+    params = convert.to_params(Raw(format, arrays), table)
+    back = convert.from_params(params, table, format)
+    assert back.format == format
+    assert sorted(back.arrays) == sorted(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back.arrays[name], array, strict=True)
+    again = convert.to_params(back, table)
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, params))
+
+
+def test_all_that_is_wrong_is_in_one_error():
+    arrays = random_set("torchvision")
+    arrays["features.3.weight"] = arrays["features.3.weight"][:, :1]
+    arrays["classifier.6.bias"] = np.array(["a"] * CLASSES)
+    del arrays["classifier.1.bias"], arrays["features.8.weight"]
+    arrays["features.1.running_mean"] = np.zeros(3)
+    with pytest.raises(ValueError, match="do not fit the network") as refusal:
+        convert.to_params(Raw("torchvision", arrays), table_of("torchvision"))
+    for words in (
+        "features.3.weight is (6, 1, 5, 5) and not (6, 2, 5, 5)",
+        "classifier.6.bias is of <U1 and not of numbers",
+        "features.8.weight is missing",
+        "classifier.1.bias is missing",
+        "features.1.running_mean is not of this network",
+    ):
+        assert words in str(refusal.value)
+    assert str(refusal.value).count(";") == 5
+
+
+def test_a_set_with_nothing_in_common_is_refused_in_a_clause():
+    arrays = {f"layer{i}.0.weight": np.zeros(3) for i in range(20)}
+    with pytest.raises(ValueError, match="no layer in common: it holds 20 arrays") as refusal:
+        convert.to_params(Raw("torchvision", arrays), table_of("torchvision"))
+    assert str(refusal.value).count(";") == 1
+
+
+def test_torchvision_has_no_place_for_towers():
+    raw = Raw("torchvision", random_set("torchvision"))
+    for preset in ("bvlc_alexnet", "six_conv"):
+        with pytest.raises(ValueError, match="torchvision's layout has no place for it"):
+            convert.to_params(raw, table_of(preset))
+
+
+def test_a_part_of_a_set():
+    arrays = {n: a for n, a in random_set("plain").items() if n.startswith("conv")}
+    arrays["relu1"] = np.zeros(4)
+    raw, table = Raw("plain", arrays), table_of("caffenet")
+    with pytest.raises(ValueError, match="fc6_w is missing; fc6_b is missing; .*relu1 is not of"):
+        convert.to_params(raw, table)
+    params = convert.to_params(raw, table, partial=True)
+    assert sorted(params) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert convert.left_out(raw, table) == (
+        ["fc6_w", "fc6_b", "fc7_w", "fc7_b", "fc8_w", "fc8_b"],
+        ["relu1"],
+    )
+    arrays["conv5_w"] = arrays["conv5_w"][1:]
+    with pytest.raises(ValueError, match=r"conv5_w is \(7, 6, 3, 3\)"):
+        convert.to_params(raw, table, partial=True)
+    with pytest.raises(ValueError, match="none of conv1_w, .* is there"):
+        convert.to_params(Raw("plain", {"relu1": np.zeros(4)}), table, partial=True)
+    half = {n: a for n, a in random_set("theano").items() if n != "W1_1"}
+    with pytest.raises(ValueError, match="of W0_1 and W1_1 one is missing"):
+        convert.to_params(Raw("theano", half), table, partial=True)
+
+
+def test_merged_towers_compute_the_same():
+    table = table_of("bvlc_alexnet")
+    params = random_params(table)
+    merged = merge(params, table)
+    own = [row for row in table.layers if isinstance(row, Conv) and row.sees == "own"]
+    assert [row.name for row in own] == ["conv2", "conv4", "conv5"]
+
+    def convolve(x, kernel, groups):
+        return lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # fmt: skip
+
+    for row in own:
+        grouped, whole = params[row.name]["kernel"], merged[row.name]["kernel"]
+        assert whole.shape[2] == 2 * grouped.shape[2]
+        x = jax.random.normal(jax.random.key(0), (2, 5, 5, whole.shape[2]))
+        theirs = convolve(x, jnp.asarray(grouped), 2)
+        np.testing.assert_allclose(convolve(x, jnp.asarray(whole), 1), theirs, atol=1e-4)
+    shapes = {row.name: row.kernel_shape for row in weighted_rows(table_of("merged"))}
+    assert {name: kinds["kernel"].shape for name, kinds in merged.items()} == shapes
+    again = split(merged, table)
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, params))
+
+
+def test_what_cannot_be_merged_or_split():
+    table = table_of("bvlc_alexnet")
+    params = merge(random_params(table), table)
+    params["conv2"]["kernel"][0, 0, 0, -1] = 1e-9
+    params["conv5"]["kernel"][0, 0, -1, 0] = 1e-9
+    with pytest.raises(ValueError, match="--towers split: conv2, conv5: a map of one tower"):
+        split(params, table)
+    within = table_of("bvlc_alexnet", lrn_scope="tower")
+    for change in (merge, split):
+        with pytest.raises(ValueError, match="LRN takes its neighbors within a tower"):
+            change(params, within)
+    without = table_of("bvlc_alexnet", lrn_scope="tower", lrn=False)
+    assert merge(random_params(without), without)["conv2"]["kernel"].shape == (5, 5, 2, 8)
+
+
+@pytest.fixture
+def presets(monkeypatch):
+    """Make every preset tiny."""
+    for name, config in PRESETS.items():
+        if name not in ("quickstart", "photos"):
+            monkeypatch.setitem(PRESETS, name, tiny(config))
+    monkeypatch.setattr(imported, "_THEANO", tiny(imported._THEANO))
+
+
+@pytest.mark.usefixtures("presets")
+def test_theanos_weights_see_red_first_whatever_the_network():
+    arrays = random_set("theano")
+    for model in ("", "caffenet"):
+        kernel = imported.prepare(Raw("theano", arrays), model=model).params["conv1"]["kernel"]
+        np.testing.assert_array_equal(kernel, arrays["W_0"].transpose(1, 2, 0, 3)[::-1, ::-1])
+
+
+def write_set(format, folder):
+    """Write a file of that format; return its path, the options to read it, and its arrays."""
+    arrays = random_set(format)
+    by_layer = {}
+    for name, array in arrays.items():
+        by_layer.setdefault(name.rpartition("_")[0], []).append(array)
+    path = folder / f"weights.{format}"
+    if format == "torchvision":
+        foreign.write_torch_zip(path, arrays)
+    elif format == "caffe":
+        path.write_bytes(foreign.caffemodel(by_layer, old=True))
+    elif format == "tensorflow":
+        foreign.write_npy_python2(path, by_layer)
+    elif format == "theano":
+        foreign.write_theano(path, arrays)
+    else:
+        with path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    return path, (["--model", "caffenet"] if format == "plain" else []), arrays
+
+
+def said(capsys):
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def refused(capsys, *arguments):
+    """Run a command that is to be refused; return its one sentence."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line.removeprefix("alexnet_jax: ")
+
+
+RECIPES = {
+    # resize, filter, crop of the tiny preset, mean red, scale of red, order, k and alpha of LRN
+    "torchvision": ("crop", "area", 123.675, 1 / 58.395, "relu_first", 2.0, 1e-4),
+    "caffe": ("warp", "point", 122.67891, 1.0, "relu_first", 1.0, 2e-5),
+    "plain": ("warp", "point", 122.67891, 1.0, "pool_first", 1.0, 2e-5),
+    "tensorflow": ("warp", "point", 122.67891, 1.0, "relu_first", 1.0, 2e-5),
+    "theano": ("warp", "point", 122.67891, 1.0, "pool_first", 2.0, 1e-4),
+}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.usefixtures("presets")
+def test_a_set_becomes_a_run(format, tmp_path, capsys):
+    path, options, arrays = write_set(format, tmp_path)
+    workdir = tmp_path / "runs" / "a"
+    assert main(["--from", str(path), "--workdir", str(workdir), *options]) == 0
+    assert f"{CLASSES} classes" in said(capsys)
+    resize, filter, red, scale, order, k, alpha = RECIPES[format]
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.latest() == 0
+        assert checkpoints.best() is None
+        meta, constants = checkpoints.meta(0), checkpoints.constants(0)
+    config = unflatten(meta["config"])
+    assert (config.data.resize, config.data.filter, config.data.channels) == (resize, filter, "rgb")
+    assert config.model.order == order
+    lrn = config.model.table(CLASSES, 99).lrn
+    assert (lrn.k, lrn.alpha) == pytest.approx((k, alpha))
+    assert config.data.mean == "color"
+    assert constants["mean_color"][0] == pytest.approx(red)
+    assert constants["scale"][0] == pytest.approx(scale)
+    assert meta["class_names"] == [f"class {i}" for i in range(CLASSES)]
+    assert (meta["imported"], meta["data"]) == (path.name, {})
+    about = json.loads((workdir / "config.json").read_text())
+    assert about["config"] == meta["config"]
+    # The parameters, compared with what the conversion alone makes of the arrays.
+    table = config.model.table(CLASSES, config.data.crop)
+    bgr = format in ("caffe", "tensorflow", "plain")
+    wanted = convert.to_params(Raw(format, arrays), table, bgr=bgr)
+    weights = read(workdir)
+    assert jax.tree.all(jax.tree.map(np.array_equal, weights.params, wanted))
+
+
+@pytest.mark.parametrize(
+    ("format", "towers", "name", "first"),
+    [
+        ("torchvision", "keep", "a.safetensors", "features.0.weight"),
+        ("torchvision", "keep", "a.npz", "conv1_w"),
+        ("caffe", "keep", "a.safetensors", "conv1_w"),
+        ("caffe", "merge", "a.safetensors", "features.0.weight"),
+        ("theano", "merge", "a.npz", "conv1_w"),
+    ],
+)
+@pytest.mark.usefixtures("presets")
+def test_weights_out_and_in_again(format, towers, name, first, tmp_path, capsys):
+    path, options, _ = write_set(format, tmp_path)
+    names = [f"ein Tier, Nr. {i}" for i in range(CLASSES)]
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    options = [*options, "--class-names", str(tmp_path / "names.txt")]
+    first_run, second_run, out = tmp_path / "a", tmp_path / "b", tmp_path / name
+    assert main(["--from", str(path), "--workdir", str(first_run), *options]) == 0
+    assert main(["--workdir", str(first_run), "--to", str(out), "--towers", towers]) == 0
+    raw = files.read(out)
+    assert first in raw.arrays
+    assert json.loads(raw.metadata["class_names"]) == names
+    assert main(["--from", str(out), "--workdir", str(second_run)]) == 0
+    said(capsys)
+    before, after = read(first_run), read(second_run)
+    wanted = before.params if towers == "keep" else merge(before.params, before.table)
+    assert jax.tree.all(jax.tree.map(np.array_equal, after.params, wanted))
+    assert after.class_names == names
+    flat = flatten(before.config) | {"data.statistics": "init"}
+    if towers == "merge":
+        flat["model.variant"] = "merged"
+    assert {n: v for n, v in flatten(after.config).items() if n.startswith(("data", "model"))} == {
+        n: v for n, v in flat.items() if n.startswith(("data", "model"))
+    }
+    for kind, value in vars(before.statistics).items():
+        np.testing.assert_array_equal(getattr(after.statistics, kind), value, strict=True)
+    # And the network of the file is what it says that it is.
+    assert after.table == after.config.model.table(CLASSES, 99)
+
+
+@pytest.mark.usefixtures("presets")
+def test_merged_on_the_way_in_and_split_again(tmp_path, capsys):
+    path, _, _ = write_set("caffe", tmp_path)
+    run = [str(tmp_path / name) for name in "abc"]
+    assert main(["--from", str(path), "--workdir", run[0]]) == 0
+    assert main(["--from", str(path), "--workdir", run[1], "--towers", "merge"]) == 0
+    out = str(tmp_path / "a.npz")
+    assert main(["--workdir", run[1], "--to", out]) == 0
+    assert main(["--from", out, "--workdir", run[2], "--towers", "split"]) == 0
+    said(capsys)
+    towers, merged, again = (read(tmp_path / name) for name in "abc")
+    assert merged.config.model.variant == "merged"
+    assert merged.params["conv2"]["kernel"].shape == (5, 5, 2, 8)
+    assert again.config.model.variant == "two_towers"
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.params, towers.params))
+
+
+@pytest.mark.usefixtures("presets")
+def test_a_mean_image_travels_with_the_weights(tmp_path, capsys):
+    path, _, _ = write_set("caffe", tmp_path)
+    image = np.random.default_rng(0).uniform(0, 255, (3, 112, 112)).astype(np.float32)
+    np.save(tmp_path / "mean.npy", image)  # blue, green, red, as the weights
+    arguments = ["--from", path, "--workdir", tmp_path / "a", "--mean", tmp_path / "mean.npy"]
+    assert main(list(map(str, arguments))) == 0
+    said(capsys)
+    run = read(tmp_path / "a")
+    np.testing.assert_array_equal(run.statistics.mean_image, image[::-1].transpose(1, 2, 0))
+    np.testing.assert_allclose(run.statistics.mean_color, image.mean((1, 2))[::-1], rtol=1e-5)
+    assert (run.config.data.mean, run.config.data.statistics) == ("aligned", "init")
+    np.save(tmp_path / "mean.npy", image[:, 1:, 1:])
+    arguments[3] = tmp_path / "b"
+    line = refused(capsys, *arguments)
+    assert line.startswith("--mean: it is an image of (111, 111) and the weights want (112, 112)")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.usefixtures("presets")
+def test_out_and_in_again_with_the_mean_image_is_the_same_network(tmp_path, capsys):
+    path, _, _ = write_set("caffe", tmp_path)
+    image = np.random.default_rng(1).uniform(0, 255, (3, 112, 112)).astype(np.float32)
+    np.save(tmp_path / "mean.npy", image)
+    for arguments in (
+        ["--from", path, "--workdir", "a", "--mean", tmp_path / "mean.npy"],
+        ["--to", tmp_path / "a.npz", "--workdir", "a"],
+        ["--from", tmp_path / "a.npz", "--workdir", "b", "--mean", tmp_path / "a/statistics.npz"],
+        # Where the weights are turned from BGR, a run's mean image is RGB all the same.
+        ["--from", path, "--workdir", "c", "--mean", tmp_path / "a/statistics.npz"],
+    ):
+        arguments = [tmp_path / a if len(str(a)) == 1 else a for a in arguments]
+        assert main([*map(str, arguments)]) == 0
+        text = said(capsys)
+        if "--to" in arguments:
+            assert f"import with --mean {tmp_path / 'a' / 'statistics.npz'}." in text
+    first = read(tmp_path / "a")
+    for name in ("b", "c"):
+        again = read(tmp_path / name)
+        for key, array in vars(first.statistics).items():
+            np.testing.assert_array_equal(vars(again.statistics)[key], array)
+        assert again.config.data.mean == first.config.data.mean
+        assert jax.tree.all(jax.tree.map(np.array_equal, again.params, first.params))
+
+
+def test_a_file_of_weights_is_for_whom_the_umask_says(tmp_path):
+    raw = Raw("plain", {"conv1_w": np.zeros((2, 3, 1, 1), np.float32)})
+    (tmp_path / "plain").touch()
+    for name in ("a.npz", "a.safetensors"):
+        files.write(tmp_path / name, raw)
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.usefixtures("presets")
+def test_a_part_keeps_the_rest_at_its_initial_values(tmp_path, capsys):
+    arrays = {n: a for n, a in random_set("plain").items() if n.startswith(("conv1", "fc8_b"))}
+    np.savez(tmp_path / "a.npz", allow_pickle=False, **arrays, relu1=np.zeros(3))
+    workdir = tmp_path / "runs"
+    arguments = ["--from", tmp_path / "a.npz", "--workdir", workdir, "--model", "caffenet"]
+    assert "conv2_w is missing; conv2_b is missing" in refused(capsys, *arguments)
+    assert not workdir.exists()
+    assert main([*map(str, arguments), "--partial"]) == 0
+    text = said(capsys)
+    assert "Left at their initial values: conv2_w, conv2_b, conv3_w" in text
+    assert "left aside: relu1." in text
+    params = read(workdir).params
+    wanted = arrays["conv1_w"].transpose(2, 3, 1, 0)[:, :, ::-1]
+    np.testing.assert_array_equal(params["conv1"]["kernel"], wanted)
+    np.testing.assert_array_equal(params["fc8"]["bias"], arrays["fc8_b"])
+    # CaffeNet starts with biases of 1, and fc6 with weights of .005.
+    np.testing.assert_array_equal(params["conv2"]["bias"], np.ones(8, np.float32))
+    assert np.std(params["fc6"]["kernel"]) == pytest.approx(0.005, rel=0.1)
+
+
+@pytest.mark.usefixtures("presets")
+def test_refusals_leave_nothing(tmp_path, capsys):
+    path, _, _ = write_set("caffe", tmp_path)
+    other, _, _ = write_set("torchvision", tmp_path)
+    plain, _, _ = write_set("plain", tmp_path)
+    names, workdir = tmp_path / "names.txt", tmp_path / "runs" / "a"
+    names.write_text("one\ntwo\n")
+    out = ["--to", tmp_path / "a.npz"]
+    for arguments, words in [
+        ([], "--from, --to: one of the two says what to do"),
+        (["--from", path, *out], "--from, --to: one of the two"),
+        (["--from", tmp_path / "none.pth"], "none.pth: No such file or directory; correct"),
+        (["--to", tmp_path / "none" / "a.npz"], f"there is no folder {tmp_path / 'none'}; make it"),
+        (["--from", plain], "--model: arrays named conv1_w do not say which network"),
+        (["--from", path, "--model", "alexnet"], "--model"),
+        (["--from", path, "--model", "torchvision"], "conv2_w is (8, 1, 5, 5) and not (6, 2"),
+        (["--from", other, "--model", "caffenet"], "--model caffenet: the file has torchvision's"),
+        (["--from", path, "--class-names", names], "it has 2 lines and the weights have 7 classes"),
+        (["--from", path, "--towers", "split"], "it wants the variant merged"),
+        (["--form", path], "--form: there is no such option; the nearest is --from"),
+        (["--to", tmp_path / "a.pth"], ".pth is a pickle"),
+        (["--to", path], "it ends in"),
+        (out, "it holds no checkpoint"),
+        ([*out, "--partial"], "--partial: it goes with --from"),
+    ]:
+        line = refused(capsys, "--workdir", workdir, *arguments)
+        assert words in line
+        assert not (tmp_path / "runs").exists()
+        assert not (tmp_path / "a.npz").exists()
+
+
+@pytest.mark.usefixtures("presets")
+def test_a_folder_with_a_run_is_left_alone(tmp_path, capsys):
+    path, _, _ = write_set("caffe", tmp_path)
+    assert main(["--from", str(path), "--workdir", str(tmp_path / "a")]) == 0
+    said(capsys)
+    before = (tmp_path / "a" / "config.json").stat().st_mtime_ns
+    assert "it holds a run already" in refused(capsys, "--from", path, "--workdir", tmp_path / "a")
+    assert (tmp_path / "a" / "config.json").stat().st_mtime_ns == before
+
+
+def test_a_hostile_file_makes_no_run(tmp_path, capsys):
+    victim, workdir = tmp_path / "victim", tmp_path / "runs" / "a"
+    evil = foreign.Hostile(victim)
+    small = {"a.weight": np.zeros(3, np.float32)}
+    foreign.write_torch_zip(tmp_path / "a.pth", small, lambda state: {**state, "evil": evil})
+    foreign.write_torch_legacy(tmp_path / "b.pth", small, lambda state: {**state, "evil": evil})
+    foreign.write_npy_python3(tmp_path / "c.npy", {"conv1": [evil]})
+    for name in ("a.pth", "b.pth", "c.npy"):
+        line = refused(capsys, "--from", tmp_path / name, "--workdir", workdir)
+        assert "open is not an array" in line
+        assert "nothing of the file was executed" in line
+        assert not victim.exists()
+        assert not (tmp_path / "runs").exists()
+
+
+STATISTICS = json.dumps(
+    {
+        "mean_color": [1, 2, 3],
+        "lighting_std": [1, 2, 3],
+        "lighting_axes": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        "scale": [1, 1, 1],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"config": "no JSON", "statistics": "{}"},
+        {"config": "[]", "statistics": "{}"},
+        {"config": '{"model.width": "wide"}', "statistics": "{}"},
+        {"config": '{"model.depth": 3}', "statistics": "{}"},
+        {"config": "{}", "statistics": "{}"},
+        {"config": "{}", "statistics": '{"mean_color": [1, 2, 3], "shoe_size": 4}'},
+        {"config": "{}", "statistics": '{"mean_color": [1, 2]}'},
+        {"config": "{}", "statistics": '{"mean_color": ["a", 1, 2]}'},
+        {"config": "[" * 100_000, "statistics": "{}"},
+        {"config": '{"model.width": 1e308}', "statistics": "{}"},
+        {"config": '{"data.image_size": 1000000}', "statistics": STATISTICS},
+        {"config": "{}", "statistics": STATISTICS.replace("[1, 1, 1]", "[1, 1, 1, 1]")},
+    ],
+)
+def test_a_description_that_cannot_be_read(metadata):
+    raw = Raw("plain", random_set("plain"), metadata)
+    with pytest.raises(ValueError, match="description of its network cannot be read"):
+        imported.prepare(raw)
+
+
+@pytest.mark.usefixtures("presets")
+@pytest.mark.parametrize("names", ["no JSON", "[" * 100_000])
+def test_class_names_that_cannot_be_read(names):
+    raw = Raw("torchvision", random_set("torchvision"), {"class_names": names})
+    with pytest.raises(ValueError, match="class names cannot be read.*--class-names"):
+        imported.prepare(raw)
+
+
+@pytest.mark.usefixtures("presets")
+def test_class_names_that_are_no_list_are_passed_over():
+    raw = Raw("torchvision", random_set("torchvision"), {"class_names": "3"})
+    assert imported.prepare(raw).class_names[0] == "class 0"
+
+
+def test_where_images_lie_does_not_travel():
+    data = dataclasses.replace(PRESETS["photos"].data, path="/home/me/photos", name="mine")
+    config = dataclasses.replace(PRESETS["photos"], data=data)
+    found = imported.published("imagenet", 4)
+    assert "/home/me" not in "".join(imported.describe(config, found, ["a"]).values())
+
+
+def test_caffes_own_arrays(real_data):
+    """The published conv1 and conv2 of CaffeNet, among activations, and biases of bvlc_alexnet."""
+    raw = files.read(real_data / "golden-caffenet" / "caffenet_cat_golden.npz")
+    found = imported.prepare(raw, model="caffenet", partial=True)
+    theirs = raw.arrays["conv1_w"]
+    kernel = found.params["conv1"]["kernel"]
+    assert kernel.shape == (11, 11, 3, 96)
+    np.testing.assert_array_equal(kernel[2, 5, 0], theirs[:, 2, 2, 5])
+    assert found.params["conv2"]["kernel"].shape == (5, 5, 48, 256)
+    assert sorted(found.params["conv3"]) == ["bias"]
+    missing, ignored = found.notes
+    assert missing.startswith("Left at their initial values: conv3_w, conv4_w, conv5_w, fc6_w")
+    assert "relu1" in ignored
+    assert len(found.class_names) == 1000
+    raw = files.read(real_data / "golden-caffenet" / "bvlc_alexnet_partial.npz")
+    found = imported.prepare(raw, model="bvlc_alexnet", partial=True)
+    assert sum(kinds["bias"].size for kinds in found.params.values()) == 10_568
+    assert "fc8_w_last_rows" in found.notes[1]
+    assert "mean_image_rgb_chw" in found.notes[1]
+
+
+@pytest.mark.parametrize(
+    "format",
+    [f if f == "caffe" else pytest.param(f, marks=pytest.mark.slow) for f in FORMATS],
+)
+@pytest.mark.usefixtures("presets")
+def test_an_imported_run_is_scored_asked_and_trained_further(format, tmp_path, capsys):
+    """Every command accepts it; class folders find their numbers by the names of the classes."""
+    path, options, _ = write_set(format, tmp_path)
+    names = [f"n{number:08d} thing {number}, object" for number in range(CLASSES)]
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    options = [*options, "--class-names", str(tmp_path / "names.txt")]
+    workdir, tuned = tmp_path / "imported", tmp_path / "tuned"
+    rng = np.random.default_rng(0)
+    for number in (1, 4):
+        folder = tmp_path / "photographs" / f"n{number:08d}"
+        folder.mkdir(parents=True)
+        for index in range(4):
+            pixels = rng.integers(0, 256, (130, 120 + index, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+    photographs = str(tmp_path / "photographs")
+    assert main(["--from", str(path), "--workdir", str(workdir), *options]) == 0
+    said(capsys)
+
+    assert predict.main([photographs, "--workdir", str(workdir), "--json", "--top", "7"]) == 0
+    lines = [json.loads(line) for line in said(capsys).splitlines()]
+    best = [line["predictions"][0]["class"] for line in lines]
+    true = [1] * 4 + [4] * 4
+    errors = sum(name != names[number] for name, number in zip(best, true, strict=True)) / 8
+
+    assert evaluate.main(["--workdir", str(workdir), "--images", photographs, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["count"], scores["top1_error"]) == (8, errors)
+
+    arguments = ["--workdir", tuned, "--preset", "photos", "--init-from", workdir]
+    arguments += ["--init.reset", "fc8", "--data.path", photographs, "--optimizer.batch", "3"]
+    arguments += ["--optimizer.rate", "1e-9", "--schedule.epochs", "1", "--mesh.towers", "1"]
+    assert training.main([*map(str, arguments), "--log.figures", "False"]) == 0
+    assert "anew: fc8." in capsys.readouterr().out
+    before, after = read(workdir), read(tuned)
+    assert (len(before.class_names), after.class_names) == (CLASSES, ["n00000001", "n00000004"])
+    assert before.config.model == after.config.model
+    np.testing.assert_array_equal(after.statistics.mean_color, before.statistics.mean_color)
+    np.testing.assert_array_equal(after.statistics.scale, before.statistics.scale)
+    ours, theirs = (run.params["conv2"]["kernel"] for run in (after, before))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
+
+    assert training.main(["--workdir", str(workdir), "--preset", "photos"]) == 2
+    assert f"{workdir} holds the weights of {path.name} and no run" in capsys.readouterr().err
