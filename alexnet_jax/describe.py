@@ -9,7 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from alexnet_jax.cli import arguments as cli_arguments
+from alexnet_jax.cli.arguments import check_picture, parse_command, peek_option
+from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import (
     Config,
     DataConfig,
@@ -25,6 +26,7 @@ from alexnet_jax.fidelity.facts import (
     describe,
 )
 from alexnet_jax.fidelity.text import render
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.describe"
@@ -60,7 +62,7 @@ class Command:
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError where they are wrong."""
     args = _one_name(args)
-    workdir, named = cli_arguments.given(args, "--workdir"), cli_arguments.given(args, "--model")
+    workdir, named = peek_option(args, "--workdir"), peek_option(args, "--model")
     if workdir is not None and named is not None:
         raise ValueError(f"--workdir {workdir} --model {named}: a run has its model; give one.")
     if named is not None and named not in PRESETS:
@@ -78,12 +80,12 @@ def parse(args: Sequence[str]) -> Command:
         optimizer=config.optimizer,
         schedule=config.schedule,
     )
-    return cli_arguments.parse(Command, args, PROGRAM, default, tyro.conf.FlagCreatePairsOff)
+    return parse_command(Command, args, PROGRAM, default)
 
 
 def _of_preset(named: str) -> tuple[Config, int]:
     config = PRESETS[named]
-    return config, len(CLASS_NAMES) if config.data.source == "embedded" else CLASSES
+    return config, len(CLASS_NAMES) if config.data.source == "synthetic" else CLASSES
 
 
 def _of_run(workdir: Path) -> tuple[Config, int]:
@@ -93,7 +95,7 @@ def _of_run(workdir: Path) -> tuple[Config, int]:
 
 def _one_name(args: Sequence[str]) -> list[str]:
     """Return the arguments with --model for --preset, as training calls it."""
-    preset, model = cli_arguments.given(args, "--preset"), cli_arguments.given(args, "--model")
+    preset, model = peek_option(args, "--preset"), peek_option(args, "--model")
     if preset is not None and model is not None:
         raise ValueError(f"--preset {preset} --model {model}: they mean the same; give one.")
     said, meant = "--preset", "--model"
@@ -113,7 +115,7 @@ def main(args: Sequence[str] | None = None) -> int:
             schedule=asked.schedule,
         )
         if asked.save:
-            cli_arguments.check_picture(asked.save, "--save")
+            check_picture(asked.save, "--save")
         run = None if asked.workdir is None else saved_run.read(asked.workdir)
         facts = describe(config, asked.classes, run)
         facts = brief(facts) if asked.brief else facts
@@ -123,10 +125,13 @@ def main(args: Sequence[str] | None = None) -> int:
                 save,
             )
 
-            save(network.draw(config.model.table(asked.classes, config.data.crop)), asked.save)
+            save(
+                network.draw(build_architecture(config.model, asked.classes, config.data.crop)),
+                asked.save,
+            )
         print(json.dumps(facts, indent=2) if asked.json else render(facts))
 
-    return cli_arguments.run(show, "interrupted; nothing was written.")
+    return run_command(show, Command, "interrupted; nothing was written.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import tyro
 
-from alexnet_jax.cli import arguments as cli_arguments
+from alexnet_jax.cli.arguments import check_picture, parse_command
+from alexnet_jax.cli.devices import emulate_devices
+from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import MeshConfig
 from alexnet_jax.data.sources import Source
 from alexnet_jax.inference import score_table
@@ -64,14 +66,12 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         arguments = sys.argv[1:] if args is None else args
-        asked = cli_arguments.parse(
-            Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff
-        )
-        cli_arguments.emulate_devices(asked.mesh)
+        asked = parse_command(Command, arguments, PROGRAM)
+        emulate_devices(asked.mesh)
         scores = evaluate(asked)
         print(json.dumps(scores) if asked.json else score_table.describe(scores))
 
-    return cli_arguments.run(run, "interrupted; nothing was written.")
+    return run_command(run, Command, "interrupted; nothing was written.")
 
 
 def evaluate(asked: Command) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _check(asked: Command) -> None:
             "different runs."
         )
     if asked.confusion:
-        cli_arguments.check_picture(asked.confusion, "--confusion")
+        check_picture(asked.confusion, "--confusion")
     _check_search(asked)
 
 

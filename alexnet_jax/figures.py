@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from alexnet_jax import plots
-from alexnet_jax.cli import arguments as cli_arguments
-from alexnet_jax.plots import feature_maps as feature_maps
+from alexnet_jax.cli.arguments import parse_command
+from alexnet_jax.cli.errors import run_command
+from alexnet_jax.plots import feature_maps
 from alexnet_jax.plots import specialization as scatter
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         arguments = sys.argv[1:] if args is None else args
-        draw(cli_arguments.parse(Command, arguments, PROGRAM))
+        draw(parse_command(Command, arguments, PROGRAM))
 
-    return cli_arguments.run(run, "interrupted; the same command draws them anew.")
+    return run_command(run, Command, "interrupted; the same command draws them anew.")
 
 
 def draw(asked: Command) -> None:

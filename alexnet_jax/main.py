@@ -3,6 +3,9 @@
 import sys
 
 from alexnet_jax.cli import signals
+from alexnet_jax.cli.arguments import parse_command, peek_option
+from alexnet_jax.cli.devices import emulate_devices
+from alexnet_jax.cli.errors import run_command
 
 if __name__ == "__main__":  # a process of its own; before imports that take their time
     signals.listen()
@@ -15,13 +18,9 @@ from typing import Annotated
 import tyro
 
 from alexnet_jax.cli import (
-    arguments as cli_arguments,
-)
-from alexnet_jax.cli import (
     distributed,
     process,
 )
-from alexnet_jax.cli.arguments import emulate_devices
 from alexnet_jax.config import Config
 from alexnet_jax.presets import PRESETS
 
@@ -42,19 +41,17 @@ class Command:
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError where they are wrong."""
     config = PRESETS[_preset(args)]
-    if origin := cli_arguments.given(args, "--init-from"):
+    if origin := peek_option(args, "--init-from"):
         from alexnet_jax.inference.network import defaults_from
 
-        config = defaults_from(
-            Path(origin), config, Path(cli_arguments.given(args, "--workdir") or "")
-        )
+        config = defaults_from(Path(origin), config, Path(peek_option(args, "--workdir") or ""))
     default = Command(workdir=tyro.MISSING, config=config)
-    return cli_arguments.parse(Command, args, PROGRAM, default, tyro.conf.FlagCreatePairsOff)
+    return parse_command(Command, args, PROGRAM, default)
 
 
 def _preset(args: Sequence[str]) -> str:
     """Return the preset, which decides every other default."""
-    preset = cli_arguments.given(args, "--preset") or "quickstart"
+    preset = peek_option(args, "--preset") or "quickstart"
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset}: it is one of {', '.join(PRESETS)}; use one of them.")
     return preset
@@ -76,8 +73,8 @@ def main(args: Sequence[str] | None = None) -> int:
         with distributed.contact():
             train_and_evaluate(asked.config, asked.workdir, signals.asked, asked.debug)
 
-    return cli_arguments.run(
-        train, "interrupted; the same command goes on from the last checkpoint."
+    return run_command(
+        train, Command, "interrupted; the same command goes on from the last checkpoint."
     )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import tyro
 
-from alexnet_jax.cli import arguments as cli_arguments
+from alexnet_jax.cli.arguments import check_picture, parse_command
+from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage
@@ -70,12 +71,10 @@ def main(args: Sequence[str] | None = None) -> int:
     def run() -> None:
         nonlocal unread
         arguments = sys.argv[1:] if args is None else args
-        asked = cli_arguments.parse(
-            Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff
-        )
+        asked = parse_command(Command, arguments, PROGRAM)
         unread = show(asked)
 
-    return cli_arguments.run(run, "interrupted.") or int(unread > 0)
+    return run_command(run, Command, "interrupted.") or int(unread > 0)
 
 
 def show(asked: Command) -> int:
@@ -85,7 +84,7 @@ def show(asked: Command) -> int:
     if asked.top < 1:
         raise ValueError(f"--top {asked.top}: it is at least 1 class; try 5.")
     if asked.save:
-        cli_arguments.check_picture(asked.save, "--save")
+        check_picture(asked.save, "--save")
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
 

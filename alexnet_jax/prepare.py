@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from alexnet_jax.cli import arguments as cli_arguments
+from alexnet_jax.cli.arguments import parse_command
+from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.sources import Source
 from alexnet_jax.storage import lock
@@ -36,10 +37,10 @@ class Command:
     verify: bool = False
     # pixels: side of the squares
     image_size: int = 256
-    # crop: shorter side resized, center square kept; warp: both sides resized
-    resize: Literal["crop", "warp"] = "crop"
-    # area: averages over the pixels that shrink into one; point: between the four nearest pixels
-    filter: Literal["area", "point"] = "area"
+    # shorter-side: resize the shorter side and keep the center square; stretch: resize both sides
+    resize: Literal["shorter-side", "stretch"] = "shorter-side"
+    # antialias: averages over the pixels that shrink into one; bilinear: between the four nearest
+    filter: Literal["antialias", "bilinear"] = "antialias"
     # jpeg: quality 95; raw: exact and read faster, six times as large
     encoding: Literal["jpeg", "raw"] = "jpeg"
     # processes that resize; 0: one a core
@@ -51,9 +52,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         arguments = sys.argv[1:] if args is None else args
-        asked = cli_arguments.parse(
-            Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff
-        )
+        asked = parse_command(Command, arguments, PROGRAM)
         if asked.processes < 0:
             raise ValueError(
                 f"--processes {asked.processes}: it is at least 1, or 0 for one a core; try 0."
@@ -65,8 +64,8 @@ def main(args: Sequence[str] | None = None) -> int:
             )
         (verify if asked.verify else prepare)(asked)
 
-    return cli_arguments.run(
-        run, "interrupted; the same command goes on, finished shards are kept."
+    return run_command(
+        run, Command, "interrupted; the same command goes on, finished shards are kept."
     )
 
 

@@ -20,9 +20,9 @@ from alexnet_jax.config import (
 # fixed epochs.
 _QUICKSTART = Config(
     preset="quickstart",
-    data=DataConfig(source="embedded", image_size=72, crop=64),
-    model=ModelConfig(width=0.5, middle_std=0.03),
-    schedule=ScheduleConfig(kind="fixed", epochs=24, at=(18, 22)),
+    data=DataConfig(source="synthetic", image_size=72, crop=64),
+    model=ModelConfig(width=0.5, conv345_init_std=0.03),
+    schedule=ScheduleConfig(kind="step", epochs=24, milestones=(18, 22)),
 )
 
 # The full network on one's own photographs. The paper's text gives .01 for every layer (P5), the
@@ -32,8 +32,8 @@ _QUICKSTART = Config(
 _PHOTOS = Config(
     preset="photos",
     data=DataConfig(source="folder"),  # --data.path says where
-    model=ModelConfig(middle_std=0.03),
-    optimizer=OptimizerConfig(bias_rate=2.0),
+    model=ModelConfig(conv345_init_std=0.03),
+    optimizer=OptimizerConfig(bias_lr_multiplier=2.0),
 )
 
 # The text of the 2012 paper. Every field that `source2012` sets otherwise is written out here too.
@@ -42,28 +42,28 @@ _PAPER = Config(
     data=DataConfig(
         source="folder",
         image_size=256,
-        resize="crop",
+        resize="shorter-side",
         channels="rgb",
         crop=224,
-        offsets="all-but-last",
-        mirror=True,
-        share=1,
-        lighting=0.1,
-        lighting_unit="deviation",  # "eigenvalue" cannot be meant: 1,483 gray levels
-        divisor=1.0,
-        lighting_epochs=0,
-        mean="aligned",
-        order="reshuffled",
+        crop_offsets="all-but-last",
+        horizontal_flip=True,
+        images_per_crop=1,
+        pca_std=0.1,
+        pca_scale="std",  # "eigenvalue" cannot be meant: 1,483 gray levels
+        train_divisor=1.0,
+        pca_epochs=0,
+        mean="image",
+        shuffle="each-epoch",
     ),
     model=ModelConfig(
         variant="two_towers",
-        std=0.01,
-        middle_std=0.01,
-        fc_std=0.01,
-        bias=1.0,
-        scale_std=False,
-        padding="end",
-        order="relu_first",
+        init_std=0.01,
+        conv345_init_std=0.01,
+        fc_init_std=0.01,
+        init_bias=1.0,
+        scale_init=False,
+        conv1_padding="end",
+        op_order="relu_first",
         lrn_n=5,
         lrn_k=2.0,
         lrn_alpha=1e-4,
@@ -71,16 +71,21 @@ _PAPER = Config(
         lrn_beta=0.75,
         lrn_scope="tower",
         spatial_norm=False,
-        pool=3,
+        pool_window=3,
         dropout=0.5,
         dropout_on="fc6-fc7",
         dropout_scale="test",
     ),
     optimizer=OptimizerConfig(
-        batch=128, rate=0.01, bias_rate=1.0, bias_drops="all", momentum=0.9, weight_decay=5e-4
+        batch_size=128,
+        learning_rate=0.01,
+        bias_lr_multiplier=1.0,
+        bias_lr_drops="all",
+        momentum=0.9,
+        weight_decay=5e-4,
     ),
     schedule=ScheduleConfig(
-        kind="plateau", epochs=90, drop=0.1, drops=3, slow_conv1=0, freeze_conv1=0
+        kind="plateau", epochs=90, factor=0.1, max_drops=3, slow_conv1=0, freeze_conv1=0
     ),
 )
 
@@ -91,28 +96,28 @@ _SOURCE2012 = Config(
     data=DataConfig(
         source="folder",
         image_size=256,
-        resize="crop",
+        resize="shorter-side",
         channels="rgb",
         crop=224,
-        offsets="all",
-        mirror=True,
-        share=32,
-        lighting=0.1,
-        lighting_unit="deviation",
-        divisor=1.1,
-        lighting_epochs=68,
-        mean="center",
-        order="fixed",
+        crop_offsets="all",
+        horizontal_flip=True,
+        images_per_crop=32,
+        pca_std=0.1,
+        pca_scale="std",
+        train_divisor=1.1,
+        pca_epochs=68,
+        mean="image-center",
+        shuffle="once",
     ),
     model=ModelConfig(
         variant="two_towers",
-        std=0.01,
-        middle_std=0.03,
-        fc_std=0.01,
-        bias=1.0,
-        scale_std=False,
-        padding="end",
-        order="norm_first",
+        init_std=0.01,
+        conv345_init_std=0.03,
+        fc_init_std=0.01,
+        init_bias=1.0,
+        scale_init=False,
+        conv1_padding="end",
+        op_order="norm_first",
         lrn_n=5,
         lrn_k=2.0,
         lrn_alpha=1e-4,
@@ -120,16 +125,21 @@ _SOURCE2012 = Config(
         lrn_beta=0.75,
         lrn_scope="tower",
         spatial_norm=True,
-        pool=3,
+        pool_window=3,
         dropout=0.5,
         dropout_on="fc6-fc7",
         dropout_scale="test",
     ),
     optimizer=OptimizerConfig(
-        batch=128, rate=0.01, bias_rate=2.0, bias_drops=1, momentum=0.9, weight_decay=5e-4
+        batch_size=128,
+        learning_rate=0.01,
+        bias_lr_multiplier=2.0,
+        bias_lr_drops=1,
+        momentum=0.9,
+        weight_decay=5e-4,
     ),
     schedule=ScheduleConfig(
-        kind="fixed", epochs=93, drop=0.1, at=(23, 51, 78), slow_conv1=68, freeze_conv1=72
+        kind="step", epochs=93, factor=0.1, milestones=(23, 51, 78), slow_conv1=68, freeze_conv1=72
     ),
 )
 
@@ -152,7 +162,7 @@ _SIX_CONV = _variant("six_conv", _SOURCE2012, variant="six_conv")  # layers-146-
 _TORCHVISION = _variant(
     "torchvision",
     _PAPER,
-    {"lighting": 0.0, "mean": "color", "statistics": "torchvision", "offsets": "all"},
+    {"pca_std": 0.0, "mean": "channel", "statistics": "torchvision", "crop_offsets": "all"},
     variant="torchvision",
     padding="both",
     lrn=False,
@@ -160,13 +170,13 @@ _TORCHVISION = _variant(
     dropout_scale="training",
 )
 _CAFFE_IMAGES = {
-    "resize": "warp",
-    "filter": "point",
+    "resize": "stretch",
+    "filter": "bilinear",
     "channels": "bgr",
     "crop": 227,
-    "offsets": "all",
-    "lighting": 0.0,
-    "order": "fixed",  # create_imagenet.sh shuffles once
+    "crop_offsets": "all",
+    "pca_std": 0.0,
+    "shuffle": "once",  # create_imagenet.sh shuffles once
 }
 # CAFFE models/bvlc_alexnet/{train_val,solver}.prototxt.
 _BVLC_ALEXNET = dataclasses.replace(
@@ -182,8 +192,8 @@ _BVLC_ALEXNET = dataclasses.replace(
         lrn_scope="all",
         dropout_scale="training",
     ),
-    optimizer=OptimizerConfig(batch=256, bias_rate=2.0),
-    schedule=ScheduleConfig(kind="fixed", epochs=90, at=(20, 40, 60, 80)),
+    optimizer=OptimizerConfig(batch_size=256, bias_lr_multiplier=2.0),
+    schedule=ScheduleConfig(kind="step", epochs=90, milestones=(20, 40, 60, 80)),
 )
 _CAFFENET = _variant(
     "caffenet",
@@ -212,5 +222,5 @@ def for_notebook(preset: Preset = "quickstart") -> Config:
         config,
         data=dataclasses.replace(config.data, image_size=72, crop=36),
         model=dataclasses.replace(config.model, width=0.05),
-        schedule=dataclasses.replace(config.schedule, epochs=1, at=()),
+        schedule=dataclasses.replace(config.schedule, epochs=1, milestones=()),
     )

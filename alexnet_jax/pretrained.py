@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from alexnet_jax.cli import arguments as cli_arguments
+from alexnet_jax.cli.arguments import parse_command
+from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import Preset
 
 PROGRAM = "python -m alexnet_jax.pretrained"
@@ -45,14 +46,13 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
 
     def run() -> None:
-        booleans = tyro.conf.FlagCreatePairsOff
         arguments = sys.argv[1:] if args is None else args
-        asked = cli_arguments.parse(Command, arguments, PROGRAM, booleans=booleans)
+        asked = parse_command(Command, arguments, PROGRAM)
         if (asked.source is None) == (asked.to is None):
             raise ValueError("--from, --to: one of the two says what to do; give one of them.")
         (bring if asked.to is None else write)(asked)
 
-    return cli_arguments.run(run, "interrupted; remove what it left, and run the command again.")
+    return run_command(run, Command, "interrupted; remove what it left, and run the command again.")
 
 
 def bring(asked: Command) -> None:
@@ -128,7 +128,7 @@ def write(asked: Command) -> None:
     files.write(asked.to, convert.from_params(params, table, named, described))
     first = "conv1_w" if named == "plain" else "features.0.weight, as torchvision does"
     print(f"{asked.to}: the weights of {asked.workdir}, with names such as {first}.")
-    if config.data.mean != "color":
+    if config.data.mean != "channel":
         print(
             "The mean image stays behind, its mean color went along: to use the whole image, "
             f"import with --mean {asked.workdir / 'statistics.npz'}."

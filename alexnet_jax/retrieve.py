@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from alexnet_jax.cli import arguments as cli_arguments
+from alexnet_jax.cli.arguments import check_picture, parse_command
+from alexnet_jax.cli.errors import run_command
 from alexnet_jax.data.sources import image_files
 
 if TYPE_CHECKING:
@@ -64,12 +65,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         arguments = sys.argv[1:] if args is None else args
-        asked = cli_arguments.parse(
-            Command, arguments, PROGRAM, booleans=tyro.conf.FlagCreatePairsOff
-        )
+        asked = parse_command(Command, arguments, PROGRAM)
         unread.extend(show(asked))
 
-    return cli_arguments.run(run, "interrupted; the same command goes on.") or int(bool(unread))
+    return run_command(run, Command, "interrupted; the same command goes on.") or int(bool(unread))
 
 
 def show(asked: Command) -> list[Path]:
@@ -77,7 +76,7 @@ def show(asked: Command) -> list[Path]:
     if asked.top < 1:
         raise ValueError(f"--top {asked.top}: it is at least 1 neighbor; try 6.")
     if asked.save:
-        cli_arguments.check_picture(asked.save, "--save")
+        check_picture(asked.save, "--save")
     files = [file for path in asked.files for file in image_files(path)]
     if asked.files and not files:
         raise ValueError(f"{', '.join(map(str, asked.files))}: no images there; name others.")

@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from alexnet_jax import config as configuration
+from alexnet_jax.cli.arguments import option_name
 from alexnet_jax.config import (
     Config,
     flatten,
-    option,
 )
 from alexnet_jax.main import (
     main,
@@ -71,51 +71,56 @@ BAD = [
     ("--data.crop", "0", "between 1 and --data.image-size=72", "try 63"),
     ("--data.crop", "73", "between 1 and --data.image-size=72", "try 63"),
     ("--data.crop", "35", "at least 1 x 1 pixel", "the smallest crop that would do is 36"),
-    ("--data.lighting", "-0.1", "not negative", "use 0 to switch it off"),
+    ("--data.pca-std", "-0.1", "not negative", "use 0 to switch it off"),
     ("--data.validation-fraction", "1.0", "at least 0 and below 1", "try 0.1"),
     ("--data.cache-gib", "-1.0", "not negative", "use 0 to keep nothing"),
     ("--data.threads", "-1", "not negative", "use 0 to read in the main thread"),
     ("--data.prefetch", "0", "at least 1 batch", "try 4"),
     ("--model.width", "0.0", "positive", "try 1, the width of 2012"),
-    ("--model.middle-std", "0.0", "positive", "try 0.01"),
+    ("--model.conv345-init-std", "0.0", "positive", "try 0.01"),
     ("--model.lrn-alpha", "-0.1", "not negative", "try 0.0001"),
     ("--model.dropout", "1.0", "at least 0 and below 1", "try 0.5"),
-    ("--optimizer.batch", "0", "at least 1 image", "try 128"),
-    ("--optimizer.rate", "0.0", "positive", "try 0.01"),
-    ("--optimizer.bias-rate", "-1.0", "not negative", "try 1"),
+    ("--optimizer.batch_size-size", "0", "at least 1 image", "try 128"),
+    ("--optimizer.learning-rate", "0.0", "positive", "try 0.01"),
+    ("--optimizer.bias-lr-multiplier", "-1.0", "not negative", "try 1"),
     ("--optimizer.momentum", "1.0", "at least 0 and below 1", "try 0.9"),
     ("--optimizer.weight-decay", "-1.0", "not negative", "try 5e-4"),
     ("--schedule.epochs", "0", "at least 1", "try 90"),
-    ("--schedule.drop", "1.0", "between 0 and 1", "try 0.1"),
-    ("--schedule.drops", "-1", "not negative", "try 3"),
+    ("--schedule.factor", "1.0", "between 0 and 1", "try 0.1"),
+    ("--schedule.max-drops", "-1", "not negative", "try 3"),
     ("--schedule.patience", "0", "at least 1 look", "try 5"),
-    ("--schedule.improvement", "1.0", "at least 0 and below 1", "try 0.002"),
-    ("--schedule.every", "0", "at least 1 epoch", "try 1"),
+    ("--schedule.min-delta", "1.0", "at least 0 and below 1", "try 0.002"),
+    ("--schedule.eval-every", "0", "at least 1 epoch", "try 1"),
     ("--mesh.towers", "3", "1, 2 or auto", "use auto"),
     ("--mesh.data", "0", "at least 1 or auto", "use auto"),
     ("--log.every", "0", "at least 1 step", "try 20"),
     ("--log.checkpoint-every", "0", "at least 1 step", "try 1000"),
-    ("--optimizer.rate", "inf", "finite number", "see --help"),
+    ("--optimizer.learning-rate", "inf", "finite number", "see --help"),
     ("--model.width", "inf", "finite number", "see --help"),
-    ("--optimizer.batch", "4001", "there are 4000 training images", "try 2048"),
+    ("--optimizer.batch_size-size", "4001", "there are 4000 training images", "try 2048"),
     ("--preset", "papers", "one of quickstart, photos, paper, source2012", "use one of them"),
-    ("--data.share", "0", "at least 1 image", "try 1"),
-    ("--data.divisor", "0.0", "positive", "try 1"),
-    ("--data.lighting-epochs", "-1", "not negative", "use 0 for all epochs"),
-    ("--model.std", "0.0", "positive", "try 0.01"),
+    ("--data.images-per-crop", "0", "at least 1 image", "try 1"),
+    ("--data.train-divisor", "0.0", "positive", "try 1"),
+    ("--data.pca-epochs", "-1", "not negative", "use 0 for all epochs"),
+    ("--model.init-std", "0.0", "positive", "try 0.01"),
     ("--model.lrn-n", "4", "odd and positive", "try 5"),
     ("--model.lrn-k", "0.0", "positive", "try 2"),
     ("--model.bottleneck", "3", "an even number of units", "use 0 for none"),
-    ("--optimizer.rates", "fc8", "a layer, = and a multiple of the rate", "try conv1=0 fc8=10"),
-    ("--optimizer.rates", "fc8=-1", "not negative", "try conv1=0 fc8=10"),
-    ("--optimizer.rates", "fc8=nan", "a multiple of the rate", "try conv1=0 fc8=10"),
     (
-        "--optimizer.rates",
+        "--optimizer.layer-learning-rates",
+        "fc8",
+        "a layer, = and a multiple of the rate",
+        "try conv1=0 fc8=10",
+    ),
+    ("--optimizer.layer-learning-rates", "fc8=-1", "not negative", "try conv1=0 fc8=10"),
+    ("--optimizer.layer-learning-rates", "fc8=nan", "a multiple of the rate", "try conv1=0 fc8=10"),
+    (
+        "--optimizer.layer-learning-rates",
         "fc9=2",
         "names a layer of the network, conv1, conv2",
         "name some of them",
     ),
-    ("--optimizer.bias-drops", "-1", "at least 0 or all", "use all"),
+    ("--optimizer.bias-lr-drops", "-1", "at least 0 or all", "use all"),
     ("--profile.steps", "9:3", "the first and the last step", "try 10:15"),
     ("--profile.steps", "0:3", "from 1 on", "try 10:15"),
     ("--schedule.slow-conv1", "-1", "not negative", "use 0 for never"),
@@ -148,8 +153,11 @@ def test_splits_in_capitals(tmp_path, workdir, capsys):
 
 
 def test_drops_that_do_not_rise(workdir, capsys):
-    said = refused(capsys, "--workdir", workdir, "--schedule.at", 9, 5)
-    assert said == "--schedule.at (9, 5): it is a rising list of epochs from 1 on; try 23 51 78."
+    said = refused(capsys, "--workdir", workdir, "--schedule.milestones", 9, 5)
+    assert (
+        said
+        == "--schedule.milestones (9, 5): it is a rising list of epochs from 1 on; try 23 51 78."
+    )
 
 
 def test_a_source_without_its_folder_or_name(workdir, capsys):
@@ -164,12 +172,12 @@ def test_a_source_without_its_folder_or_name(workdir, capsys):
     ("wrong", "nearest"),
     [
         ("--data.corp", "--data.crop"),
-        ("--optimizer.batch=5", "--optimizer.batch"),
+        ("--optimizer.batch_size-size=5", "--optimizer.batch_size-size"),
         ("--work-dir", "--workdir"),
         ("--presets", "--preset"),
         ("--model", "--preset"),
-        ("--lr", "--optimizer.rate"),
-        ("--batch_size", "--optimizer.batch"),
+        ("--lr", "--optimizer.learning-rate"),
+        ("--batch_size", "--optimizer.batch_size-size"),
         ("--epochs", "--schedule.epochs"),
         ("--log.chekpoint-every", "--log.checkpoint-every"),
     ],
@@ -187,10 +195,13 @@ def test_an_unknown_option_names_the_nearest(wrong, nearest, workdir, capsys):
     ("arguments", "parts"),
     [
         (["--data.crop", "abc"], ["--data.crop", "int", "'abc'"]),
-        (["--optimizer.rate", "fast"], ["--optimizer.rate", "float", "'fast'"]),
+        (["--optimizer.learning-rate", "fast"], ["--optimizer.learning-rate", "float", "'fast'"]),
         (["--data.source", "web"], ["'--data.source'", "'web'", "'embedded', 'folder'"]),
-        (["--data.mirror", "yes"], ["'--data.mirror'", "'yes'", "'True', 'False'"]),
-        (["--schedule.at", "a", "b"], ["--schedule.at", "'a', 'b'"]),
+        (
+            ["--data.horizontal-flip", "yes"],
+            ["'--data.horizontal-flip'", "'yes'", "'True', 'False'"],
+        ),
+        (["--schedule.milestones", "a", "b"], ["--schedule.milestones", "'a', 'b'"]),
         (["--data.crop"], ["'--data.crop'", "Missing value"]),
     ],
     ids=lambda value: " ".join(value),
@@ -213,10 +224,10 @@ def test_no_workdir(arguments, capsys):
 
 
 def test_the_batch_must_divide_into_the_shards(workdir, capsys):
-    arguments = ["--mesh.towers", 1, "--mesh.data", 4, "--optimizer.batch", 126]
+    arguments = ["--mesh.towers", 1, "--mesh.data", 4, "--optimizer.batch_size-size", 126]
     said = refused(capsys, "--workdir", workdir, *arguments)
     assert said == (
-        "--optimizer.batch 126: it must be divisible by the 4 data shards of the mesh; try 128."
+        "--optimizer.batch_size-size 126: it must be divisible by the 4 data shards of the mesh; try 128."
     )
 
 
@@ -262,7 +273,7 @@ def test_nothing_is_left_to_read(tmp_path, capsys):
     root = photos(tmp_path / "photos", {"cats": 3, "dogs": 3})
     for path in root.rglob("*.png"):
         path.write_bytes(b"no image")
-    batch = ["--optimizer.batch", "2"]
+    batch = ["--optimizer.batch_size-size", "2"]
     assert main(["--workdir", str(tmp_path / "run"), *map(str, of_folder(root)), *batch]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "None of the 4 training images can be read" in line
@@ -331,7 +342,7 @@ def arguments_of(config):
     arguments = []
     for name, value in flatten(config).items():
         values = value if isinstance(value, list) else [value]
-        arguments += [option(name), *map(str, values)]
+        arguments += [option_name(name), *map(str, values)]
     return arguments
 
 
@@ -356,8 +367,10 @@ def test_every_field_can_be_given():
     config = dataclasses.replace(
         photos,
         seed=7,
-        data=dataclasses.replace(photos.data, mirror=False, lighting=0.25, path="my photos"),
-        schedule=dataclasses.replace(photos.schedule, at=(1, 2)),
+        data=dataclasses.replace(
+            photos.data, horizontal_flip=False, pca_std=0.25, path="my photos"
+        ),
+        schedule=dataclasses.replace(photos.schedule, milestones=(1, 2)),
         mesh=dataclasses.replace(photos.mesh, towers=1, data="auto"),
     )
     arguments = ["--workdir", "a", *arguments_of(config)]
@@ -384,7 +397,7 @@ def fields():
             if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == field
         ]
         above = itertools.takewhile(lambda text: text.startswith("    # "), lines[line - 1 :: -1])
-        yield option(name), default, " ".join(text[6:] for text in reversed(list(above)))
+        yield option_name(name), default, " ".join(text[6:] for text in reversed(list(above)))
 
 
 def help_of(arguments, capsys, monkeypatch):

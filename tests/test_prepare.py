@@ -387,7 +387,7 @@ def test_a_run_does_not_read_prepared_images_beforehand(tmp_path, monkeypatch, k
         fill(tmp_path / "folders" / split, {"a": 4, "b": 4})
     assert run(tmp_path / "folders", tmp_path / "to", "--image-size", "40") == 0
     of = dataclasses.replace(data(tmp_path / "to"), image_size=40, crop=36, statistics=kind)
-    config = Config(data=of, optimizer=OptimizerConfig(batch=4))
+    config = Config(data=of, optimizer=OptimizerConfig(batch_size=4))
     splits, said = open_training_splits(config), []
     before = open_data(config, dataclasses.replace(splits, statistics=None), said.append)
     monkeypatch.setattr(ArrayRecords, "__getitem__", lambda *_: pytest.fail("it was read"))

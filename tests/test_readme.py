@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from alexnet_jax import main as training
-from alexnet_jax.cli.arguments import _options
+from alexnet_jax.cli.arguments import options as _options
 from alexnet_jax.config import Config
 from alexnet_jax.data import synthetic
 from alexnet_jax.presets import PRESETS
@@ -149,14 +149,14 @@ def test_every_link_leads_somewhere():
 
 def tiny(config: Config) -> Config:
     """Return a preset with few maps, small batches and one epoch; its images stay as large."""
-    crop = config.data.crop if config.data.source == "embedded" else 99
-    data = dataclasses.replace(config.data, crop=crop, share=1, threads=0)
+    crop = config.data.crop if config.data.source == "synthetic" else 99
+    data = dataclasses.replace(config.data, crop=crop, images_per_crop=1, threads=0)
     return dataclasses.replace(
         config,
         data=data,
         model=dataclasses.replace(config.model, width=0.03),
-        optimizer=dataclasses.replace(config.optimizer, batch=4),
-        schedule=dataclasses.replace(config.schedule, epochs=1, at=()),
+        optimizer=dataclasses.replace(config.optimizer, batch_size=4),
+        schedule=dataclasses.replace(config.schedule, epochs=1, milestones=()),
     )
 
 

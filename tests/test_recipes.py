@@ -100,7 +100,7 @@ def network_inputs(preset: str, root: Path) -> dict[str, tuple[dict, np.ndarray]
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, path=str(root), threads=0),
-        optimizer=dataclasses.replace(config.optimizer, batch=2),
+        optimizer=dataclasses.replace(config.optimizer, batch_size=2),
     )
     data = open_data(config, open_splits(config), lambda _: None)
     constants = preprocessing(config.data, data.constants)
@@ -181,8 +181,8 @@ def test_point_is_the_filter_of_caffes_own_input(real_data: Path):
     with Image.open(real_data / "golden-caffenet" / "cat.jpg") as file:
         cat = np.asarray(file.convert("RGB"))
     theirs = (dumped * 255 / 225)[..., ::-1]
-    difference = np.abs(resize_center(cat, 227, "warp", "point") - theirs)
+    difference = np.abs(resize_center(cat, 227, "stretch", "bilinear") - theirs)
     # The dump is not rounded, and its JPEG decoder put a pixel or two one level beside ours.
     assert np.quantile(difference, 0.9995) <= 0.501
     assert difference.max() <= 1.5
-    assert np.abs(resize_center(cat, 227, "warp", "area") - theirs).max() > 10
+    assert np.abs(resize_center(cat, 227, "stretch", "antialias") - theirs).max() > 10

@@ -7,6 +7,7 @@ import numpy as np
 
 from alexnet_jax.data.statistics import published
 from alexnet_jax.model.architecture import trace
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import (
     PRESETS,
     Preset,
@@ -23,7 +24,7 @@ def make(workdir: Path, preset: Preset = "photos", seed: int = 0, crop: int = 64
     data = dataclasses.replace(config.data, image_size=crop + 8, crop=crop)
     model = dataclasses.replace(config.model, width=0.05)
     config = dataclasses.replace(config, data=data, model=model)
-    table = model.table(len(CLASSES), crop)
+    table = build_architecture(model, len(CLASSES), crop)
     rng = np.random.default_rng(seed)
     params = {
         row.name: {

@@ -33,7 +33,9 @@ def first_step(run: Run) -> FirstStep:
     constants = preprocessing(config.data, data.constants)
     gradient = make_gradient(run.table, run.mesh, constants, config.seed, config.optimizer.frozen)
     state = run.create()
-    batches = training_batches(data.splits.train, config.data, config.seed, config.optimizer.batch)
+    batches = training_batches(
+        data.splits.train, config.data, config.seed, config.optimizer.batch_size
+    )
     with contextlib.closing(batches):
         batch = towers.put_batch(next(batches), run.mesh)
     arguments = state.variables, state.step, batch

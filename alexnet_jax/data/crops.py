@@ -25,8 +25,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 def resize_center(
     image: np.ndarray,
     size: int,
-    resize: Literal["crop", "warp"] = "crop",
-    filter: Literal["area", "point"] = "area",
+    resize: Literal["shorter-side", "stretch"] = "shorter-side",
+    filter: Literal["antialias", "bilinear"] = "antialias",
 ) -> np.ndarray:
     """Return a square of [size, size, 3] from uint8 [H, W, 3].
 
@@ -38,11 +38,11 @@ def resize_center(
     height, width = image.shape[:2]
     if height == width == size:
         return image
-    if resize == "crop" and min(height, width) == size:
+    if resize == "shorter-side" and min(height, width) == size:
         top, left = (height - size) // 2, (width - size) // 2
         return image[top : top + size, left : left + size]
-    box = (0, 0, width, height) if resize == "warp" else _center(height, width, size)
-    if filter == "area":
+    box = (0, 0, width, height) if resize == "stretch" else _center(height, width, size)
+    if filter == "antialias":
         picture = Image.fromarray(image)
         return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
     left, top, right, bottom = box
@@ -84,17 +84,17 @@ def random_views(
     position), and each whether or not another is switched off. From position `lit` on there is no
     lighting, and with no lighting no division (convdata_jpeg.py:155-179).
     """
-    places = _of_positions(_places, seed, positions // config.share)
+    places = _of_positions(_places, seed, positions // config.images_per_crop)
     last = config.image_size - config.crop
-    if config.offsets == "all-but-last":
+    if config.crop_offsets == "all-but-last":
         last = max(0, last - 1)
-    lights = config.lighting * _of_positions(_lights, seed, positions)
-    is_lit = (positions < lit) & (config.lighting > 0)
+    lights = config.pca_std * _of_positions(_lights, seed, positions)
+    is_lit = (positions < lit) & (config.pca_std > 0)
     return {
         "offset": (places[:, :2] * (last + 1)).astype(np.int32),
-        "mirror": (places[:, 2] < 0.5) & config.mirror,
+        "mirror": (places[:, 2] < 0.5) & config.horizontal_flip,
         "lighting": np.where(is_lit[:, None], lights, 0).astype(np.float32),
-        "divisor": np.where(is_lit, config.divisor, 1).astype(np.float32),
+        "divisor": np.where(is_lit, config.train_divisor, 1).astype(np.float32),
     }
 
 

@@ -59,11 +59,11 @@ def training_batches(
     unreadable is replaced by the next one that is not, and warned of once.
     """
     shuffled = grain.MapDataset.range(len(source)).seed(seed).shuffle()
-    order = shuffled.repeat(reseed_each_epoch=config.order == "reshuffled")
+    order = shuffled.repeat(reseed_each_epoch=config.shuffle == "each-epoch")
     order[0]  # Grain sets up its counters at the first read, which threads must not share
     mine = _numbers(rows, batch)
     read = _Reader(source, config)
-    lit = config.lighting_epochs * len(source) or sys.maxsize  # positions with lighting
+    lit = config.pca_epochs * len(source) or sys.maxsize  # positions with lighting
 
     def make(step: int) -> Batch:
         positions = step * batch + mine

@@ -110,7 +110,7 @@ def _inventory(sources: dict[str, Source]) -> dict[str, int]:
 
 def _check_address(config: DataConfig) -> None:
     """Raise a ValueError where a source needs a folder or a name, or where none is read."""
-    if config.source == "embedded" and config.path:
+    if config.source == "synthetic" and config.path:
         raise ValueError(
             f"--data.path {config.path}: the embedded data set is drawn and lies nowhere; to train "
             "on what lies there add --preset photos, or --data.source folder, arrayrecord or tfds."
@@ -185,7 +185,7 @@ def _squares(sources: dict[str, Source], config: DataConfig) -> dict[str, Source
 Opened = tuple[str, dict[str, Source], tuple[str, ...]]  # where, sources by split, notes
 
 
-def _embedded(_: DataConfig) -> Opened:
+def _synthetic(_: DataConfig) -> Opened:
     splits = ("train", "validation", "test")
     return "The embedded data set", {name: Embedded(name) for name in splits}, ()
 
@@ -286,7 +286,7 @@ def _present(found: Collection[str], where: str, remedy: str) -> dict[str, str]:
 
 
 _OPENERS: dict[str, Callable[[DataConfig], Opened]] = {
-    "embedded": _embedded,
+    "synthetic": _synthetic,
     "folder": _folder,
     "arrayrecord": _array_records,
     "tfds": _tfds,

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from alexnet_jax.config import (
     Config,
-    option,
 )
 
 # "P" is Krizhevsky, Sutskever and Hinton (2012); the 2012 code is net 145 where nothing else is
@@ -96,7 +95,7 @@ def compare(config: Config, parts: Mapping[str, Sequence[Point]]) -> list[Findin
         for point in points:
             value = point.value(config)
             choice = next((choice for choice in point.choices if choice.value == value), None)
-            options = {option(field): operator.attrgetter(field)(config) for field in point.fields}
+            options = {field: operator.attrgetter(field)(config) for field in point.fields}
             arises = not point.needs or bool(operator.attrgetter(point.needs)(config))
             findings.append(Finding(part, point, options, arises, choice))
     return findings

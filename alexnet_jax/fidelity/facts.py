@@ -6,7 +6,6 @@ from typing import Any
 from alexnet_jax.config import (
     Config,
     flatten,
-    option,
 )
 from alexnet_jax.fidelity.comparison import (
     Finding,
@@ -24,6 +23,7 @@ from alexnet_jax.fidelity.training import (
     START,
     UPDATE,
 )
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 
 PARTS: dict[str, Sequence[Point]] = {
@@ -56,7 +56,7 @@ def describe(config: Config, classes: int, saved: Saved | None = None) -> dict[s
     """
     if classes < 1:
         raise ValueError(f"--classes {classes}: it is at least 1; try 1000.")
-    table = config.model.table(classes, config.data.crop)
+    table = build_architecture(config.model, classes, config.data.crop)
     parts = _asked_only() if saved and saved.imported else PARTS
     findings = compare(config, parts)
     names = [layer.name for layer in table.layers]
@@ -94,7 +94,7 @@ def _saved(config: Config, saved: Saved | None) -> dict[str, Any]:
     if saved is None:
         return {"imported": "", "statistics": None}
     constants = {
-        "mean": "color" if config.data.mean == "color" else "image",
+        "mean": "color" if config.data.mean == "channel" else "image",
         "mean_color": list(saved.mean_color),
         "scale": list(saved.scale),
         "origin": saved.origin,
@@ -109,7 +109,7 @@ def _changed(config: Config, points: Sequence[Point]) -> dict[str, Any]:
     """
     before = flatten(PRESETS[config.preset])
     return {
-        option(name): value
+        name: value
         for name, value in flatten(config).items()
         if value != before[name]
         and (name, value) != ("data.statistics", "init")

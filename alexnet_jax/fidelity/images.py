@@ -12,7 +12,7 @@ TRANSFORMS = "references/classification/presets.py"
 def _mean(config: Config) -> str:
     # Nobody's mean image is among what is published (PUBLISHED in data/statistics.py).
     published = config.data.statistics in ("imagenet", "caffe", "torchvision")
-    return "color" if published else config.data.mean
+    return "channel" if published else config.data.mean
 
 
 def _scale(config: Config) -> str:
@@ -42,11 +42,11 @@ IMAGES = (
         ("data.resize",),
         (
             Choice(
-                "crop",
+                "shorter-side",
                 "shorter side, then the center square",
                 {"paper": "P2", "2012 code": "make-data.py:32-41", "torchvision": TRANSFORMS},
             ),
-            Choice("warp", "both sides, shape lost", {"Caffe": "create_imagenet.sh:41-42"}),
+            Choice("stretch", "both sides, shape lost", {"Caffe": "create_imagenet.sh:41-42"}),
         ),
         "Caffe's script sets both sides",
     ),
@@ -54,8 +54,8 @@ IMAGES = (
         "resize filter",
         ("data.filter",),
         (
-            Choice("area", "over all pixels that become one", {"torchvision": TRANSFORMS}),
-            Choice("point", "between the four nearest pixels", {"Caffe": "cv::resize"}),
+            Choice("antialias", "over all pixels that become one", {"torchvision": TRANSFORMS}),
+            Choice("bilinear", "between the four nearest pixels", {"Caffe": "cv::resize"}),
         ),
         "P2 names none; both are called bilinear, and differ where images shrink",
     ),
@@ -74,7 +74,7 @@ IMAGES = (
     ),
     Point(
         "crop offsets",
-        ("data.offsets",),
+        ("data.crop_offsets",),
         (
             Choice("all-but-last", "32 x 32, all but the last places", {"paper": "P4.1"}),
             Choice(
@@ -89,7 +89,7 @@ IMAGES = (
     ),
     Point(
         "mirrored",
-        ("data.mirror",),
+        ("data.horizontal_flip",),
         (
             Choice(
                 True,
@@ -107,7 +107,7 @@ IMAGES = (
     ),
     Point(
         "images that share a crop",
-        ("data.share",),
+        ("data.images_per_crop",),
         (
             Choice(
                 1,
@@ -124,16 +124,16 @@ IMAGES = (
         ("data.mean", "data.statistics"),
         (
             Choice(
-                "aligned",
+                "image",
                 "an image, aligned with the crop",
                 {"paper": "P2", "Caffe": "data_transformer.cpp:115"},
             ),
             Choice(
-                "center",
+                "image-center",
                 "its center, whatever crop and mirror",
                 {"2012 code": "convdata_jpeg.py:95,209-211"},
             ),
-            Choice("color", "one color", {"torchvision": TRANSFORMS}),
+            Choice("channel", "one color", {"torchvision": TRANSFORMS}),
         ),
         "P2 takes it from each pixel of the image; the code cut it out once",
         of=_mean,
@@ -158,7 +158,7 @@ IMAGES = (
     ),
     Point(
         "lighting",
-        ("data.lighting",),
+        ("data.pca_std",),
         (
             Choice(
                 0.1,
@@ -172,10 +172,10 @@ IMAGES = (
     ),
     Point(
         "unit of lighting",
-        ("data.lighting_unit",),
+        ("data.pca_scale",),
         (
             Choice(
-                "deviation",
+                "std",
                 "the standard deviation",
                 {
                     "paper": "P4.1, 'eigenvalue' read as its root",
@@ -185,44 +185,44 @@ IMAGES = (
             Choice("eigenvalue", "the variance", {"text, literally": "P4.1"}),
         ),
         "literally .1 would be 1,483 gray levels; the code's are 12.2, 3.7 and 2.0",
-        needs="data.lighting",
+        needs="data.pca_std",
         training=True,
     ),
     Point(
         "division",
-        ("data.divisor",),
+        ("data.train_divisor",),
         (
             Choice(1.0, "none", {"paper": "P4.1"}),
             Choice(1.1, "training images / 1.1", {"2012 code": "convdata_jpeg.py:179"}),
         ),
         "1 + .1, in training only: test images are a tenth louder",
-        needs="data.lighting",
+        needs="data.pca_std",
         training=True,
     ),
     Point(
         "end of lighting",
-        ("data.lighting_epochs",),
+        ("data.pca_epochs",),
         (
             Choice(0, "with training", {"paper": "P4.1"}),
             Choice(68, "after 68 epochs", {"2012 code": "layer-params-145-2010.cfg:170-176"}),
         ),
         "switched off by hand in 2012, and not in the text",
-        needs="data.lighting",
+        needs="data.pca_std",
         training=True,
     ),
     Point(
         "order of images",
-        ("data.order",),
+        ("data.shuffle",),
         (
             Choice(
-                "fixed",
+                "once",
                 "shuffled once, then the same",
                 {
                     "2012 code": "convdata_jpeg.py:262, data.py:76-83",
                     "Caffe": "create_imagenet.sh, --shuffle",
                 },
             ),
-            Choice("reshuffled", "anew in every epoch", {"torchvision": "train.py"}),
+            Choice("each-epoch", "anew in every epoch", {"torchvision": "train.py"}),
         ),
         "P says nothing; the code has the line that permutes, commented out",
         training=True,

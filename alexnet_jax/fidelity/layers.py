@@ -9,10 +9,11 @@ from alexnet_jax.model.architecture import (
     Architecture,
     Conv,
 )
+from alexnet_jax.model.variants import build_architecture
 
 
 def _table(config: Config) -> Architecture:
-    return config.model.table(num_classes=1000, crop=config.data.crop)
+    return build_architecture(config.model, num_classes=1000, crop=config.data.crop)
 
 
 def _widths(config: Config) -> tuple[int, ...]:
@@ -27,13 +28,13 @@ def _own(config: Config) -> tuple[str, ...]:
 def _padding(config: Config) -> str:
     conv1 = _table(config).layers[0]
     assert isinstance(conv1, Conv)
-    return config.model.padding if any(conv1.padding(config.data.crop)) else "none"
+    return config.model.conv1_padding if any(conv1.padding(config.data.crop)) else "none"
 
 
 LAYERS = (
     Point(
         "widths",
-        ("model.variant", "model.width", "model.without"),
+        ("model.variant", "model.width", "model.drop_layer"),
         (
             Choice(
                 (96, 256, 384, 384, 256, 4096, 4096),
@@ -61,7 +62,7 @@ LAYERS = (
     ),
     Point(
         "towers",
-        ("model.variant", "model.without"),
+        ("model.variant", "model.drop_layer"),
         (
             Choice(
                 ("conv2", "conv4", "conv5"),
@@ -123,7 +124,7 @@ LAYERS = (
     ),
     Point(
         "padding of conv1",
-        ("model.padding",),
+        ("model.conv1_padding",),
         (
             Choice("end", "3 behind, under the last window", {"2012 code": "layer.py:1004"}),
             Choice("none", "none", {"Caffe": "train_val.prototxt:53-57"}),
@@ -151,7 +152,7 @@ LAYERS = (
     ),
     Point(
         "pooling",
-        ("model.pool",),
+        ("model.pool_window",),
         (
             Choice(
                 3,

@@ -8,9 +8,7 @@ from alexnet_jax.fidelity.comparison import (
 
 
 def _alpha(config: Config) -> float:
-    model = config.model
-    alpha = model.lrn_alpha / (model.lrn_n if model.lrn_alpha_over_n else 1)
-    return float(f"{alpha:.6g}")  # 1e-4 / 5 is 2e-5, whatever the last bit
+    return float(f"{config.model.scaled_lrn_alpha:.6g}")  # 1e-4 / 5 is 2e-5, whatever the last bit
 
 
 def _scope(config: Config) -> str:
@@ -40,7 +38,7 @@ NORMALIZATION = (
     ),
     Point(
         "order behind conv1",
-        ("model.order",),
+        ("model.op_order",),
         (
             Choice(
                 "relu_first",

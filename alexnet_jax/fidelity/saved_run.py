@@ -51,7 +51,7 @@ def read(workdir: Path) -> Saved:
     owner = _owner(color, scale)
     data = dataclasses.replace(config.data, statistics=_statistics(owner, scale))
     if np.ptp(image, axis=(0, 1)).max() == 0:  # one color wherever it is cut out
-        data = dataclasses.replace(data, mean="color")
+        data = dataclasses.replace(data, mean="channel")
     computed = config.data.statistics == "computed" and not imported
     origin = "of its training images" if computed else "which came with the weights"
     return Saved(

@@ -9,18 +9,21 @@ from alexnet_jax.fidelity.comparison import (
     Point,
     Source,
 )
+from alexnet_jax.model.variants import build_architecture
 
 
 def _widened(config: Config) -> bool:
-    as_given = dataclasses.replace(config.model, scale_std=False)
+    as_given = dataclasses.replace(config.model, scale_init=False)
     crop = config.data.crop
-    return config.model.table(num_classes=1000, crop=crop) != as_given.table(1000, crop)
+    return build_architecture(config.model, num_classes=1000, crop=crop) != build_architecture(
+        as_given, 1000, crop
+    )
 
 
 def _schedule(config: Config) -> tuple[Any, ...]:
     schedule = config.schedule
-    drops = schedule.drops if schedule.kind == "plateau" else schedule.at
-    return schedule.kind, schedule.drop, drops, schedule.epochs
+    drops = schedule.max_drops if schedule.kind == "plateau" else schedule.milestones
+    return schedule.kind, schedule.factor, drops, schedule.epochs
 
 
 # models/alexnet.py leaves it to PyTorch: kaiming_uniform_(a=sqrt(5)), which is uniform within
@@ -33,7 +36,7 @@ _SCRIPT = "references/classification/train.py"
 START = (
     Point(
         "std of conv1-2 and fc8",
-        ("model.std",),
+        ("model.init_std",),
         (
             Choice(
                 0.01,
@@ -50,7 +53,7 @@ START = (
     ),
     Point(
         "std of conv3-5",
-        ("model.middle_std",),
+        ("model.conv345_init_std",),
         (
             Choice(0.01, ".01", {"paper": "P5", "Caffe": "train_val.prototxt:53-366"}),
             Choice(0.03, ".03", {"2012 code": "layers-145.cfg:143,172,200"}),
@@ -60,7 +63,7 @@ START = (
     ),
     Point(
         "std of fc6 and fc7",
-        ("model.fc_std",),
+        ("model.fc_init_std",),
         (
             Choice(0.01, ".01", {"paper": "P5", "2012 code": "layers-145.cfg:242,270"}),
             Choice(0.005, ".005", {"Caffe": "train_val.prototxt:53-366"}),
@@ -70,7 +73,7 @@ START = (
     ),
     Point(
         "std scaled",
-        ("model.scale_std",),
+        ("model.scale_init",),
         (
             Choice(
                 False,
@@ -83,7 +86,7 @@ START = (
     ),
     Point(
         "bias at the start",
-        ("model.bias",),
+        ("model.init_bias",),
         (
             Choice(
                 1.0,
@@ -106,7 +109,7 @@ START = (
 UPDATE = (
     Point(
         "batch",
-        ("optimizer.batch",),
+        ("optimizer.batch_size",),
         (
             Choice(128, "128 images", {"paper": "P5", "2012 code": "convnet.py:177"}),
             Choice(
@@ -122,7 +125,7 @@ UPDATE = (
     ),
     Point(
         "rate and decay",
-        ("optimizer.rate", "optimizer.momentum", "optimizer.weight_decay"),
+        ("optimizer.learning_rate", "optimizer.momentum", "optimizer.weight_decay"),
         (
             Choice(
                 (0.01, 0.9, 5e-4),
@@ -140,7 +143,7 @@ UPDATE = (
     ),
     Point(
         "bias rate",
-        ("optimizer.bias_rate", "optimizer.bias_drops"),
+        ("optimizer.bias_lr_multiplier", "optimizer.bias_lr_drops"),
         (
             Choice((1.0, "all"), "that of weights", {"paper": "P5", "torchvision": _SCRIPT}),
             Choice(
@@ -156,9 +159,9 @@ UPDATE = (
         "schedule",
         (
             "schedule.kind",
-            "schedule.drop",
-            "schedule.drops",
-            "schedule.at",
+            "schedule.factor",
+            "schedule.max_drops",
+            "schedule.milestones",
             "schedule.epochs",
         ),
         (
@@ -168,17 +171,17 @@ UPDATE = (
                 {"paper": "P5"},
             ),
             Choice(
-                ("fixed", 0.1, (23, 51, 78), 93),
+                ("step", 0.1, (23, 51, 78), 93),
                 "/ 10 after epochs 23, 51, 78; ends 93",
                 {"2012 code": "layer-params-145-2010.cfg:170-176"},
             ),
             Choice(
-                ("fixed", 0.1, (20, 40, 60, 80), 90),
+                ("step", 0.1, (20, 40, 60, 80), 90),
                 "/ 10 every 20 epochs; ends 90",
                 {"Caffe": "solver.prototxt:4-11"},
             ),
             Choice(
-                ("fixed", 0.1, (30, 60), 90),
+                ("step", 0.1, (30, 60), 90),
                 "/ 10 every 30 epochs; ends 90",
                 {"torchvision": _RECIPE},
             ),

@@ -37,6 +37,7 @@ from alexnet_jax.model.preprocess import (
     Preprocess,
     finish,
 )
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.checkpoint import (
     FOLDER,
     Checkpoints,
@@ -112,7 +113,7 @@ def load(workdir: Path | str, mesh: Mesh, which: Literal["latest", "best"] = "la
             raise _missing(workdir, which)
         meta, statistics = checkpoints.meta(step), checkpoints.constants(step)
         config = unflatten(meta["config"])
-        table = config.model.table(len(meta["class_names"]), config.data.crop)
+        table = build_architecture(config.model, len(meta["class_names"]), config.data.crop)
         _, target = abstract_state(table, paper_sgd(config.optimizer), mesh, config.seed)
         variables = checkpoints.state(step, target).variables
     return Trained(
@@ -245,7 +246,7 @@ def take_over(
     theirs = origin.variables["params"]
     if unknown := [name for name in reset if name not in params]:
         raise ValueError(
-            f"--init.reset {' '.join(unknown)}: the layers are {', '.join(params)}; name some of "
+            f"--init.reinit-layers {' '.join(unknown)}: the layers are {', '.join(params)}; name some of "
             "them."
         )
     shapes, wanted = (
@@ -258,7 +259,7 @@ def take_over(
         )
         raise ValueError(
             f"--init-from {origin.workdir}: {details}; layers of other shapes start anew: add "
-            f"--init.reset {' '.join([*reset, *differ])}."
+            f"--init.reinit-layers {' '.join([*reset, *differ])}."
         )
     taken = [name for name in params if name not in reset]
     ours = {
@@ -281,5 +282,5 @@ def _renamed(theirs: Sequence[str], ours: Sequence[str]) -> str:
     there, here = differ[0]
     return (
         f"\nfc8 comes with other names for {len(differ)} of {len(ours)} classes ({there!r} there "
-        f"is {here!r} here): unless they mean the same, add --init.reset fc8."
+        f"is {here!r} here): unless they mean the same, add --init.reinit-layers fc8."
     )

@@ -52,7 +52,7 @@ def beside(
     if views != 10:
         return None, _none("it has ten views of each image, and this is one: add --views 10")
     for data in networks:
-        if (data.image_size, data.resize) != (SIZE, "crop") or data.crop not in CROPS:
+        if (data.image_size, data.resize) != (SIZE, "shorter-side") or data.crop not in CROPS:
             return None, _none(
                 "its views are 224 pixels of a center square of 256, and these are "
                 f"{data.crop} of {data.image_size} (--data.resize {data.resize})"

@@ -61,7 +61,7 @@ def make_mesh(
         )
     if batch % data:
         raise ValueError(
-            f"--optimizer.batch {batch}: it must be divisible by the {data} data shards of the "
+            f"--optimizer.batch_size-size {batch}: it must be divisible by the {data} data shards of the "
             f"mesh; try {max(1, round(batch / data)) * data}."
         )
     used = devices[: data * towers]
@@ -69,7 +69,7 @@ def make_mesh(
         raise ValueError(
             f"--mesh.data {data} x --mesh.towers {towers}: of {len(devices)} devices they use "
             f"{len(used)}, none of them process {', '.join(map(str, sorted(idle)))}'s; use auto, a "
-            "--optimizer.batch that divides over all devices, or fewer processes."
+            "--optimizer.batch_size-size that divides over all devices, or fewer processes."
         )
     # Auto axes: with Explicit ones each convolution outside shard_map would ask for its sharding.
     return jax.make_mesh(

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from alexnet_jax.config import ModelConfig
 from alexnet_jax.model.architecture import (
     TOWERS,
     Architecture,
@@ -17,9 +18,6 @@ from alexnet_jax.model.architecture import (
     weighted_rows,
 )
 
-if TYPE_CHECKING:
-    from alexnet_jax.config import ModelConfig
-
 # Maps of the convolutions at width 1.
 WIDTHS = {
     "two_towers": (96, 256, 384, 384, 256),  # layers-145.cfg
@@ -30,7 +28,7 @@ WIDTHS = {
 }
 
 
-def build(model: "ModelConfig", num_classes: int, crop: int) -> Architecture:
+def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Architecture:
     """Return the table that `model` describes; by default the network of 2012 (P3.5).
 
     Its towers meet at conv3, fc6, fc7 and fc8 (layers-145.cfg).
@@ -41,11 +39,9 @@ def build(model: "ModelConfig", num_classes: int, crop: int) -> Architecture:
         crop: side of the input in pixels.
 
     Raises:
-        ValueError: the width is not positive, or `crop` is too small for some layer.
+        ValueError: `crop` is too small for some layer.
     """
-    if not model.width > 0:
-        raise ValueError(f"--model.width {model.width}: it is positive; try 1, the width of 2012.")
-    convolutions = _without(model.without, _convolutions(model))
+    convolutions = _without(model.drop_layer, _convolutions(model))
     layers = [*convolutions, *_fully_connected(model, num_classes)]
     table = Architecture(
         layers=tuple(layers),
@@ -53,70 +49,70 @@ def build(model: "ModelConfig", num_classes: int, crop: int) -> Architecture:
         lrn=ResponseNorm(
             n=model.lrn_n,
             k=model.lrn_k,
-            alpha=model.lrn_alpha / (model.lrn_n if model.lrn_alpha_over_n else 1),
+            alpha=model.scaled_lrn_alpha,
             beta=model.lrn_beta,
         ),
         lrn_scope=model.lrn_scope,
         # Two pixels a window leave maps of the same sizes only where they are rounded down, and the
         # paper compares "output of equivalent dimensions" (P3.4). PyTorch always rounds down.
         pooling=Pooling(
-            window=model.pool,
-            rounds="down" if model.pool == 2 or model.variant == "torchvision" else "up",
+            window=model.pool_window,
+            rounds="down" if model.pool_window == 2 or model.variant == "torchvision" else "up",
         ),
         dropout=model.dropout,
         dropout_scale=model.dropout_scale,
-        compute=model.compute,
+        compute=model.dtype,
     )
     check_crop(table)
-    return _scaled(table, model) if model.scale_std else table
+    return _scaled(table, model) if model.scale_init else table
 
 
-def _features(model: "ModelConfig", at_width_1: int) -> int:
+def _features(model: ModelConfig, at_width_1: int) -> int:
     """Return an even number of maps or units, at least one a tower."""
     return TOWERS * max(1, round(at_width_1 * model.width / TOWERS))
 
 
-def _convolutions(model: "ModelConfig") -> list[Conv]:
+def _convolutions(model: ModelConfig) -> list[Conv]:
     act = model.activation
     own: Literal["own", "both"] = "own" if model.variant in ("two_towers", "six_conv") else "both"
     norm: tuple[Operation, ...] = ("lrn",) if model.lrn else ()
     spatial: tuple[Operation, ...] = ("spatial_norm",) if model.spatial_norm else ()
     first, second = (act, *norm, "pool"), (act, *norm, *spatial, "pool")
-    if model.order == "norm_first":
+    if model.op_order == "norm_first":
         first = (*norm, "pool", act)
-    elif model.order == "pool_first":
+    elif model.op_order == "pool_first":
         first, second = (act, "pool", *norm), (act, "pool", *norm, *spatial)
     silenced: tuple[Operation, ...] = ("dropout",) if model.dropout_on == "pool5-fc6" else ()
     last = (act, "pool", *(silenced if model.dropout else ()))
     pads: dict[str, int | Literal["end"]] = {"end": "end", "none": 0, "both": 2}
-    pad = pads[model.padding]
+    pad = pads[model.conv1_padding]
     widths = [_features(model, width) for width in WIDTHS[model.variant]]
-    low, middle = model.std, model.middle_std
+    low, middle = model.init_std, model.conv345_init_std
     layers = [
         Conv("conv1", widths[0], 11, 4, "both", first, low, 0, pad),
-        Conv("conv2", widths[1], 5, 1, own, second, low, model.bias, 2),
+        Conv("conv2", widths[1], 5, 1, own, second, low, model.init_bias, 2),
         Conv("conv3", widths[2], 3, 1, "both", (act,), middle, 0, 1),
-        Conv("conv4", widths[3], 3, 1, own, (act,), middle, model.bias, 1),
-        Conv("conv5", widths[4], 3, 1, own, last, middle, model.bias, 1),
+        Conv("conv4", widths[3], 3, 1, own, (act,), middle, model.init_bias, 1),
+        Conv("conv5", widths[4], 3, 1, own, last, middle, model.init_bias, 1),
     ]
     if len(widths) == 6:
-        layers.append(Conv("conv6", widths[5], 3, 1, "both", (act,), middle, model.bias, 1))
+        layers.append(Conv("conv6", widths[5], 3, 1, "both", (act,), middle, model.init_bias, 1))
     return layers
 
 
-def _fully_connected(model: "ModelConfig", num_classes: int) -> list[Layer]:
+def _fully_connected(model: ModelConfig, num_classes: int) -> list[Layer]:
     act: Operation = model.activation
     silenced: tuple[Operation, ...] = (act, "dropout") if model.dropout else (act,)
     last = silenced if model.dropout_on == "fc6-fc7" else (act,)
     units = _features(model, 4096)
     layers: list[Layer] = [
-        Dense("fc6", units, "both", silenced, model.fc_std, model.bias),
-        Dense("fc7", units, "both", last, model.fc_std, model.bias),
+        Dense("fc6", units, "both", silenced, model.fc_init_std, model.init_bias),
+        Dense("fc7", units, "both", last, model.fc_init_std, model.init_bias),
     ]
     if model.bottleneck:
-        layers.append(Dense("bottleneck", model.bottleneck, "both", (), model.std, 0))
+        layers.append(Dense("bottleneck", model.bottleneck, "both", (), model.init_std, 0))
     sees = "own" if model.bottleneck else "rows"
-    return [*layers, Dense("fc8", num_classes, sees, (), model.std, 0)]
+    return [*layers, Dense("fc8", num_classes, sees, (), model.init_std, 0)]
 
 
 def _without(name: str, layers: list[Conv]) -> list[Conv]:
@@ -138,15 +134,15 @@ def _without(name: str, layers: list[Conv]) -> list[Conv]:
     return [*layers[: number - 1], before, *behind]
 
 
-def _scaled(table: Architecture, model: "ModelConfig") -> Architecture:
+def _scaled(table: Architecture, model: ModelConfig) -> Architecture:
     """Multiply each initial std by sqrt(inputs at width 1 and 224 pixels / inputs).
 
     That keeps the variance of every layer's outputs where it was there.
     """
-    full = dataclasses.replace(model, width=1.0, scale_std=False)
+    full = dataclasses.replace(model, width=1.0, scale_init=False)
     inputs, inputs_2012 = (
         {row.name: math.prod(row.kernel_shape[:-1]) for row in weighted_rows(t)}
-        for t in (table, build(full, table.num_classes, 224))
+        for t in (table, build_architecture(full, table.num_classes, 224))
     )
     return dataclasses.replace(
         table,

@@ -20,7 +20,6 @@ from orbax.checkpoint import checkpoint_managers as managers
 from alexnet_jax.config import (
     Config,
     flatten,
-    option,
 )
 from alexnet_jax.storage import lock
 from alexnet_jax.training import (
@@ -314,7 +313,7 @@ def check_same(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
     # What a run of an earlier version did not choose, it did as the default says.
     before, now = {**flatten(Config()), **saved}, flatten(config)
     differences = [
-        f"{option(name)} was {before.get(name)!r} and is now {now.get(name)!r}"
+        f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name) and not _free(name)
     ]

@@ -83,7 +83,7 @@ def train_and_evaluate(
     processes.from_first("start", heed)
     processes.check_settings(config)
     mesh = towers.make_mesh(
-        towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch
+        towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch_size
     )
     # For a new run the data comes first: a source that will not do leaves no folder behind.
     splits = None if (workdir / FOLDER).exists() else open_splits(config)
@@ -94,7 +94,7 @@ def train_and_evaluate(
         splits = splits or open_splits(config)
         processes.check_same(fingerprints(splits), "they train on the same images: give them those")
         run, position = _begin(config, mesh, splits, workdir, checkpoints, heed)
-        if said := optimizer.describe(config.optimizer, config.init.reset):
+        if said := optimizer.describe(config.optimizer, config.init.reinit_layers):
             print(said)
         if processes.first():
             run_summary.write_config(run, workdir)
@@ -183,7 +183,7 @@ def _initial(run: Run, origin: network_loading.Trained | None) -> TrainState:
     state = run.create()
     if origin is None:
         return state
-    reset, class_names = run.config.init.reset, run.data.splits.class_names
+    reset, class_names = run.config.init.reinit_layers, run.data.splits.class_names
     params, said = network_loading.take_over(origin, state.variables["params"], reset, class_names)
     print(said)
     return state.replace(variables={"params": params})

@@ -29,11 +29,16 @@ def paper_sgd(config: OptimizerConfig) -> optax.GradientTransformation:
     """
 
     def init(params: Any) -> PaperSgdState:
-        initial = {"kernel": config.rate, "bias": config.rate * config.bias_rate}
+        initial = {
+            "kernel": config.learning_rate,
+            "bias": config.learning_rate * config.bias_lr_multiplier,
+        }
 
         def rate(path: tuple[Any, ...], _: Array) -> Array:
             layer, kind = (key.key for key in path[-2:])
-            return jnp.full((), initial[kind] * config.multiples.get(layer, 1.0), jnp.float32)
+            return jnp.full(
+                (), initial[kind] * config.layer_multipliers.get(layer, 1.0), jnp.float32
+            )
 
         rates = jax.tree.map_with_path(rate, params)
         return PaperSgdState(rates, jax.tree.map(jnp.zeros_like, params))
@@ -65,10 +70,10 @@ def describe(config: OptimizerConfig, anew: Collection[str] = ()) -> str:
     """
     said = []
     if config.frozen:
-        named = [name for name in config.multiples if name in config.frozen]
+        named = [name for name in config.layer_multipliers if name in config.frozen]
         said.append(f"frozen: {', '.join(named)}")
     by_multiple: dict[float, list[str]] = {}
-    for name, multiple in config.multiples.items():
+    for name, multiple in config.layer_multipliers.items():
         by_multiple.setdefault(multiple, []).append(name)
     for multiple, names in by_multiple.items():
         if multiple:

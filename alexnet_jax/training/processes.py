@@ -19,7 +19,6 @@ from orbax.checkpoint import multihost
 from alexnet_jax.config import (
     Config,
     flatten,
-    option,
 )
 from alexnet_jax.model import towers
 from alexnet_jax.training.stopping import Stopped
@@ -123,7 +122,7 @@ def check_settings(config: Config) -> None:
 
     But for those that each has for itself: its number, its disks and its threads.
     """
-    values = {option(name): value for name, value in flatten(config).items()}
+    values = {name: value for name, value in flatten(config).items()}
     values = {name: value for name, value in values.items() if not name.startswith(OWN)}
     check_same(values, "one run has one command: give all its processes the same options")
 

@@ -31,8 +31,8 @@ def advance(config: ScheduleConfig, progress: Progress, error: float | None) -> 
     """
     epoch = progress.epoch + 1
     progress = dataclasses.replace(progress, epoch=epoch)
-    if config.kind == "fixed":
-        drops = sum(epoch >= drop for drop in config.at)
+    if config.kind == "step":
+        drops = sum(epoch >= drop for drop in config.milestones)
         progress = dataclasses.replace(progress, drops=drops)
     elif error is not None:
         progress = _look(config, progress, error)
@@ -46,19 +46,19 @@ def finished(config: ScheduleConfig, progress: Progress) -> bool:
 
 def _look(config: ScheduleConfig, progress: Progress, error: float) -> Progress:
     """Drop when the error has stopped improving; at the plateau after the last drop, end."""
-    if progress.best is None or error < progress.best - config.improvement:
+    if progress.best is None or error < progress.best - config.min_delta:
         return dataclasses.replace(progress, best=error, since=0)
     since = progress.since + 1
     if since < config.patience:
         return dataclasses.replace(progress, since=since)
-    if progress.drops == config.drops:
+    if progress.drops == config.max_drops:
         return dataclasses.replace(progress, since=since, ended=True)
     return dataclasses.replace(progress, since=0, drops=progress.drops + 1)
 
 
 def rate(config: ScheduleConfig, progress: Progress, initial: float) -> float:
     """Return the learning rate of the weights for the next epoch, but for conv1's."""
-    return initial * config.drop**progress.drops
+    return initial * config.factor**progress.drops
 
 
 def rates(
@@ -83,12 +83,12 @@ def rates(
     Returns:
         `{layer: {"kernel": rate, "bias": rate}}`, as `optimizer.set_rates` takes it.
     """
-    kernel = rate(config, progress, optimizer.rate)
+    kernel = rate(config, progress, optimizer.learning_rate)
     followed = progress.drops
-    if optimizer.bias_drops != "all":
-        followed = min(followed, optimizer.bias_drops)
-    bias = optimizer.rate * optimizer.bias_rate * config.drop**followed
-    multiples = {layer: optimizer.multiples.get(layer, 1.0) for layer in layers}
+    if optimizer.bias_lr_drops != "all":
+        followed = min(followed, optimizer.bias_lr_drops)
+    bias = optimizer.learning_rate * optimizer.bias_lr_multiplier * config.factor**followed
+    multiples = {layer: optimizer.layer_multipliers.get(layer, 1.0) for layer in layers}
     by_layer = {
         layer: {"kernel": kernel * multiple, "bias": bias * multiple}
         for layer, multiple in multiples.items()
@@ -97,5 +97,5 @@ def rates(
         if 0 < config.freeze_conv1 <= progress.epoch:
             by_layer["conv1"] = {"kernel": 0.0, "bias": 0.0}
         elif 0 < config.slow_conv1 <= progress.epoch:
-            by_layer["conv1"]["kernel"] *= config.drop
+            by_layer["conv1"]["kernel"] *= config.factor
     return by_layer

@@ -26,6 +26,7 @@ from alexnet_jax.model import (
 )
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training import (
     processes,
     stopping,
@@ -73,24 +74,24 @@ class Run:
 
     def epoch_end(self, epoch: int) -> int:
         """Return the step after which every training image has been seen `epoch` times."""
-        return -(-epoch * len(self.data.splits.train) // self.config.optimizer.batch)
+        return -(-epoch * len(self.data.splits.train) // self.config.optimizer.batch_size)
 
     def epochs(self, step: int) -> float:
         """Return how often the training images have been seen after `step` steps."""
-        return step * self.config.optimizer.batch / len(self.data.splits.train)
+        return step * self.config.optimizer.batch_size / len(self.data.splits.train)
 
     def evaluate(
         self, variables: Any, source: Source, heed: Heed = stopping.ignore
     ) -> dict[str, float]:
         """Score a split; see `evaluation.evaluate`."""
-        data, batch = self.config.data, self.config.optimizer.batch
+        data, batch = self.config.data, self.config.optimizer.batch_size
         return evaluate(self.eval_step, variables, source, data, batch, self.mesh, heed=heed)
 
 
 def open_splits(config: Config) -> data_splits.Splits:
     """Open the splits that a run reads; ValueError where they do not fill a batch."""
     splits = data_splits.open_splits(config.data, config.seed)
-    _check_batch(config.optimizer.batch, len(splits.train))
+    _check_batch(config.optimizer.batch_size, len(splits.train))
     return splits
 
 
@@ -98,7 +99,7 @@ def _check_batch(batch: int, images: int) -> None:
     """Raise a ValueError where an epoch would be less than a step."""
     if images < batch:
         raise ValueError(
-            f"--optimizer.batch {batch}: there are {images} training images, and a batch holds at "
+            f"--optimizer.batch_size-size {batch}: there are {images} training images, and a batch holds at "
             f"most as many; try {2 ** (images.bit_length() - 1)}."
         )
 
@@ -173,10 +174,10 @@ def _inherited(
     if constants is None:
         raise ValueError("--data.statistics init: it goes with --init-from; say computed.")
     side = len(constants["mean_image"])
-    if config.mean != "color" and side != config.image_size:
+    if config.mean != "channel" and side != config.image_size:
         raise ValueError(
             f"--data.image-size {config.image_size}: the mean image that came with --init-from has "
-            f"{side} pixels a side; keep that size, or add --data.mean color."
+            f"{side} pixels a side; keep that size, or add --data.mean channel."
         )
     return constants
 
@@ -211,20 +212,20 @@ def _readable(splits: data_splits.Splits, unreadable: Unreadable) -> data_splits
 
 def preprocessing(config: DataConfig, known: Mapping[str, Any]) -> Preprocess:
     """Return what the device does to images, from the fields of `statistics.Statistics`."""
-    unit = known["lighting_std"] ** (2 if config.lighting_unit == "eigenvalue" else 1)
+    unit = known["lighting_std"] ** (2 if config.pca_scale == "eigenvalue" else 1)
     return Preprocess(
-        mean=jnp.asarray(known["mean_color" if config.mean == "color" else "mean_image"]),
+        mean=jnp.asarray(known["mean_color" if config.mean == "channel" else "mean_image"]),
         lighting=jnp.asarray(known["lighting_axes"] * unit),
         scale=jnp.asarray(known["scale"]),
-        where="center" if config.mean == "center" else "aligned",
+        where="center" if config.mean == "image-center" else "aligned",
         channels=config.channels,
     )
 
 
 def open_run(config: Config, mesh: Mesh, data: Data) -> Run:
     """Build the network for this data on this mesh."""
-    _check_batch(config.optimizer.batch, len(data.splits.train))  # less what cannot be read
-    table = config.model.table(len(data.splits.class_names), config.data.crop)
+    _check_batch(config.optimizer.batch_size, len(data.splits.train))  # less what cannot be read
+    table = build_architecture(config.model, len(data.splits.class_names), config.data.crop)
     tx = paper_sgd(config.optimizer)
     create, target = abstract_state(table, tx, mesh, config.seed)
     constants = preprocessing(config.data, data.constants)
@@ -248,12 +249,12 @@ def describe(run: Run) -> str:
     parameters = sum(row.parameters for row in rows)
     operations = sum(row.multiply_adds for row in rows)
     scaled = []
-    plain = dataclasses.replace(run.config.model, scale_std=False)
+    plain = dataclasses.replace(run.config.model, scale_init=False)
     if run.config.model.width != 1:
         scaled.append(f"width x {run.config.model.width:g}")
     if run.table.crop not in (224, 227):  # the 2012 code's and Caffe's
         scaled.append(f"{run.table.crop} px crops of {run.config.data.image_size} px images")
-    if run.table != plain.table(run.table.num_classes, run.table.crop):
+    if run.table != build_architecture(plain, run.table.num_classes, run.table.crop):
         scaled.append("initial weights for equally loud layers")
     text = (
         f"AlexNet ({run.config.model.variant}), {parameters:,} parameters, "

@@ -174,7 +174,7 @@ def _draw(run: Run, state: TrainState, workdir: Path) -> None:
 def _examples(run: Run, source: Source) -> Iterator[Any]:
     """Yield one batch of images drawn from all over the split."""
     spread = np.random.default_rng(run.config.seed).permutation(len(source))
-    batch = run.config.optimizer.batch
+    batch = run.config.optimizer.batch_size
     subset, rows = Subset(source, spread[:batch]), towers.rows(run.mesh, batch)
     return evaluation_batches(subset, run.config.data, batch, rows)
 
@@ -184,7 +184,7 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
     split = "test" if "test" in summary else "validation"
     scores = summary[split]
     shown = FIGURES if summary["figures"] else METRICS
-    if summary["source"] == "embedded":
+    if summary["source"] == "synthetic":
         following = "your own photographs: --preset photos --data.path DIR in another --workdir"
     elif summary["ended_on_plateau"]:
         following = "another --seed, or a larger --schedule.patience, in another --workdir"

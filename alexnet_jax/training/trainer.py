@@ -81,7 +81,7 @@ class Trainer:
         self._saved = checkpoints.latest()
         self._pending: Pending | None = None
         # What this process loads of each batch, and a checksum of which images those were.
-        self._rows, self._shown = towers.rows(run.mesh, run.config.optimizer.batch), 0
+        self._rows, self._shown = towers.rows(run.mesh, run.config.optimizer.batch_size), 0
         self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def seconds(self) -> float:
@@ -94,7 +94,7 @@ class Trainer:
         if self._saved is None:
             self._save(None)  # from here on the folder knows its data, and what it was made with
             self._checkpoints.wait()  # no line of metrics without a checkpoint: `loop` relies on it
-        batch = config.optimizer.batch
+        batch = config.optimizer.batch_size
         source = self._run.data.splits.train
         batches = training_batches(source, config.data, config.seed, batch, at.step, self._rows)
         with contextlib.closing(batches):
@@ -199,7 +199,7 @@ class Trainer:
         raise FloatingPointError(
             f"step {bad.step}: {reason}; training needs finite numbers: the last checkpoint (step "
             f"{saved}) is good, and {path} names the images of step {bad.step}{again}; or start "
-            "anew in another --workdir with a lower --optimizer.rate."
+            "anew in another --workdir with a lower --optimizer.learning-rate."
         )
 
     def _rate_of_images(self) -> float:
@@ -221,7 +221,7 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         config = self._run.config
-        return schedule.rate(config.schedule, self._at.progress, config.optimizer.rate)
+        return schedule.rate(config.schedule, self._at.progress, config.optimizer.learning_rate)
 
     def _end_epoch(self) -> None:
         run, at = self._run, self._at
@@ -230,7 +230,7 @@ class Trainer:
         trained = _mean(at.epoch_sums)
         line = f"epoch {epoch:3d}  rate {self._learning_rate():g}"
         line += f"  training: loss {trained['loss']:.3f}, error {trained['top1_error']:.1%}"
-        error, due = None, epoch % config.every == 0
+        error, due = None, epoch % config.eval_every == 0
         if due or epoch == config.epochs:
             values = run.evaluate(at.state.variables, run.data.splits.validation, self.heed)
             error = values["top1_error"]

@@ -17,6 +17,7 @@ from alexnet_jax.data.statistics import (
     published,
 )
 from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.weights import convert
 from alexnet_jax.weights.convert import Params
@@ -91,7 +92,7 @@ def prepare(
             f"--class-names: it has {len(class_names)} lines and the weights have {count} classes; "
             "give one name a line, in the order of the outputs."
         )
-    table = config.model.table(count, config.data.crop)
+    table = build_architecture(config.model, count, config.data.crop)
     if model and raw.format == "torchvision" and not all(map(convert.in_torchvision, table.layers)):
         raise ValueError(
             f"--model {model}: the file has torchvision's names, and its AlexNet has eight "
@@ -122,7 +123,7 @@ def change_towers(
             " use --towers keep."
         )
     changed = dataclasses.replace(config, model=dataclasses.replace(config.model, variant=after))
-    new = changed.model.table(table.num_classes, table.crop)
+    new = build_architecture(changed.model, table.num_classes, table.crop)
     change = merge(params, table) if towers == "merge" else split(params, new)
     return changed, new, change
 
@@ -162,11 +163,11 @@ def _recipe(
         name = _published(raw, preset)
         statistics = published(name, preset.data.image_size)
         data = dataclasses.replace(
-            preset.data, channels="rgb", mean="color", statistics=name, source="folder"
+            preset.data, channels="rgb", mean="channel", statistics=name, source="folder"
         )
         config = dataclasses.replace(preset, data=data)
     if mean is None:
-        data = dataclasses.replace(config.data, mean="color")
+        data = dataclasses.replace(config.data, mean="channel")
         return dataclasses.replace(config, data=data), statistics, bgr
     side, (image, rgb) = config.data.image_size, mean
     if image.shape != (side, side, 3):
@@ -177,7 +178,7 @@ def _recipe(
     image = np.ascontiguousarray(image[:, :, ::-1] if seen_bgr and not rgb else image, np.float32)
     color = image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
     statistics = dataclasses.replace(statistics, mean_image=image, mean_color=color)
-    where = "center" if config.data.mean == "center" else "aligned"
+    where = "image-center" if config.data.mean == "image-center" else "image"
     data = dataclasses.replace(config.data, mean=where, statistics="init")
     return dataclasses.replace(config, data=data), statistics, bgr
 

@@ -37,7 +37,7 @@ def check_empty(workdir: Path) -> None:
 def make(imported: Imported, source: Path, workdir: Path) -> None:
     """Write a run that has not begun: config.json, statistics.npz and a checkpoint at step 0."""
     config = imported.config
-    mesh = towers.make_mesh(towers=1, data=1, batch=config.optimizer.batch)
+    mesh = towers.make_mesh(towers=1, data=1, batch=config.optimizer.batch_size)
     state = _state(imported, mesh)
     constants = {
         name: np.asarray(value, np.float32) for name, value in vars(imported.statistics).items()

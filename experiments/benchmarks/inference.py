@@ -11,6 +11,8 @@ import argparse
 
 import side_by_side
 
+from alexnet_jax.model.variants import build_architecture
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the batch."""
@@ -36,7 +38,7 @@ def ours(towers: int):
 
         config, batch = PRESETS["paper"], asked.batch
         mesh = model.make_mesh(towers=towers, data=1, batch=batch)
-        table = config.model.table(1000, 224)
+        table = build_architecture(config.model, 1000, 224)
         constants = preprocessing(config.data, vars(statistics.published("imagenet", 256)))
         variables = abstract_state(table, paper_sgd(config.optimizer), mesh, 0)[0]().variables
         predict_step = make_predict_step(table, mesh, constants)

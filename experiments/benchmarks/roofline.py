@@ -31,6 +31,7 @@ from alexnet_jax.model.architecture import (
     outputs,
     trace,
 )
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 
 
@@ -99,7 +100,7 @@ def directions(
 
 def measure(asked: argparse.Namespace) -> list[Measured]:
     """Time every layer of one tower of `paper`, and what follows it."""
-    table = PRESETS["paper"].model.table(1000, 224)
+    table = build_architecture(PRESETS["paper"].model, 1000, 224)
     kernels = response_norm.for_platform(jax.default_backend())
     rows = {row.name: row for row in trace(table)}
     block = kernels.block(asked.batch)

@@ -59,6 +59,7 @@ from alexnet_jax.model.partition import (
     parameters_held,
     training_step,
 )
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 
 DEVICES = tuple(2**n for n in range(1, 13))
@@ -231,7 +232,7 @@ def measured(images: int) -> Hardware:
     one, two = (rates[name]["median"] for name in names)
     bandwidth, latency = ring_of_two()
     # The one device has all the cores; of two, each has half.
-    flops = one * operations(PRESETS["paper"].model.table(1000, 224)) / 2
+    flops = one * operations(build_architecture(PRESETS["paper"].model, 1000, 224)) / 2
     where = side_by_side.machine()
     source = (
         f"measured: each half of {where['cores']} cores of {where['processor']}, jax "
@@ -361,7 +362,7 @@ def main() -> None:
     given = {name: value for name in fields if (value := getattr(asked, name, None)) is not None}
     hardware = dataclasses.replace(hardware, **given)
     config = PRESETS[asked.model]
-    table = config.model.table(1000, config.data.crop)
+    table = build_architecture(config.model, 1000, config.data.crop)
     print(f"{hardware.source}.", *(f"{name} {value:g}" for name, value in given.items()))
     print(
         f"{asked.model}: {operations(table) / 1e9:.2f} Gop an image; per device "

@@ -13,6 +13,8 @@ from typing import Any
 
 import side_by_side
 
+from alexnet_jax.model.variants import build_architecture
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the batch."""
@@ -39,7 +41,7 @@ def ours(towers: int, data: int = 1, **model_changes: Any):
         config, batch = PRESETS["paper"], asked.batch
         mesh = model.make_mesh(towers=towers, data=data, batch=batch)
         network = dataclasses.replace(config.model, **model_changes)
-        table, tx = network.table(1000, 224), paper_sgd(config.optimizer)
+        table, tx = build_architecture(network, 1000, 224), paper_sgd(config.optimizer)
         constants = preprocessing(config.data, vars(statistics.published("imagenet", 256)))
         create, _ = abstract_state(table, tx, mesh, seed=0)
         train_step = make_train_step(table, tx, mesh, constants, seed=0)

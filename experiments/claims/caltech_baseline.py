@@ -33,12 +33,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from alexnet_jax.cli import (
-    arguments as cli_arguments,
-)
-from alexnet_jax.cli import (
     process,
     signals,
 )
+from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.config import (
     Config,
     Preset,
@@ -56,26 +54,26 @@ NAME = "caltech_baseline"  # in tables and in names of folders, so that experime
 LINE = 10**9  # steps between lines of metrics: none but that at an epoch's end, its mean
 TINY = {
     "model.width": 0.05,
-    "optimizer.batch": 8,
+    "optimizer.batch_size": 8,
     "schedule.epochs": 2,
-    "schedule.at": [],
-    "schedule.every": 1,
+    "schedule.milestones": [],
+    "schedule.eval_every": 1,
 }
 
 
 def setting(
     changes: Mapping[str, Any] | None = None, preset: Preset = "photos", epochs: int = EPOCHS
 ) -> Config:
-    """Return the caltech_baseline, or `preset` at its size, with `changes` such as {"model.pool": 2}."""
+    """Return the caltech_baseline, or `preset` at its size, with `changes` such as {"model.pool_window": 2}."""
     base = flatten(PRESETS[preset])
-    size = {"data.image_size": 72, "data.crop": 64, "model.width": WIDTH, "model.scale_std": True}
-    schedule = {"kind": "fixed", "epochs": epochs, "at": [epochs * 4 // 5], "every": 4}
+    size = {"data.image_size": 72, "data.crop": 64, "model.width": WIDTH, "model.scale_init": True}
+    schedule = {"kind": "step", "epochs": epochs, "milestones": [epochs * 4 // 5], "eval_every": 4}
     return unflatten(
         base
         | size
         | {"data.validation_fraction": 0.0, "log.every": LINE, "log.figures": False}
         | {f"schedule.{name}": value for name, value in schedule.items()}
-        | ({"optimizer.batch": BATCH} if preset == "photos" else {})
+        | ({"optimizer.batch_size": BATCH} if preset == "photos" else {})
         | dict(changes or {})
     )
 
@@ -109,7 +107,7 @@ def train(settings: Mapping[str, Config], asked: Arguments) -> None:
     """
     if not asked.seeds:
         return
-    cli_arguments.emulate_devices(Config().mesh)
+    emulate_devices(Config().mesh)
     from alexnet_jax.training.loop import train_and_evaluate
     from alexnet_jax.training.metrics import read_metrics
 

@@ -140,7 +140,7 @@ def optimizer(regularized: bool) -> optax.GradientTransformation:
         optax.add_decayed_weights(
             of_fc10 - decay, functools.partial(jax.tree.map_with_path, is_fc10)
         ),
-        paper_sgd(OptimizerConfig(batch=BATCH, weight_decay=decay)),
+        paper_sgd(OptimizerConfig(batch_size=BATCH, weight_decay=decay)),
     )
 
 

@@ -18,9 +18,9 @@ import caltech_baseline
 
 SETTINGS = {
     caltech_baseline.NAME: caltech_baseline.setting(),
-    "crops alone": caltech_baseline.setting({"data.mirror": False}),
+    "crops alone": caltech_baseline.setting({"data.horizontal_flip": False}),
     "mirrors alone": caltech_baseline.setting({"data.image_size": 64}),
-    "neither": caltech_baseline.setting({"data.image_size": 64, "data.mirror": False}),
+    "neither": caltech_baseline.setting({"data.image_size": 64, "data.horizontal_flip": False}),
 }
 
 

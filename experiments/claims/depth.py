@@ -17,7 +17,7 @@ import caltech_baseline
 SETTINGS = {
     caltech_baseline.NAME: caltech_baseline.setting(),
     **{
-        f"without {name}": caltech_baseline.setting({"model.without": name})
+        f"without {name}": caltech_baseline.setting({"model.drop_layer": name})
         for name in ("conv2", "conv3", "conv4", "conv5")
     },
 }

@@ -8,7 +8,8 @@ from pathlib import Path
 import record
 import tyro
 
-from alexnet_jax.cli import arguments as cli_arguments
+from alexnet_jax.cli.arguments import parse_command
+from alexnet_jax.cli.errors import run_command
 from alexnet_jax.storage import lock
 
 
@@ -57,12 +58,12 @@ def cli(main: Callable[[Arguments], None], about: str | None) -> None:
     """
 
     def run() -> None:
-        asked = cli_arguments.parse(
+        asked = parse_command(
             Arguments,
             sys.argv[1:],
             f"python {sys.argv[0]}",
             booleans=tyro.conf.FlagCreatePairsOff,
-            about=(about or "").partition("\n")[0],
+            description=(about or "").partition("\n")[0],
         )
         if not asked.seeds:
             main(asked)
@@ -71,4 +72,6 @@ def cli(main: Callable[[Arguments], None], about: str | None) -> None:
         with lock.held(asked.folder):
             main(asked)
 
-    sys.exit(cli_arguments.run(run, "interrupted; the same command goes on from the last epoch."))
+    sys.exit(
+        run_command(run, Arguments, "interrupted; the same command goes on from the last epoch.")
+    )

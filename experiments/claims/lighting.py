@@ -12,7 +12,7 @@ import caltech_baseline
 
 SETTINGS = {
     caltech_baseline.NAME: caltech_baseline.setting(),
-    "without lighting": caltech_baseline.setting({"data.lighting": 0.0}),
+    "without lighting": caltech_baseline.setting({"data.pca_std": 0.0}),
 }
 
 

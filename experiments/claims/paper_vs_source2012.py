@@ -41,8 +41,8 @@ from alexnet_jax.presets import PRESETS
 EPOCHS = 12
 MARGIN = 0.1  # nats below ln(classes)
 DIFFERENCES = {
-    ".03 in conv3-5": "model.middle_std",
-    "biases x 2": "optimizer.bias_rate",
+    ".03 in conv3-5": "model.conv345_init_std",
+    "biases x 2": "optimizer.bias_lr_multiplier",
     "alpha / 5": "model.lrn_alpha_over_n",
     "spatial norm": "model.spatial_norm",
 }
@@ -51,7 +51,7 @@ DIFFERENCES = {
 def _setting(preset: Preset, other: Preset, *fields: str) -> Config:
     """Return a preset at the caltech_baseline's size, with some `fields` as the other one has them."""
     taken = flatten(PRESETS[other])
-    changes = {"schedule.at": [], **{field: taken[field] for field in fields}}
+    changes = {"schedule.milestones": [], **{field: taken[field] for field in fields}}
     return caltech_baseline.setting(changes, preset, EPOCHS)
 
 

@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_jax import main
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.metrics import read_metrics
 
 CHILD = Path(__file__).with_name("recorded_training.py")
@@ -73,9 +74,9 @@ def arguments(images: Path, workdir: Path) -> list[str]:
         "--data.image-size": 40,
         "--data.crop": 36,
         "--model.width": 0.05,
-        "--optimizer.batch": BATCH,
+        "--optimizer.batch_size-size": BATCH,
         "--schedule.epochs": EPOCHS,
-        "--schedule.at": 4,
+        "--schedule.milestones": 4,
         "--log.every": 1,
         "--log.checkpoint-every": EVERY,
         "--log.figures": False,
@@ -299,7 +300,7 @@ def final_state(command: list[str]) -> dict[str, np.ndarray]:
     from alexnet_jax.training.state import abstract_state
 
     asked = main.parse(command)
-    table = asked.config.model.table(3, asked.config.data.crop)
+    table = build_architecture(asked.config.model, 3, asked.config.data.crop)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     _, target = abstract_state(table, paper_sgd(asked.config.optimizer), mesh, asked.config.seed)
     with Checkpoints(asked.workdir, read_only=True) as checkpoints:

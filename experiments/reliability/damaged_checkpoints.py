@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alexnet_jax.model import towers
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import checkpoint_digests
 from alexnet_jax.training.checkpoint import (
@@ -132,7 +133,7 @@ def injections(each: int) -> None:
 def cost(times: int) -> None:
     """Print what digests cost a run of the full network: 60,965,224 parameters and velocities."""
     config = PRESETS["paper"]
-    table = config.model.table(1000, config.data.crop)
+    table = build_architecture(config.model, 1000, config.data.crop)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     create, target = abstract_state(table, paper_sgd(config.optimizer), mesh, 0)
     state = create()

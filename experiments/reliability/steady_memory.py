@@ -48,7 +48,7 @@ def train(workdir: Path, steps: int) -> list[Look]:
         "--model.width": 0.05,
         "--data.image-size": 40,
         "--data.crop": 36,
-        "--optimizer.batch": 4000 // EPOCH,
+        "--optimizer.batch_size-size": 4000 // EPOCH,
         "--schedule.epochs": steps // EPOCH,
         "--log.every": 10,
         "--log.checkpoint-every": 75,

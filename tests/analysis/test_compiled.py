@@ -11,6 +11,7 @@ from alexnet_jax.model.partition import (
     Collective,
     training_step,
 )
+from alexnet_jax.model.variants import build_architecture
 
 GATHER = "  %g.1 = f32[32,7]{1,0} all-gather(%x), channel_id=1, replica_groups=%s, dimensions={1}"
 
@@ -68,7 +69,7 @@ def test_groups_written_in_an_unknown_way_are_no_nothing():
 
 
 def test_the_forward_program_crosses_where_the_table_says():
-    table = ModelConfig(width=0.05, scale_std=False).table(10, 36)
+    table = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
     mesh = towers.make_mesh(data=1, towers=2, batch=4)
     found = compiled.collectives(compiled.forward(table, mesh, 4))
     wanted = [one for one in training_step(table, 4, 1, 2) if one.way == "forward"]

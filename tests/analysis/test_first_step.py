@@ -13,6 +13,7 @@ from alexnet_jax.config import (
 )
 from alexnet_jax.model import towers
 from alexnet_jax.model.partition import training_step
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training import setup as train_setup
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def test_meshes_agree_to_the_last_digits_and_cross_as_the_table_says(photos):
     config = Config(
         data=DataConfig(source="folder", path=str(photos), image_size=40, crop=36),
-        model=ModelConfig(width=0.05, middle_std=0.03),
-        optimizer=OptimizerConfig(batch=8),
+        model=ModelConfig(width=0.05, conv345_init_std=0.03),
+        optimizer=OptimizerConfig(batch_size=8),
     )
     data = train_setup.open_data(config, train_setup.open_splits(config), print)
 
@@ -40,7 +41,7 @@ def test_meshes_agree_to_the_last_digits_and_cross_as_the_table_says(photos):
     assert max(found.values()) < 1e-5
     assert four.loss == pytest.approx(one.loss, rel=1e-6)
     assert compiled.collectives(one.program) == ()
-    table = config.model.table(3, 36)
+    table = build_architecture(config.model, 3, 36)
     crossings = compiled.beside(
         training_step(table, 8, 2, 2), compiled.collectives(four.program)
     ).splitlines()

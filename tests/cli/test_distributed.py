@@ -20,11 +20,9 @@ import numpy as np
 import pytest
 
 from alexnet_jax.cli import (
-    arguments as cli_arguments,
-)
-from alexnet_jax.cli import (
     distributed,
 )
+from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.config import (
     Config,
     DistributedConfig,
@@ -37,6 +35,7 @@ from alexnet_jax.main import (
     parse,
 )
 from alexnet_jax.model import towers
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics import Silent
@@ -75,9 +74,9 @@ def options(photos, workdir, **changes):
         "data.image-size": 40,
         "data.crop": 36,
         "model.width": 0.05,
-        "optimizer.batch": BATCH,
+        "optimizer.batch_size": BATCH,
         "schedule.epochs": 8,
-        "schedule.at": 1,
+        "schedule.milestones": 1,
         "log.every": 1,
         "log.checkpoint-every": 5,
         "log.figures": False,
@@ -153,7 +152,7 @@ def wait_for_step(workdir, step, group):
 
 def state_at(workdir):
     """Return the step and the whole of what the latest checkpoint of the tiny run holds."""
-    table = ModelConfig(width=0.05, middle_std=0.03).table(CLASSES, 36)
+    table = build_architecture(ModelConfig(width=0.05, conv345_init_std=0.03), CLASSES, 36)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     _, target = abstract_state(table, paper_sgd(OptimizerConfig()), mesh, 0)
     with Checkpoints(workdir, read_only=True) as checkpoints:
@@ -504,7 +503,7 @@ def test_processes_pose_as_their_share_of_the_devices(mesh, processes, devices, 
     values = {"jax_num_cpu_devices": -1}
     fresh = types.SimpleNamespace(values=values, update=values.__setitem__)
     monkeypatch.setattr(jax, "config", fresh)
-    cli_arguments.emulate_devices(mesh, processes)
+    emulate_devices(mesh, processes)
     assert values == {"jax_num_cpu_devices": devices}
 
 

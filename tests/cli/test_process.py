@@ -110,7 +110,14 @@ def test_a_trace_of_the_steps_asked_for_and_the_time_spent_waiting(tmp_path):
     workdir = tmp_path / "a"
     arguments = ["--workdir", workdir, "--model.width", "0.05", "--schedule.epochs", "1"]
     arguments += ["--data.image-size", "40", "--data.crop", "36"]
-    arguments += ["--optimizer.batch", "500", "--log.every", "1", "--log.figures", "False"]
+    arguments += [
+        "--optimizer.batch_size-size",
+        "500",
+        "--log.every",
+        "1",
+        "--log.figures",
+        "False",
+    ]
     arguments += ["--profile.steps", "3:4", "--process.compilation-cache", ""]
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(CHECKOUT)}
     command = [sys.executable, "-m", "alexnet_jax.main", *map(str, arguments)]

@@ -93,7 +93,7 @@ TINY = {
     "--model.width": 0.05,
     "--data.image-size": 40,
     "--data.crop": 36,
-    "--optimizer.batch": 16,
+    "--optimizer.batch_size-size": 16,
     "--schedule.epochs": 200,
     "--log.every": 1,
     "--log.figures": False,

@@ -248,7 +248,7 @@ def test_a_run_that_is_to_stop_stops_at_what_becomes_unreadable():
 
 TINY = (
     "--data.source folder --data.image-size 40 --data.crop 36 --data.cache-gib 0 --seed 3 "
-    "--model.width 0.05 --optimizer.batch 3 --schedule.epochs 2 --mesh.towers 1 --mesh.data 1 "
+    "--model.width 0.05 --optimizer.batch_size-size 3 --schedule.epochs 2 --mesh.towers 1 --mesh.data 1 "
     "--log.figures False --process.large-pages False --process.compilation-cache="
 )
 

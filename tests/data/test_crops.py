@@ -92,7 +92,7 @@ def test_switching_one_draw_off_leaves_the_others():
 
 
 def test_images_are_divided_while_they_are_lit_and_only_then():
-    config = DataConfig(image_size=64, crop=48, divisor=1.1)
+    config = DataConfig(image_size=64, crop=48, train_divisor=1.1)
     throughout, ended = (random_views(config, 0, np.arange(8), lit) for lit in (8, 5))
     assert (throughout["divisor"] == np.float32(1.1)).all()
     assert throughout["lighting"].all()
@@ -106,7 +106,7 @@ def test_images_are_divided_while_they_are_lit_and_only_then():
 
 def test_a_position_has_one_draw_whatever_it_is_drawn_with():
     # 1,024 and 2,048 begin another block of draws, 3,072 too of crops.
-    config = DataConfig(image_size=64, crop=48, share=3)
+    config = DataConfig(image_size=64, crop=48, images_per_crop=3)
     some = np.array([3072, 0, 1023, 1024, 1024, 7, 2047, 2048])
     drawn = random_views(config, 5, some)
     alone = [random_views(config, 5, some[row : row + 1]) for row in range(len(some))]
@@ -170,7 +170,7 @@ def test_resizing_the_right_size_changes_nothing():
     np.testing.assert_array_equal(resize_center(image, 72), image)
     wide = RNG.integers(0, 256, (72, 101, 3), np.uint8)
     np.testing.assert_array_equal(resize_center(wide, 72), wide[:, 14:86])
-    assert resize_center(image, 72, "warp", "point") is image  # at no cost
+    assert resize_center(image, 72, "stretch", "bilinear") is image  # at no cost
 
 
 def picture(shape: tuple[int, int]) -> np.ndarray:
@@ -210,7 +210,7 @@ def between_four(image: np.ndarray, size: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(81, 106), (20, 33), (40, 40), (1, 70), (200, 41)])
 def test_point_is_the_bilinear_of_opencv(shape: tuple[int, int]):
     for image in (picture(shape), RNG.integers(0, 256, (*shape, 3), np.uint8)):
-        difference = resize_center(image, 40, "warp", "point") - between_four(image, 40)
+        difference = resize_center(image, 40, "stretch", "bilinear") - between_four(image, 40)
         assert np.abs(difference).max() <= 0.501  # rounded, borders included
 
 
@@ -218,17 +218,17 @@ def test_point_is_the_bilinear_of_opencv(shape: tuple[int, int]):
 def test_point_sees_the_middle_two_of_four_pixels_and_area_all(phase: int, seen: int):
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, phase::4] = 200
-    assert (resize_center(stripes, 16, filter="point") == seen).all()
+    assert (resize_center(stripes, 16, filter="bilinear") == seen).all()
     assert np.abs(resize_center(stripes, 16)[:, 2:-2].astype(int) - 50).max() <= 1
 
 
-@pytest.mark.parametrize("filter", ["area", "point"])
+@pytest.mark.parametrize("filter", ["antialias", "bilinear"])
 @pytest.mark.parametrize(("shape", "turned"), [((50, 90), False), ((90, 50), True)])
 def test_warping_shows_all_of_the_image_and_cropping_its_middle(shape, turned, filter):
     longer = np.linspace(0, 255, 90)
     image = np.broadcast_to((longer[:, None] if turned else longer)[..., None], (*shape, 3))
     image = image.astype(np.uint8)
-    for resize, low, high in (("warp", 0, 255), ("crop", 20 / 89 * 255, 69 / 89 * 255)):
+    for resize, low, high in (("stretch", 0, 255), ("shorter-side", 20 / 89 * 255, 69 / 89 * 255)):
         square = resize_center(image, 40, resize, filter).astype(int)
         assert square.shape == (40, 40, 3)
         assert abs(square.min() - low) <= 4

@@ -113,7 +113,7 @@ def test_every_record_comes_once_an_epoch_in_another_order():
 
 
 def test_a_fixed_order_is_shuffled_once():
-    config = dataclasses.replace(CONFIG, order="fixed")
+    config = dataclasses.replace(CONFIG, shuffle="once")
     for seed in (0, 1):
         batches = train(Numbered(20), 15, seed=seed, config=config)
         epochs = column(batches, "index").reshape(6, 20)
@@ -129,7 +129,7 @@ def test_a_fixed_order_is_shuffled_once():
 @pytest.mark.parametrize("share", [4, 3])
 def test_neighbors_in_the_run_share_a_crop_whatever_the_rows_read(share: int):
     # Blocks of 3 run across the ends of batches of 8.
-    config = dataclasses.replace(CONFIG, share=share, order="fixed")
+    config = dataclasses.replace(CONFIG, images_per_crop=share, shuffle="once")
     batches = train(Numbered(20), 30, config=config)
     places = np.column_stack([column(batches, "offset"), column(batches, "mirror")])
     blocks = places.reshape(240 // share, share, 3)
@@ -143,9 +143,9 @@ def test_neighbors_in_the_run_share_a_crop_whatever_the_rows_read(share: int):
 
 
 def test_lighting_and_division_end_with_an_epoch():
-    config = dataclasses.replace(CONFIG, divisor=1.1, lighting_epochs=2)
+    config = dataclasses.replace(CONFIG, train_divisor=1.1, pca_epochs=2)
     batches = train(Numbered(20), 15, config=config)
-    throughout = train(Numbered(20), 15, config=dataclasses.replace(config, lighting_epochs=0))
+    throughout = train(Numbered(20), 15, config=dataclasses.replace(config, pca_epochs=0))
     lit = np.arange(120) < 40  # the first 2 epochs of 20 images: 5 batches of 8
     np.testing.assert_array_equal(column(batches, "lighting").all(axis=1), lit)
     np.testing.assert_array_equal(column(batches, "lighting").any(axis=1), lit)
@@ -266,7 +266,7 @@ def test_nothing_left_to_read_ends_the_run():
 @pytest.mark.parametrize(("number", "batch"), [(20, 8), (16, 8), (5, 8), (1, 1), (20, 20)])
 def test_evaluation_sees_every_record_once(number: int, batch: int):
     source = Numbered(number)
-    config = dataclasses.replace(CONFIG, divisor=1.1, share=2)  # of training alone
+    config = dataclasses.replace(CONFIG, train_divisor=1.1, images_per_crop=2)  # of training alone
     batches = list(evaluation_batches(source, config, batch))
     assert len(batches) == -(-number // batch)
     mask = column(batches, "mask")

@@ -54,7 +54,7 @@ def test_a_record_of_other_runs_is_refused_before_the_first_training(experiment,
     asked = caltech_baseline.Arguments(tmp_path, photos, (0, 1))
     settings = {
         "a": caltech_baseline.setting(),
-        "b": caltech_baseline.setting({"data.mirror": False}),
+        "b": caltech_baseline.setting({"data.horizontal_flip": False}),
     }
     line = {"what": "run", "setting": "b", "seed": 1, "made": {"schedule.epochs": 3}}
     record.append(asked.record, line)
@@ -105,7 +105,7 @@ def test_both_sides_have_the_same_budget(name, experiment):
 def test_one_difference_at_a_time(experiment):
     module = experiment("paper_vs_source2012")
     paper, code = module.SETTINGS["paper"], module.SETTINGS["source2012"]
-    assert (paper.model.middle_std, code.model.middle_std) == (0.01, 0.03)
+    assert (paper.model.conv345_init_std, code.model.conv345_init_std) == (0.01, 0.03)
     assert paper.schedule.epochs == code.schedule.epochs == module.EPOCHS
     for name, field in module.DIFFERENCES.items():
         assert changed(module.FROM_PAPER[f"paper, {name}"], paper) == {field}

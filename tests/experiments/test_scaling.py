@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax.model.partition import Collective
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "scaling.py"
@@ -26,7 +27,7 @@ def scaling():
 
 @pytest.fixture(scope="module")
 def table():
-    return PRESETS["paper"].model.table(1000, 224)
+    return build_architecture(PRESETS["paper"].model, 1000, 224)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from alexnet_jax.fidelity import (
 from alexnet_jax.fidelity.comparison import NETWORKS
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import trace
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import summary as run_summary
 from alexnet_jax.weights import run_folder
@@ -132,7 +133,7 @@ def test_json_has_the_numbers_of_the_layer_table(preset, capsys):
     assert describe.main(["--model", preset, "--classes", "77", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     config = PRESETS[preset]
-    rows = trace(config.model.table(77, config.data.crop))
+    rows = trace(build_architecture(config.model, 77, config.data.crop))
     assert said["totals"]["parameters"] == sum(row.parameters for row in rows)
     assert said["totals"]["multiply_adds"] == sum(row.multiply_adds for row in rows)
     assert said["totals"]["neurons"] == sum(row.neurons for row in rows)
@@ -170,8 +171,8 @@ def test_torchvision_is_torchvision_but_for_its_training():
 
 
 def test_torchvision_with_its_batch_and_schedule_differs_in_what_no_option_says():
-    config = changed(PRESETS["torchvision"], "optimizer.batch", 256)
-    for name, value in {"kind": "fixed", "at": (30, 60), "epochs": 90}.items():
+    config = changed(PRESETS["torchvision"], "optimizer.batch_size", 256)
+    for name, value in {"kind": "step", "milestones": (30, 60), "epochs": 90}.items():
         config = changed(config, f"schedule.{name}", value)
     config = changed(config, "optimizer.weight_decay", 1e-4)  # biases have none, there they have
     different = facts.describe(config, 1000)["agreement"]["torchvision"]["different"]
@@ -206,19 +207,19 @@ def test_paper_and_source2012_differ_in_13_points():
         ("model.lrn_alpha_over_n", True, {"LRN alpha"}, ["2012 code", "Caffe"]),
         ("model.lrn_alpha", 2e-5, {"LRN alpha"}, ["2012 code", "Caffe"]),
         ("model.lrn_scope", "all", {"LRN scope"}, ["Caffe"]),
-        ("model.middle_std", 0.03, {"std of conv3-5"}, ["2012 code"]),
+        ("model.conv345_init_std", 0.03, {"std of conv3-5"}, ["2012 code"]),
         ("model.variant", "torchvision", {"widths", "towers"}, ["torchvision"]),
         ("model.variant", "six_conv", {"widths"}, ["net 146"]),
         # The towers meet in conv4 instead.
-        ("model.without", "conv3", {"widths", "towers"}, []),
-        ("model.padding", "both", {"padding of conv1"}, ["torchvision"]),
+        ("model.drop_layer", "conv3", {"widths", "towers"}, []),
+        ("model.conv1_padding", "both", {"padding of conv1"}, ["torchvision"]),
         # At 227 pixels no window hangs over: nothing is padded, as in Caffe.
         ("data.crop", 227, {"input size", "padding of conv1"}, ["Caffe"]),
-        ("data.lighting_unit", "eigenvalue", {"unit of lighting"}, ["text, literally"]),
-        ("data.share", 32, {"images that share a crop"}, ["2012 code"]),
-        ("optimizer.bias_rate", 2.0, {"bias rate"}, ["Caffe"]),
+        ("data.pca_scale", "eigenvalue", {"unit of lighting"}, ["text, literally"]),
+        ("data.images_per_crop", 32, {"images that share a crop"}, ["2012 code"]),
+        ("optimizer.bias_lr_multiplier", 2.0, {"bias rate"}, ["Caffe"]),
         ("schedule.freeze_conv1", 72, {"conv1 late on"}, []),
-        ("schedule.at", (1, 2), set(), []),  # no matter where the rate falls at plateaus
+        ("schedule.milestones", (1, 2), set(), []),  # no matter where the rate falls at plateaus
     ],
 )
 def test_a_switch_changes_its_own_point_and_no_other(field, value, points, follows):
@@ -240,8 +241,8 @@ def test_every_choice_that_is_not_ours_alone_belongs_to_a_point():
     ours = {
         *("data.source", "data.path", "data.name", "data.validation_fraction", "data.unreadable"),
         *("data.cache_gib", "data.threads", "data.prefetch"),
-        *("model.compute", "optimizer.rates"),
-        *("schedule.patience", "schedule.improvement", "schedule.every"),
+        *("model.dtype", "optimizer.layer_learning_rates"),
+        *("schedule.patience", "schedule.min_delta", "schedule.eval_every"),
     }
     sections = ("data", "model", "optimizer", "schedule")
     every = {field for field in flatten(PAPER) if field.partition(".")[0] in sections}
@@ -300,7 +301,7 @@ def test_one_switch_makes_it_another_network():
 
 
 def test_a_layer_that_is_left_out_is_named():
-    said = facts.describe(changed(PAPER, "model.without", "conv3"), 1000)["is_the_paper"]
+    said = facts.describe(changed(PAPER, "model.drop_layer", "conv3"), 1000)["is_the_paper"]
     assert said.endswith(" in widths, towers. It lacks a layer of the paper's: conv3.")
     assert "layer" not in facts.describe(PRESETS["merged"], 1000)["is_the_paper"]
 
@@ -315,10 +316,15 @@ def test_the_command_describes_the_paper_and_what_is_changed_of_it(capsys):
     assert describe.main([]) == 0
     assert capsys.readouterr().out.startswith("paper: 224 x 224 pixels, 1,000 classes\n")
     assert (
-        describe.main(["--model", "caffenet", "--model.lrn-k", "2", "--data.mirror", "False"]) == 0
+        describe.main(
+            ["--model", "caffenet", "--model.lrn-k", "2", "--data.horizontal-flip", "False"]
+        )
+        == 0
     )
     said = capsys.readouterr().out.splitlines()[0]
-    assert said.startswith("caffenet with --data.mirror False --model.lrn-k 2.0: 227 x 227")
+    assert said.startswith(
+        "caffenet with --data.horizontal-flip False --model.lrn-k 2.0: 227 x 227"
+    )
 
 
 def test_the_classes_are_those_of_the_embedded_images_unless_given(capsys):
@@ -329,7 +335,7 @@ def test_the_classes_are_those_of_the_embedded_images_unless_given(capsys):
 
 
 def test_a_folder_of_a_run_has_its_network_and_classes(tmp_path, capsys):
-    config = changed(changed(PAPER, "model.width", 0.5), "schedule.at", (3, 4))
+    config = changed(changed(PAPER, "model.width", 0.5), "schedule.milestones", (3, 4))
     about = {"config": flatten(config), "class_names": ["cat", "dog", "owl"]}
     (tmp_path / "config.json").write_text(json.dumps(about))
     assert describe.main(["--workdir", str(tmp_path), "--json"]) == 0
@@ -421,7 +427,7 @@ TRAINING = {
 
 
 def test_of_imported_weights_their_file_is_named_and_no_training(tmp_path, capsys):
-    config = changed(PRESETS["torchvision"], "schedule.at", (1, 2))
+    config = changed(PRESETS["torchvision"], "schedule.milestones", (1, 2))
     known = constants(TORCHVISION_MEAN, NORMALIZED, True)
     workdir = folder(tmp_path / "a", config, known, imported="alexnet-owt.pth")
     said = of_folder(workdir, capsys)
@@ -442,7 +448,7 @@ def test_of_imported_weights_their_file_is_named_and_no_training(tmp_path, capsy
 
 def test_an_import_writes_the_name_of_its_file(tmp_path, capsys):
     config = changed(PRESETS["torchvision"], "model.width", 1 / 128)
-    table = config.model.table(2, config.data.crop)
+    table = build_architecture(config.model, 2, config.data.crop)
     params = {
         row.name: {"kernel": np.zeros(row.kernel_shape, np.float32), "bias": np.zeros(row.channels)}
         for row in trace(table)
@@ -549,6 +555,6 @@ def test_beside_the_paper_stands_what_a_network_has():
     assert lines[0].split() == ["paper", "source2012"]
     assert len(lines) == 13
     assert re.split(r"  +", lines[4]) == ["std of conv3-5", ".01", ".03"]
-    ours = dataclasses.replace(PRESETS["paper"], model=ModelConfig(middle_std=0.02))
+    ours = dataclasses.replace(PRESETS["paper"], model=ModelConfig(conv345_init_std=0.02))
     (line,) = text.beside_paper(facts.brief(facts.describe(ours, 1000))).splitlines()[1:]
     assert re.split(r"  +", line) == ["std of conv3-5", ".01", "0.02"]

@@ -32,6 +32,7 @@ from alexnet_jax.inference import (
 )
 from alexnet_jax.inference.network import Trained
 from alexnet_jax.model import towers
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.plots import confusion
 from alexnet_jax.plots.class_labels import short
 from tests.noise import Noise
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 NUMBER, CLASSES, SIZE, CROP = 11, 7, 40, 36
 NAMES = tuple("abcdefg")
 DATA = DataConfig(image_size=SIZE, crop=CROP, threads=1)
-TABLE = ModelConfig(width=0.05, middle_std=0.03).table(CLASSES, CROP)
+TABLE = build_architecture(ModelConfig(width=0.05, conv345_init_std=0.03), CLASSES, CROP)
 
 
 def noise(unreadable=(), seed=0):

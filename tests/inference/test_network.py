@@ -39,7 +39,7 @@ SMALL = [
     "--model.dropout",
     "0.0",
 ]
-SMALL += ["--optimizer.batch", "8", "--log.figures", "False", "--mesh.towers", "1"]
+SMALL += ["--optimizer.batch_size-size", "8", "--log.figures", "False", "--mesh.towers", "1"]
 
 
 def draw(folder, number, color, seed=0):
@@ -66,7 +66,7 @@ def workdir(photographs, tmp_path_factory):
     """Return the folder of a run that has learned to tell three colors."""
     workdir = tmp_path_factory.mktemp("runs") / "a"
     data = ["--preset", "photos", "--data.path", str(photographs)]
-    schedule = ["--schedule.kind", "fixed", "--schedule.epochs", "30", "--schedule.at", "28"]
+    schedule = ["--schedule.kind", "step", "--schedule.epochs", "30", "--schedule.milestones", "28"]
     assert main.main(["--workdir", str(workdir), *data, *SMALL, *schedule]) == 0
     return workdir
 
@@ -257,12 +257,12 @@ def test_fine_tuning_takes_weights_and_preprocessing_over(workdir, tmp_path, cap
     for seed, name in enumerate(("cyan", "ochre", "rose", "white")):
         draw(tmp_path / "others" / name, 4, (60 * seed, 90, 200 - 50 * seed), seed)
     arguments = ["--preset", "photos", "--init-from", str(workdir)]
-    arguments += ["--data.path", str(tmp_path / "others"), "--optimizer.batch", "8"]
+    arguments += ["--data.path", str(tmp_path / "others"), "--optimizer.batch_size-size", "8"]
     arguments += ["--schedule.epochs", "1", "--log.figures", "False", "--mesh.towers", "1"]
     b = tmp_path / "b"
     assert main.main(["--workdir", str(b), *arguments]) == 2
     assert "fc8 (204, 3) there, (204, 4) here" in capsys.readouterr().err
-    arguments += ["--init.reset", "fc8", "--optimizer.rate", "1e-12"]
+    arguments += ["--init.reinit-layers", "fc8", "--optimizer.learning-rate", "1e-12"]
     assert main.main(["--workdir", str(b), *arguments]) == 0
     said = capsys.readouterr().out
     assert f"Weights of {workdir}, step 90: conv1, conv2, conv3" in said
@@ -289,8 +289,8 @@ def test_fine_tuning_takes_weights_and_preprocessing_over(workdir, tmp_path, cap
 def test_fine_tuning_keeps_frozen_layers_to_the_bit(workdir, photographs, tmp_path, capsys):
     b, still = tmp_path / "b", ("conv1", "conv2", "fc6")
     arguments = ["--workdir", str(b), "--preset", "photos", "--init-from", str(workdir)]
-    arguments += ["--data.path", str(photographs), *SMALL, "--init.reset", "fc8"]
-    arguments += ["--optimizer.rates", *(f"{name}=0" for name in still), "fc8=10"]
+    arguments += ["--data.path", str(photographs), *SMALL, "--init.reinit-layers", "fc8"]
+    arguments += ["--optimizer.layer-learning-rates", *(f"{name}=0" for name in still), "fc8=10"]
     assert main.main([*arguments, "--schedule.epochs", "1"]) == 0
     said = capsys.readouterr().out
     assert "; anew: fc8.\nFrozen: conv1, conv2, fc6; at 10 times the rate: fc8.\n" in said
@@ -301,7 +301,7 @@ def test_fine_tuning_keeps_frozen_layers_to_the_bit(workdir, photographs, tmp_pa
             assert (before == after) == (layer in still), (layer, kind)
     # It goes on as it began, and no otherwise.
     assert main.main([*arguments[:-1], "fc8=5", "--schedule.epochs", "2"]) == 2
-    assert "--optimizer.rates was ['conv1=0'," in capsys.readouterr().err
+    assert "--optimizer.layer-learning-rates was ['conv1=0'," in capsys.readouterr().err
 
 
 def test_fine_tuning_says_what_it_leaves_behind_and_which_classes_are_others(workdir):
@@ -320,13 +320,13 @@ def test_fine_tuning_says_what_it_leaves_behind_and_which_classes_are_others(wor
 
 def test_defaults_come_from_the_run_that_is_taken_over(workdir):
     arguments = ["--workdir", "b", "--preset", "source2012", "--init-from", str(workdir)]
-    config = main.parse([*arguments, "--data.mean", "color"]).config
+    config = main.parse([*arguments, "--data.mean", "channel"]).config
     data = flatten(config)
     assert data["data.crop"] == 64
     assert data["model.width"] == 0.05
     assert data["data.statistics"] == "init"
-    assert data["data.mean"] == "color"
-    assert data["data.share"] == PRESETS["source2012"].data.share
+    assert data["data.mean"] == "channel"
+    assert data["data.images_per_crop"] == PRESETS["source2012"].data.images_per_crop
     # tyro takes underscores in place of dashes.
     assert main.parse(["--init_from" if a == "--init-from" else a for a in arguments]).config == (
         main.parse(arguments).config
@@ -345,13 +345,20 @@ def test_a_config_that_no_run_wrote_is_refused(text, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--init.reset", "fc9"], "--init.reset fc9: the layers are conv1, conv2"),
+        (["--init.reinit-layers", "fc9"], "--init.reinit-layers fc9: the layers are conv1, conv2"),
         (["--data.image-size", "80"], "--data.image-size 80: the mean image that came with"),
     ],
 )
 def test_fine_tuning_refuses_in_a_sentence(arguments, said, workdir, photographs, tmp_path, capsys):
     start = ["--workdir", str(tmp_path / "b"), "--preset", "photos", "--init-from", str(workdir)]
-    start += ["--data.path", str(photographs), "--optimizer.batch", "8", "--mesh.towers", "1"]
+    start += [
+        "--data.path",
+        str(photographs),
+        "--optimizer.batch_size-size",
+        "8",
+        "--mesh.towers",
+        "1",
+    ]
     assert main.main([*start, *arguments]) == 2
     assert said in capsys.readouterr().err
 
@@ -364,8 +371,10 @@ def test_statistics_of_nothing(photographs, tmp_path, capsys):
 
 
 def test_layers_to_reset_of_no_run(tmp_path, capsys):
-    assert main.main(["--workdir", str(tmp_path / "b"), "--init.reset", "fc7", "fc8"]) == 2
-    assert "--init.reset fc7 fc8: it names layers that --init-from" in capsys.readouterr().err
+    assert main.main(["--workdir", str(tmp_path / "b"), "--init.reinit-layers", "fc7", "fc8"]) == 2
+    assert (
+        "--init.reinit-layers fc7 fc8: it names layers that --init-from" in capsys.readouterr().err
+    )
 
 
 def test_a_reader_leaves_a_save_in_progress_alone(workdir):

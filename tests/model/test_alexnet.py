@@ -11,8 +11,9 @@ from jax import lax
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import response_norm
 from alexnet_jax.model.alexnet import AlexNet
+from alexnet_jax.model.variants import build_architecture
 
-TABLE = ModelConfig(width=0.1, scale_std=False).table(11, 67)
+TABLE = build_architecture(ModelConfig(width=0.1, scale_init=False), 11, 67)
 # For references of many small parts, which are run once.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
@@ -142,7 +143,7 @@ def test_training_silences_and_does_not_rescale_and_test_halves(variables):
 
 def test_initial_parameters_are_those_of_the_paper():
     # P5: weights N(0, .01); biases 1 in conv2, conv4, conv5, fc6, fc7 and 0 elsewhere.
-    table = ModelConfig(scale_std=False).table(1000, 67)
+    table = build_architecture(ModelConfig(scale_init=False), 1000, 67)
     params = jax.jit(AlexNet(table, response_norm.CPU).init)(
         jax.random.key(0), jnp.zeros((1, 67, 67, 3))
     )["params"]
@@ -161,7 +162,9 @@ def test_initial_parameters_are_those_of_the_paper():
 def test_the_2012_codes_std_goes_to_the_middle_layers():
     stds = {
         layer.name: layer.std
-        for layer in ModelConfig(middle_std=0.03, scale_std=False).table(10, 224).layers
+        for layer in build_architecture(
+            ModelConfig(conv345_init_std=0.03, scale_init=False), 10, 224
+        ).layers
     }
     assert stds == dict.fromkeys(("conv1", "conv2", "fc6", "fc7", "fc8"), 0.01) | dict.fromkeys(
         ("conv3", "conv4", "conv5"), 0.03

@@ -11,6 +11,7 @@ from alexnet_jax.model.architecture import (
     smallest_crop,
     trace,
 )
+from alexnet_jax.model.variants import build_architecture
 
 # Both towers: parameters, multiply-adds of one image; then shape and receptive field.
 COUNTS = {
@@ -46,7 +47,9 @@ ONE_TOWER = {
 
 @pytest.fixture(scope="module")
 def rows():
-    return {row.name: row for row in trace(ModelConfig(scale_std=False).table(1000, 224))}
+    return {
+        row.name: row for row in trace(build_architecture(ModelConfig(scale_init=False), 1000, 224))
+    }
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -79,14 +82,14 @@ def test_towers_meet_at_conv3_fc6_fc7_fc8_and_nowhere_else(rows):
     ("crop", "padding"), [(224, (0, 3)), (227, (0, 0)), (225, (0, 2)), (226, (0, 1)), (64, (0, 3))]
 )
 def test_conv1_pads_after_the_image_what_its_last_window_needs(crop, padding):
-    conv1 = ModelConfig(scale_std=False).table(10, crop).layers[0]
+    conv1 = build_architecture(ModelConfig(scale_init=False), 10, crop).layers[0]
     assert isinstance(conv1, Conv)
     assert conv1.padding(crop) == padding
 
 
 def test_a_crop_of_227_gives_the_same_shapes_as_224():
     sides = [
-        [row.side for row in trace(ModelConfig(scale_std=False).table(10, crop))]
+        [row.side for row in trace(build_architecture(ModelConfig(scale_init=False), 10, crop))]
         for crop in (224, 227)
     ]
     assert sides[0] == sides[1]
@@ -100,20 +103,20 @@ def test_pooling_rounds_up(side, pooled):
 
 
 def test_the_smallest_crop_is_36_and_keeps_one_pixel_everywhere():
-    table = ModelConfig(scale_std=False).table(10, 224)
+    table = build_architecture(ModelConfig(scale_init=False), 10, 224)
     assert smallest_crop(table) == 36
     assert [row.side for row in trace(dataclasses.replace(table, crop=36))][-4:] == [1, 1, 1, 1]
 
 
 def test_a_smaller_crop_is_refused_with_the_smallest_that_would_do():
     with pytest.raises(ValueError, match=r"--data.crop 35: .*smallest crop that would do is 36"):
-        ModelConfig(scale_std=False).table(10, 35)
+        build_architecture(ModelConfig(scale_init=False), 10, 35)
 
 
 def test_a_narrower_network_keeps_the_table_and_splits_in_two():
     narrow, full = (
-        ModelConfig(width=0.3, scale_std=False).table(101, 224),
-        ModelConfig(scale_std=False).table(101, 224),
+        build_architecture(ModelConfig(width=0.3, scale_init=False), 101, 224),
+        build_architecture(ModelConfig(scale_init=False), 101, 224),
     )
     assert [layer.name for layer in narrow.layers] == [layer.name for layer in full.layers]
     assert [layer.then for layer in narrow.layers] == [layer.then for layer in full.layers]
@@ -122,7 +125,9 @@ def test_a_narrower_network_keeps_the_table_and_splits_in_two():
 
 def test_scaled_initialization_keeps_the_variance_of_each_sum():
     # fc6 sees 9,216 inputs in 2012 and 128 here: std * sqrt(inputs) must not change.
-    quick = ModelConfig(width=0.5).table(20, 64)
+    quick = build_architecture(ModelConfig(width=0.5), 20, 64)
     fc6 = next(layer for layer in quick.layers if layer.name == "fc6")
     assert fc6.std**2 * 128 == pytest.approx(0.01**2 * 9216)
-    assert ModelConfig().table(1000, 224) == ModelConfig(scale_std=False).table(1000, 224)
+    assert build_architecture(ModelConfig(), 1000, 224) == build_architecture(
+        ModelConfig(scale_init=False), 1000, 224
+    )

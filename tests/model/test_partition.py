@@ -19,6 +19,7 @@ from alexnet_jax.config import (
 from alexnet_jax.model import towers
 from alexnet_jax.model.partition import training_step
 from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
 from alexnet_jax.training.step import make_train_step
@@ -74,7 +75,7 @@ def expected(table, batch, data, tower):
     ],
 )
 def test_the_compiled_step_moves_the_bytes_of_the_table(data, tower):
-    table = ModelConfig(width=0.05, scale_std=False).table(10, 36)
+    table = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
     mesh = towers.make_mesh(data=data, towers=tower, batch=8)
     found = found_in(compiled_text(table, mesh, 8))
     assert found
@@ -82,7 +83,7 @@ def test_the_compiled_step_moves_the_bytes_of_the_table(data, tower):
 
 
 def test_one_device_neither_copies_its_weights_nor_adds_its_gradients_up():
-    table = ModelConfig(width=0.05, scale_std=False).table(10, 36)
+    table = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
     program = compiled_text(table, towers.make_mesh(data=1, towers=1, batch=8), 8)
     weights = r"%state_variables__params\w*kernel"
     assert len(set(re.findall(weights, program))) == 8
@@ -93,15 +94,15 @@ def test_one_device_neither_copies_its_weights_nor_adds_its_gradients_up():
 @pytest.mark.parametrize(
     "model",
     [
-        ModelConfig(width=0.05, scale_std=False, lrn_scope="all", order="pool_first"),
-        ModelConfig(width=0.05, scale_std=False, variant="six_conv", bottleneck=8),
-        ModelConfig(width=0.05, scale_std=False, variant="torchvision", lrn=False),
+        ModelConfig(width=0.05, scale_init=False, lrn_scope="all", op_order="pool_first"),
+        ModelConfig(width=0.05, scale_init=False, variant="six_conv", bottleneck=8),
+        ModelConfig(width=0.05, scale_init=False, variant="torchvision", lrn=False),
     ],
     ids=["LRN over all maps", "bottleneck", "no towers"],
 )
 @pytest.mark.slow
 def test_so_does_that_of_other_networks(model):
-    table = model.table(11, 67)
+    table = build_architecture(model, 11, 67)
     mesh = towers.make_mesh(data=2, towers=2, batch=8)
     assert found_in(compiled_text(table, mesh, 8)) == expected(table, 8, 2, 2)
 

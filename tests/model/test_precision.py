@@ -17,14 +17,15 @@ from alexnet_jax.model import (
 )
 from alexnet_jax.model.architecture import ResponseNorm
 from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
 from alexnet_jax.training.step import make_train_step
 
 BATCH = 4
-MODEL = ModelConfig(width=1 / 16, middle_std=0.03)
-FLOAT = MODEL.table(10, 67)
-BRAIN = dataclasses.replace(MODEL, compute="bfloat16").table(10, 67)
+MODEL = ModelConfig(width=1 / 16, conv345_init_std=0.03)
+FLOAT = build_architecture(MODEL, 10, 67)
+BRAIN = build_architecture(dataclasses.replace(MODEL, dtype="bfloat16"), 10, 67)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +56,7 @@ def batch():
 
 
 def steps_of(table, mesh, batch, steps=2):
-    tx = paper_sgd(OptimizerConfig(batch=BATCH, rate=0.001))
+    tx = paper_sgd(OptimizerConfig(batch_size=BATCH, learning_rate=0.001))
     constants = Preprocess(mean=jnp.full(3, 120.0), lighting=jnp.zeros((3, 3)), scale=jnp.ones(3))
     create, _ = abstract_state(table, tx, mesh, seed=0)
     step, state, losses = make_train_step(table, tx, mesh, constants, seed=0), create(), []

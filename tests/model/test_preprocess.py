@@ -111,11 +111,11 @@ def black(lighting):
 
 @pytest.mark.parametrize(
     ("unit", "sigmas"),
-    [("deviation", (12.178, 3.709, 1.972)), ("eigenvalue", (1483.0, 137.6, 38.9))],
+    [("std", (12.178, 3.709, 1.972)), ("eigenvalue", (1483.0, 137.6, 38.9))],
 )
 def test_lighting_has_the_sigmas_of_2012(unit, sigmas):
     # 12.2, 3.7 and 2.0 gray levels along Krizhevsky's axes; 1,483 by the letter of P4.1.
-    constants = preprocessing(DataConfig(lighting_unit=unit, mean="color"), KRIZHEVSKY)
+    constants = preprocessing(DataConfig(pca_scale=unit, mean="channel"), KRIZHEVSKY)
     np.testing.assert_allclose(
         0.1 * np.linalg.norm(constants.lighting, axis=0)[::-1], sigmas, rtol=1e-3
     )
@@ -128,7 +128,7 @@ def test_lighting_has_the_sigmas_of_2012(unit, sigmas):
 def test_torchvisions_numbers_are_those_of_its_own_formula():
     # ToTensor(), then Normalize(mean=[.485, .456, .406], std=[.229, .224, .225]), as it says.
     known = vars(statistics.published("torchvision", 9))
-    config = DataConfig(mean="color", statistics="torchvision")
+    config = DataConfig(mean="channel", statistics="torchvision")
     batch = {name: BATCH[name] for name in ("image", "offset", "mirror")}
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     mirrored = BATCH["mirror"][:, None, None, None]
@@ -139,12 +139,12 @@ def test_torchvisions_numbers_are_those_of_its_own_formula():
 
 def test_the_configuration_reaches_the_device():
     known = vars(statistics.published("caffe", 9)) | {"mean_image": MEAN}
-    config = DataConfig(mean="center", channels="bgr")
+    config = DataConfig(mean="image-center", channels="bgr")
     centered = preprocessing(config, known)
     assert (centered.where, centered.channels) == ("center", "bgr")
     np.testing.assert_array_equal(centered.mean, MEAN)
-    aligned = preprocessing(DataConfig(mean="aligned"), known)
+    aligned = preprocessing(DataConfig(mean="image"), known)
     assert (aligned.where, aligned.channels) == ("aligned", "rgb")
     np.testing.assert_array_equal(aligned.mean, MEAN)
-    color = preprocessing(DataConfig(mean="color"), known)
+    color = preprocessing(DataConfig(mean="channel"), known)
     np.testing.assert_allclose(color.mean, [122.68, 116.67, 104.01], atol=0.005)  # RGB

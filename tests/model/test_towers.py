@@ -14,6 +14,7 @@ from alexnet_jax.config import (
 )
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
 from alexnet_jax.training.step import (
@@ -59,12 +60,14 @@ class Trained:
     """A network on one mesh: its start, the first gradient, and five steps of training."""
 
     def __init__(self, mesh, classes, crop, width=1.0, batch=BATCH, steps=5, weight_decay=5e-4):
-        self.table = ModelConfig(width=width, middle_std=0.03, scale_std=False).table(classes, crop)
+        self.table = build_architecture(
+            ModelConfig(width=width, conv345_init_std=0.03, scale_init=False), classes, crop
+        )
         # Where the last digits of two meshes move a pixel past its neighbor in a pooling window,
         # or past a ReLU's 0, its whole gradient goes elsewhere: no mesh is wrong then, only other.
         # A low rate and small images keep that rare over five steps; in one step of full size it
         # does not happen.
-        tx = paper_sgd(OptimizerConfig(rate=1e-3, weight_decay=weight_decay))
+        tx = paper_sgd(OptimizerConfig(learning_rate=1e-3, weight_decay=weight_decay))
         self.create, _ = abstract_state(self.table, tx, mesh, seed=3)
         step = make_train_step(self.table, tx, mesh, make_constants(crop + 8), seed=5)
         self.state = self.create()
@@ -146,7 +149,11 @@ def test_one_device_holds_everything_and_talks_to_nobody(trained):
 
 
 def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
-    table, mesh, batch = ModelConfig(scale_std=False).table(1000, 224), mesh_of("two"), 2
+    table, mesh, batch = (
+        build_architecture(ModelConfig(scale_init=False), 1000, 224),
+        mesh_of("two"),
+        2,
+    )
     variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
     images = jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.float32)
     text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
@@ -165,7 +172,7 @@ def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
 
 
 def test_no_device_ever_makes_a_whole_split_parameter():
-    table, mesh = ModelConfig(scale_std=False).table(1000, 224), mesh_of("two")
+    table, mesh = build_architecture(ModelConfig(scale_init=False), 1000, 224), mesh_of("two")
     create, _ = abstract_state(table, paper_sgd(OptimizerConfig()), mesh, seed=0)
     text = compile_for(create).as_text()
     assert "f32[9216,2048]" in text
@@ -175,7 +182,10 @@ def test_no_device_ever_makes_a_whole_split_parameter():
 
 def test_blocks_of_images_cross_once():
     # 16 images are convolved as 8 + 8 on one tower; a gather for each block would make 5 of 3.
-    table, mesh = ModelConfig(width=0.05, scale_std=False).table(10, 36), mesh_of("two")
+    table, mesh = (
+        build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36),
+        mesh_of("two"),
+    )
     variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
     images = jax.ShapeDtypeStruct((16, 36, 36, 3), jnp.float32)
     text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
@@ -195,7 +205,7 @@ def test_blocks_of_images_have_one_gradient():
 
 
 def test_dropout_masks_are_the_same_on_every_mesh_and_differ_between_steps_and_layers():
-    table = ModelConfig(width=0.05, scale_std=False).table(10, 36)
+    table = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
     drawn = []
     for name in MESHES:
         mesh = mesh_of(name)

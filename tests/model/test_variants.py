@@ -16,6 +16,7 @@ from alexnet_jax.model.architecture import (
     weighted_rows,
 )
 from alexnet_jax.model.features import features
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.step import dropout_masks
 
@@ -36,7 +37,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
 
 
 def counts(model, classes=1000, crop=224):
-    rows = trace(model.table(classes, crop))
+    rows = trace(build_architecture(model, classes, crop))
     return sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)
 
 
@@ -122,7 +123,7 @@ SMALL = {
 
 def small(model, **changes):
     changes = {"width": 0.07, "scale_std": True} | changes
-    return dataclasses.replace(model, **changes).table(CLASSES, CROP)
+    return build_architecture(dataclasses.replace(model, **changes), CLASSES, CROP)
 
 
 def normal(seed, *shape, scale=1.0):
@@ -246,7 +247,7 @@ def test_every_switch_changes_the_output(switch):
 
 def test_the_order_of_layer_1_matters_through_its_lrn_alone():
     # fidelity: LRN keeps signs and ReLU commutes with pooling; only the squares of negatives count.
-    models = [dataclasses.replace(PAPER, order=order) for order in ("relu_first", "norm_first")]
+    models = [dataclasses.replace(PAPER, op_order=order) for order in ("relu_first", "norm_first")]
     with_lrn, without = (
         [features_of(small(model, lrn=lrn), "conv2") for model in models] for lrn in (True, False)
     )
@@ -272,21 +273,21 @@ def test_the_seam_between_towers(towers_):
 
 
 def test_initial_values_differ_as_2012s_text_and_code_do():
-    text, code = (model.table(1000, 224).layers for model in (PAPER, SOURCE))
+    text, code = (build_architecture(model, 1000, 224).layers for model in (PAPER, SOURCE))
     assert {layer.name: layer.std for layer in text} == dict.fromkeys(
         [layer.name for layer in text], 0.01
     )
     assert [layer.std for layer in code] == [0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01]
     for layers in (text, code):
         assert [layer.bias for layer in layers] == [0, 1, 0, 1, 1, 1, 1, 0]
-    caffe = PRESETS["bvlc_alexnet"].model.table(1000, 227).layers
+    caffe = build_architecture(PRESETS["bvlc_alexnet"].model, 1000, 227).layers
     assert [layer.std for layer in caffe] == [0.01] * 5 + [0.005, 0.005, 0.01]
     assert [layer.bias for layer in caffe] == [0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0]
 
 
 def test_what_the_convolutions_are_followed_by():
     def then(preset):
-        layers = PRESETS[preset].model.table(10, 227).layers
+        layers = build_architecture(PRESETS[preset].model, 10, 227).layers
         return {layer.name: layer.then for layer in layers if layer.name in ("conv1", "conv2")}
 
     paper = ("relu", "lrn", "pool")
@@ -380,10 +381,10 @@ def test_features_refuse_what_does_not_fit(arguments, said):
 
 
 def test_the_default_model_is_the_two_towers_of_the_paper():
-    assert ModelConfig().table(1000, 224) == PAPER.table(1000, 224)
+    assert build_architecture(ModelConfig(), 1000, 224) == build_architecture(PAPER, 1000, 224)
 
 
 def test_the_spatial_norm_widens_what_an_output_sees():
-    fields = {row.name: row.receptive_field for row in trace(SOURCE.table(1000, 224))}
+    fields = {row.name: row.receptive_field for row in trace(build_architecture(SOURCE, 1000, 224))}
     # 5 pixels of conv2, which are 8 pixels of the image apart: 51 + 4 * 8; pool5 was 195.
     assert (fields["conv2"], fields["cnorm2"], fields["pool5"]) == (51, 83, 195 + 32)

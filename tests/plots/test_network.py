@@ -10,13 +10,14 @@ from PIL import Image
 from alexnet_jax import describe
 from alexnet_jax.fidelity.table import network as described
 from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.plots import network
 from alexnet_jax.presets import PRESETS
 
 
 def table(preset: str, classes: int = 1000) -> Architecture:
     config = PRESETS[preset]
-    return config.model.table(classes, config.data.crop)
+    return build_architecture(config.model, classes, config.data.crop)
 
 
 def words(figure: Figure) -> list[str]:
@@ -83,7 +84,7 @@ def test_no_words_lie_on_others_and_all_lie_within_the_picture():
 
 def test_an_odd_number_of_classes_that_see_one_tower_each():
     model = dataclasses.replace(PRESETS["source2012"].model, bottleneck=2048)
-    drawn = network.draw(model.table(21843, 224))
+    drawn = network.draw(build_architecture(model, 21843, 224))
     assert "10,921 or 10,922" in words(drawn)
 
 

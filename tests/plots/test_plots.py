@@ -18,6 +18,7 @@ from alexnet_jax import (
 )
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import towers
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.plots import (
     devices,
     feature_maps,
@@ -345,7 +346,14 @@ def test_the_command_draws_maps(two_towers, photograph, tmp_path, capsys):
 def test_the_command_draws_a_run_of_its_own(photos, tmp_path, capsys):
     workdir = tmp_path / "a"
     small = ["--data.image-size", "36", "--data.crop", "36", "--model.width", "0.02"]
-    small += ["--optimizer.batch", "10", "--schedule.epochs", "1", "--log.figures", "False"]
+    small += [
+        "--optimizer.batch_size-size",
+        "10",
+        "--schedule.epochs",
+        "1",
+        "--log.figures",
+        "False",
+    ]
     data = ["--preset", "photos", "--data.path", str(photos), "--mesh.towers", "1"]
     assert main.main(["--workdir", str(workdir), *data, *small]) == 0
     capsys.readouterr()
@@ -384,7 +392,7 @@ def test_towers_that_are_not_there_are_not_compared(photograph, tmp_path, capsys
 
 
 def test_each_device_has_its_column_of_what_it_holds():
-    table = ModelConfig().table(1000, 224)
+    table = build_architecture(ModelConfig(), 1000, 224)
     figure = devices.draw(table, towers.make_mesh(towers=2, data=2, batch=128), 128)
     said = collections.Counter(text.get_text() for text in figure.axes[0].texts)
     assert {f"cpu {number}" for number in range(4)} <= set(said)
@@ -399,7 +407,7 @@ def test_each_device_has_its_column_of_what_it_holds():
 
 
 def test_one_device_holds_both_halves():
-    table = ModelConfig().table(1000, 224)
+    table = build_architecture(ModelConfig(), 1000, 224)
     figure = devices.draw(table, towers.make_mesh(towers=1, data=1, batch=128), 128)
     said = [text.get_text() for text in figure.axes[0].texts]
     assert "128 images" in said

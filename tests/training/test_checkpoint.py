@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.cli import arguments as cli_arguments
+from alexnet_jax.cli.errors import run_command
 from alexnet_jax.storage import lock
 from alexnet_jax.training import checkpoint_digests
 from alexnet_jax.training.checkpoint import (
@@ -361,7 +361,7 @@ def test_metrics_on_a_full_disk(tmp_path, capsys):
             writer._file = Path("/dev/full").open("w")  # noqa: SIM115
             writer.train(1, 0.1, loss=1.0)
 
-    assert cli_arguments.run(train, "") == 2
+    assert run_command(train, MainCommand, "") == 2
     assert capsys.readouterr().err == (
         f"alexnet_jax: {tmp_path / 'metrics.jsonl'}: No space left on device; make room, and give "
         "the same command again.\n"

@@ -11,6 +11,7 @@ from alexnet_jax.config import (
 )
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import Preprocess
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.step import (
     make_eval_step,
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 NUMBER, CLASSES, SIZE, CROP = 37, 7, 40, 36
 CONFIG = DataConfig(image_size=SIZE, crop=CROP, threads=1)
-TABLE = ModelConfig(width=0.05, middle_std=0.03).table(CLASSES, CROP)
+TABLE = build_architecture(ModelConfig(width=0.05, conv345_init_std=0.03), CLASSES, CROP)
 CONSTANTS = Preprocess(jnp.full((3,), 120.0), jnp.eye(3), jnp.ones(3))
 
 

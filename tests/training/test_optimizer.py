@@ -15,6 +15,7 @@ from alexnet_jax.model.preprocess import (
     Preprocess,
     finish,
 )
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import schedule
 from alexnet_jax.training.optimizer import (
@@ -150,7 +151,7 @@ def distance(a, b):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("bias_rate", [1.0, 2.0])
 def test_sixty_steps_with_two_drops_are_the_papers(bias_rate, dtype):
-    ours = product(OptimizerConfig(bias_rate=bias_rate), drops(bias_rate))
+    ours = product(OptimizerConfig(bias_lr_multiplier=bias_rate), drops(bias_rate))
     assert max(map(distance, ours, plain(drops(bias_rate), dtype))) <= 1e-5
 
 
@@ -208,12 +209,16 @@ def test_optax_sgd_is_not_this_rule():
 
 
 def test_without_a_word_the_rates_are_the_configurations():
-    opt_state: Any = paper_sgd(OptimizerConfig(rate=0.3, bias_rate=2.0)).init(START)
+    opt_state: Any = paper_sgd(OptimizerConfig(learning_rate=0.3, bias_lr_multiplier=2.0)).init(
+        START
+    )
     assert jax.tree.map(float, opt_state.rates) == every(pytest.approx(0.3), pytest.approx(0.6))
 
 
 def test_layers_have_rates_of_their_own_from_the_first_step():
-    config = OptimizerConfig(rate=0.3, bias_rate=2.0, rates=("conv1=0", "fc8=10"))
+    config = OptimizerConfig(
+        learning_rate=0.3, bias_lr_multiplier=2.0, layer_learning_rates=("conv1=0", "fc8=10")
+    )
     opt_state: Any = paper_sgd(config).init(START)
     expected = every(pytest.approx(0.3), pytest.approx(0.6))
     expected["conv1"] = {"kernel": 0, "bias": 0}
@@ -225,10 +230,14 @@ def test_layers_have_rates_of_their_own_from_the_first_step():
 
 def test_what_is_frozen_is_said():
     assert describe(OptimizerConfig()) == ""
-    config = OptimizerConfig(rates=("conv2=0", "conv1=0", "fc8=10", "fc7=10", "fc6=.5"))
+    config = OptimizerConfig(
+        layer_learning_rates=("conv2=0", "conv1=0", "fc8=10", "fc7=10", "fc6=.5")
+    )
     said = "Frozen: conv2, conv1; at 10 times the rate: fc8, fc7; at 0.5 times the rate: fc6."
     assert describe(config) == describe(config, ("fc8",)) == said
-    assert describe(OptimizerConfig(rates=("fc8=2.",))) == "At 2 times the rate: fc8."
+    assert (
+        describe(OptimizerConfig(layer_learning_rates=("fc8=2.",))) == "At 2 times the rate: fc8."
+    )
     assert "; conv2 will stay at initial values, not th" in describe(config, ("conv2", "fc8"))
 
 
@@ -271,8 +280,8 @@ class Network:
     def __init__(self, preset, data, tower, batch=4, crop=67):
         config, rng = PRESETS[preset], np.random.default_rng(0)
         self.mesh = towers.make_mesh(data=data, towers=tower, batch=batch)
-        model = dataclasses.replace(config.model, width=0.125, scale_std=True)
-        self.table = model.table(10, crop)
+        model = dataclasses.replace(config.model, width=0.125, scale_init=True)
+        self.table = build_architecture(model, 10, crop)
         self.layers = [layer.name for layer in self.table.layers]
         self.constants = Preprocess(jnp.full(3, 120.0), jnp.eye(3), jnp.ones(3))
         images = {
@@ -366,7 +375,7 @@ def test_the_rates_are_on_every_device_and_change_without_compiling_the_step_aga
 
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 def test_setting_the_rates_does_not_compile_the_rule_again(mesh):
-    tx = paper_sgd(OptimizerConfig(bias_rate=2.0))
+    tx = paper_sgd(OptimizerConfig(bias_lr_multiplier=2.0))
     data, tower = mesh
     devices = towers.make_mesh(data=data, towers=tower, batch=2)
     place = jax.sharding.NamedSharding(devices, jax.P())

@@ -20,15 +20,16 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from alexnet_jax.cli import signals
+from alexnet_jax.cli.arguments import option_name
 from alexnet_jax.config import (
     Config,
     ModelConfig,
     OptimizerConfig,
     flatten,
-    option,
 )
 from alexnet_jax.main import main
 from alexnet_jax.model import towers
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.storage import lock
 from alexnet_jax.training import (
     data_files,
@@ -82,10 +83,10 @@ def options(photos, **changes):
         "--data.image-size": 40,
         "--data.crop": 36,
         "--model.width": 0.05,
-        "--optimizer.batch": BATCH,
-        "--optimizer.bias-rate": 2,
+        "--optimizer.batch_size-size": BATCH,
+        "--optimizer.bias-lr-multiplier": 2,
         "--schedule.epochs": 3,
-        "--schedule.at": 1,
+        "--schedule.milestones": 1,
         "--mesh.towers": 2,
         "--mesh.data": 1,
         "--log.every": 1,
@@ -93,7 +94,7 @@ def options(photos, **changes):
         "--log.figures": False,
     }
     for name, value in changes.items():
-        values[option(name.replace("_", ".", 1))] = value
+        values[option_name(name.replace("_", ".", 1))] = value
     return [str(part) for pair in values.items() for part in pair]
 
 
@@ -151,7 +152,9 @@ def metrics_of(workdir):
 
 def state_at(workdir):
     """Return what the latest checkpoint of the tiny run holds, whole and on the host."""
-    table = ModelConfig(width=0.05, middle_std=0.03, scale_std=True).table(CLASSES, 36)
+    table = build_architecture(
+        ModelConfig(width=0.05, conv345_init_std=0.03, scale_init=True), CLASSES, 36
+    )
     tx = paper_sgd(OptimizerConfig())
     _, target = abstract_state(table, tx, towers.make_mesh(towers=1, data=1, batch=1), 0)
     with Checkpoints(workdir) as checkpoints:
@@ -371,8 +374,8 @@ def test_a_run_that_changed_is_refused_field_by_field(broken, photos, tmp_path, 
     (line,) = capsys.readouterr().err.splitlines()
     for difference in (
         "--seed was 0 and is now 1",
-        "--optimizer.batch was 8 and is now 16",
-        "--data.mirror was True and is now False",
+        "--optimizer.batch_size-size was 8 and is now 16",
+        "--data.horizontal-flip was True and is now False",
         "--model.width was 0.05 and is now 0.1",
     ):
         assert difference in line
@@ -437,7 +440,7 @@ def test_each_field_is_free_or_refused(field):
     if field in FREE:
         check_same(saved, Config(), Path("run"))
     else:
-        with pytest.raises(ValueError, match=rf"{option(field)} was 'other' and is now "):
+        with pytest.raises(ValueError, match=rf"{option_name(field)} was 'other' and is now "):
             check_same(saved, Config(), Path("run"))
 
 

@@ -18,9 +18,9 @@ from alexnet_jax.training.schedule import (
 )
 
 PLATEAU = ScheduleConfig(
-    kind="plateau", epochs=1000, drops=2, patience=3, improvement=0.125, drop=0.1
+    kind="plateau", epochs=1000, max_drops=2, patience=3, min_delta=0.125, factor=0.1
 )
-FIXED = ScheduleConfig(kind="fixed", epochs=90, at=(23, 51, 78), drop=0.1)
+FIXED = ScheduleConfig(kind="step", epochs=90, milestones=(23, 51, 78), factor=0.1)
 
 
 def follow(errors, config=PLATEAU):
@@ -50,7 +50,7 @@ def test_improvement_is_measured_from_the_best_and_not_from_the_last_look():
 
 
 def test_without_a_least_improvement_any_fall_counts_and_an_equal_error_does_not():
-    config = dataclasses.replace(PLATEAU, improvement=0.0)
+    config = dataclasses.replace(PLATEAU, min_delta=0.0)
     assert follow([0.5, 0.5], config)[-1].since == 1
     assert follow([0.5, 0.4999], config)[-1].since == 0
 
@@ -78,7 +78,7 @@ def test_training_ends_at_the_plateau_after_the_last_drop():
 
 
 def test_no_drops_ends_at_the_first_plateau():
-    config = dataclasses.replace(PLATEAU, drops=0)
+    config = dataclasses.replace(PLATEAU, max_drops=0)
     assert [finished(config, progress) for progress in follow([0.5] * 4, config)] == [
         *[False] * 3,
         True,
@@ -198,7 +198,9 @@ def test_conv1_slows_and_freezes_on_the_plateau_schedule_too():
     [(0, [6e-2] * 4), (2, [6e-2, 6e-3, 6e-4, 6e-4]), ("all", [6e-2, 6e-3, 6e-4, 6e-5])],
 )
 def test_biases_follow_as_many_drops_as_they_are_told(bias_drops, expected):
-    optimizer = OptimizerConfig(rate=0.02, bias_rate=3.0, bias_drops=bias_drops)
+    optimizer = OptimizerConfig(
+        learning_rate=0.02, bias_lr_multiplier=3.0, bias_lr_drops=bias_drops
+    )
     found = [rates(FIXED, optimizer, Progress(drops=n), ["fc8"])["fc8"] for n in range(4)]
     assert [one["bias"] for one in found] == pytest.approx(expected)
     assert [one["kernel"] for one in found] == pytest.approx([2e-2, 2e-3, 2e-4, 2e-5])
@@ -208,7 +210,7 @@ def test_layers_keep_their_multiples_through_drops_and_conv1s_own_schedule():
     config = PRESETS["source2012"]
     rates = ("conv1=2", "conv2=0", "fc8=10")
     config = dataclasses.replace(
-        config, optimizer=dataclasses.replace(config.optimizer, rates=rates)
+        config, optimizer=dataclasses.replace(config.optimizer, layer_learning_rates=rates)
     )
     for epoch, conv1, fc8, fc8_bias in [(0, 2e-2, 1e-1, 2e-1), (23, 2e-3, 1e-2, 2e-2)]:
         found = rates_at(epoch, config)

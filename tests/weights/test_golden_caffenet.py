@@ -15,6 +15,7 @@ from alexnet_jax.model.architecture import (
     weighted_rows,
 )
 from alexnet_jax.model.features import features
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.weights import (
     convert,
@@ -51,7 +52,7 @@ def import_first_two(dump, table):
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_relu1_to_norm2_are_those_of_caffe(dump, golden, devices):
-    table = PRESETS["caffenet"].model.table(1000, 227)
+    table = build_architecture(PRESETS["caffenet"].model, 1000, 227)
     mesh = towers.make_mesh(towers=devices, data=1, batch=1)
     images = golden["input"][::-1].transpose(1, 2, 0)[None]  # BGR -> RGB, as the import has conv1
     found = features(import_first_two(dump, table), images, COMPARED, table=table, mesh=mesh)

@@ -27,6 +27,7 @@ from alexnet_jax.model.architecture import (
     Conv,
     weighted_rows,
 )
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.pretrained import main
 from alexnet_jax.training.checkpoint import Checkpoints
@@ -68,7 +69,7 @@ def tiny(config):
 def table_of(preset, **model):
     config = tiny(PRESETS[preset])
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, **model))
-    return config.model.table(CLASSES, 99)
+    return build_architecture(config.model, CLASSES, 99)
 
 
 def read(workdir):
@@ -384,11 +385,11 @@ def refused(capsys, *arguments):
 
 RECIPES = {
     # resize, filter, crop of the tiny preset, mean red, scale of red, order, k and alpha of LRN
-    "torchvision": ("crop", "area", 123.675, 1 / 58.395, "relu_first", 2.0, 1e-4),
-    "caffe": ("warp", "point", 122.67891, 1.0, "relu_first", 1.0, 2e-5),
-    "plain": ("warp", "point", 122.67891, 1.0, "pool_first", 1.0, 2e-5),
-    "tensorflow": ("warp", "point", 122.67891, 1.0, "relu_first", 1.0, 2e-5),
-    "theano": ("warp", "point", 122.67891, 1.0, "pool_first", 2.0, 1e-4),
+    "torchvision": ("shorter-side", "antialias", 123.675, 1 / 58.395, "relu_first", 2.0, 1e-4),
+    "caffe": ("stretch", "bilinear", 122.67891, 1.0, "relu_first", 1.0, 2e-5),
+    "plain": ("stretch", "bilinear", 122.67891, 1.0, "pool_first", 1.0, 2e-5),
+    "tensorflow": ("stretch", "bilinear", 122.67891, 1.0, "relu_first", 1.0, 2e-5),
+    "theano": ("stretch", "bilinear", 122.67891, 1.0, "pool_first", 2.0, 1e-4),
 }
 
 
@@ -406,10 +407,10 @@ def test_a_set_becomes_a_run(format, tmp_path, capsys):
         meta, constants = checkpoints.meta(0), checkpoints.constants(0)
     config = unflatten(meta["config"])
     assert (config.data.resize, config.data.filter, config.data.channels) == (resize, filter, "rgb")
-    assert config.model.order == order
-    lrn = config.model.table(CLASSES, 99).lrn
+    assert config.model.op_order == order
+    lrn = build_architecture(config.model, CLASSES, 99).lrn
     assert (lrn.k, lrn.alpha) == pytest.approx((k, alpha))
-    assert config.data.mean == "color"
+    assert config.data.mean == "channel"
     assert constants["mean_color"][0] == pytest.approx(red)
     assert constants["scale"][0] == pytest.approx(scale)
     assert meta["class_names"] == [f"class {i}" for i in range(CLASSES)]
@@ -417,7 +418,7 @@ def test_a_set_becomes_a_run(format, tmp_path, capsys):
     about = json.loads((workdir / "config.json").read_text())
     assert about["config"] == meta["config"]
     # The parameters, compared with what the conversion alone makes of the arrays.
-    table = config.model.table(CLASSES, config.data.crop)
+    table = build_architecture(config.model, CLASSES, config.data.crop)
     bgr = format in ("caffe", "tensorflow", "plain")
     wanted = convert.to_params(Raw(format, arrays), table, bgr=bgr)
     weights = read(workdir)
@@ -461,7 +462,7 @@ def test_weights_out_and_in_again(format, towers, name, first, tmp_path, capsys)
     for kind, value in vars(before.statistics).items():
         np.testing.assert_array_equal(getattr(after.statistics, kind), value, strict=True)
     # And the network of the file is what it says that it is.
-    assert after.table == after.config.model.table(CLASSES, 99)
+    assert after.table == build_architecture(after.config.model, CLASSES, 99)
 
 
 @pytest.mark.usefixtures("presets")
@@ -492,7 +493,7 @@ def test_a_mean_image_travels_with_the_weights(tmp_path, capsys):
     run = read(tmp_path / "a")
     np.testing.assert_array_equal(run.statistics.mean_image, image[::-1].transpose(1, 2, 0))
     np.testing.assert_allclose(run.statistics.mean_color, image.mean((1, 2))[::-1], rtol=1e-5)
-    assert (run.config.data.mean, run.config.data.statistics) == ("aligned", "init")
+    assert (run.config.data.mean, run.config.data.statistics) == ("image", "init")
     np.save(tmp_path / "mean.npy", image[:, 1:, 1:])
     arguments[3] = tmp_path / "b"
     line = refused(capsys, *arguments)
@@ -720,8 +721,22 @@ def test_an_imported_run_is_scored_asked_and_trained_further(format, tmp_path, c
     assert (scores["count"], scores["top1_error"]) == (8, errors)
 
     arguments = ["--workdir", tuned, "--preset", "photos", "--init-from", workdir]
-    arguments += ["--init.reset", "fc8", "--data.path", photographs, "--optimizer.batch", "3"]
-    arguments += ["--optimizer.rate", "1e-9", "--schedule.epochs", "1", "--mesh.towers", "1"]
+    arguments += [
+        "--init.reinit-layers",
+        "fc8",
+        "--data.path",
+        photographs,
+        "--optimizer.batch_size-size",
+        "3",
+    ]
+    arguments += [
+        "--optimizer.learning-rate",
+        "1e-9",
+        "--schedule.epochs",
+        "1",
+        "--mesh.towers",
+        "1",
+    ]
     assert training.main([*map(str, arguments), "--log.figures", "False"]) == 0
     assert "anew: fc8." in capsys.readouterr().out
     before, after = read(workdir), read(tuned)

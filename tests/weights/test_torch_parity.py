@@ -17,6 +17,7 @@ from torch import nn
 
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.weights import (
     convert,
@@ -173,7 +174,7 @@ class Example:
         model = dataclasses.replace(PRESETS[name].model, width=1 / share)
         return cls(
             net,
-            model.table(classes, crop),
+            build_architecture(model, classes, crop),
             images.astype(np.float32),
             rng.integers(0, classes, batch),
             {layer: rng.random((batch, *shape)) < 0.5 for layer, shape in dropped.items()},

@@ -1,0 +1,146 @@
+"""How every command ends: one sentence for an error, an exit code, no traceback."""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from alexnet_jax.cli.arguments import options
+from alexnet_jax.training.stopping import Stopped
+
+STDOUT = 1  # file descriptor
+
+_unraisable = sys.unraisablehook
+
+
+def run_command(
+    run: Callable[[], object],
+    command: type,
+    interrupted: str,
+    names: Mapping[str, str] | None = None,
+) -> int:
+    """Run a command; return its exit code, having printed on stderr why it is not 0.
+
+    Args:
+        run: a ValueError or OSError means bad input (2), a FloatingPointError a run that diverged
+            (1), Stopped a normal end (0). If nobody reads the output any more, the command ends
+            without a word (141).
+        command: the dataclass of its arguments, whose options error messages name.
+        interrupted: printed after Ctrl-C (130).
+        names: options of fields and arguments that are called otherwise in the library.
+    """
+    # Orbax logs, with its traceback, what it then raises; of several writes that fail at once it
+    # raises the first, and leaves asyncio to log the others.
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    sys.unraisablehook = _show_unraisable
+    names = {**_names(command), **(names or {})}
+    try:
+        with _warnings_on_stderr(names):
+            run()
+        sys.stdout.flush()
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # for what is flushed at exit
+            return 128 + signal.SIGPIPE
+        _print_error(_describe_os_error(error) or with_options(str(error), names))
+        return 2
+    except FloatingPointError as error:
+        _print_error(with_options(str(error), names))
+        return 1
+    except Stopped as stopped:
+        print(stopped)
+    except KeyboardInterrupt:
+        _print_error(interrupted)
+        return 130
+    return 0
+
+
+def with_options(message: str, names: Mapping[str, str]) -> str:
+    """Return a message of the library with the options that a user of the command knows.
+
+    The library names fields and arguments: "data.crop 300: must be at most data.image_size=256".
+    A command says "--data.crop 300: must be at most --data.image-size 256". Names without a dot
+    are ordinary words too, and count only at the start of the message or before "=".
+
+    Args:
+        message: one sentence.
+        names: options by field or argument, {"data.crop": "--data.crop"}.
+    """
+    if not names:
+        return message
+    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+
+    def option(match: re.Match[str]) -> str:
+        name, equals = match.groups()
+        if not equals and "." not in name and match.start():
+            return match[0]
+        return names[name] + (" " if equals else "")
+
+    return re.sub(rf"(?<![\w./-])({known})(?:(=)(?=\S)|(?=[\s,;:)]|\.?$|\.\s))", option, message)
+
+
+def _names(command: type) -> dict[str, str]:
+    """Return the options of a command by the names that the library gives them."""
+    return {name.removeprefix("--").replace("-", "_"): name for name in options(command)}
+
+
+def _print_error(message: str) -> None:
+    print(f"alexnet_jax: {message}", file=sys.stderr)
+
+
+def _describe_os_error(error: Exception) -> str:
+    """Return a sentence about an error of the operating system, "" for any other."""
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the disk"
+        return f"{where}: {error.strerror}; free some space and run the same command again."
+    if error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}; correct the path or the permissions."
+    return ""
+
+
+@contextlib.contextmanager
+def _warnings_on_stderr(names: Mapping[str, str]) -> Iterator[None]:
+    """Print the package's warnings in the form of error messages."""
+    logger, handler = logging.getLogger("alexnet_jax"), logging.StreamHandler()
+    handler.setFormatter(_Formatter(names))
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = True
+        logger.removeHandler(handler)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, names: Mapping[str, str]):
+        super().__init__()
+        self._option_names = names
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"alexnet_jax: {with_options(record.getMessage(), self._option_names)}"
+
+
+def _nobody_reads() -> bool:
+    """Return whether the reader of the output, such as `head`, has closed it."""
+    watched = select.poll()
+    watched.register(STDOUT, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
+
+
+def _show_unraisable(unraisable: Any) -> None:
+    """Show errors that nobody could catch, except those that a failed save leaves behind.
+
+    TensorStore then goes on to report to an event loop that Orbax has closed.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _unraisable(unraisable)
