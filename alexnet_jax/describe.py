@@ -21,10 +21,7 @@ from alexnet_jax.config import (
 )
 from alexnet_jax.data.synthetic import CLASS_NAMES
 from alexnet_jax.fidelity import saved_run
-from alexnet_jax.fidelity.facts import (
-    brief,
-    describe,
-)
+from alexnet_jax.fidelity.facts import brief, describe
 from alexnet_jax.fidelity.text import render
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
@@ -120,10 +117,7 @@ def main(args: Sequence[str] | None = None) -> int:
         facts = describe(config, asked.classes, run)
         facts = brief(facts) if asked.brief else facts
         if asked.save:
-            from alexnet_jax.plots import (
-                network,
-                save,
-            )
+            from alexnet_jax.plots import network, save
 
             save(
                 network.draw(build_architecture(config.model, asked.classes, config.data.crop)),

@@ -19,10 +19,7 @@ from alexnet_jax.data.sources import Source
 from alexnet_jax.inference import score_table
 
 if TYPE_CHECKING:
-    from alexnet_jax.inference.ensemble import (
-        Answers,
-        Asker,
-    )
+    from alexnet_jax.inference.ensemble import Answers, Asker
     from alexnet_jax.inference.network import Trained
 
 PROGRAM = "python -m alexnet_jax.evaluate"
@@ -82,13 +79,8 @@ def evaluate(asked: Command) -> dict[str, Any]:
     """
     _check(asked)
     from alexnet_jax import plots
-    from alexnet_jax.inference import (
-        ensemble,
-        paper_scores,
-    )
-    from alexnet_jax.inference import (
-        network as network_loading,
-    )
+    from alexnet_jax.inference import ensemble, paper_scores
+    from alexnet_jax.inference import network as network_loading
     from alexnet_jax.plots import confusion
 
     networks = _load(asked)
@@ -236,12 +228,8 @@ def _search(
     sources: Sequence[Source],
 ) -> dict[str, Any]:
     """Return the weights with the least loss on the images held out, and what was held out."""
-    from alexnet_jax.inference import (
-        ensemble,
-    )
-    from alexnet_jax.inference import (
-        network as network_loading,
-    )
+    from alexnet_jax.inference import ensemble
+    from alexnet_jax.inference import network as network_loading
 
     if asked.held_out:
         folder = asked.held_out

@@ -17,10 +17,7 @@ from typing import Annotated
 
 import tyro
 
-from alexnet_jax.cli import (
-    distributed,
-    process,
-)
+from alexnet_jax.cli import distributed, process
 from alexnet_jax.config import Config
 from alexnet_jax.presets import PRESETS
 

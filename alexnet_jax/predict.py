@@ -17,10 +17,7 @@ from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage
-from alexnet_jax.data.sources import (
-    image_files,
-    open_image,
-)
+from alexnet_jax.data.sources import image_files, open_image
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.network import Trained

@@ -72,10 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def prepare(asked: Command) -> None:
     """Write the shards of `--from` to `--to`."""
     # Grain and TFDS take seconds to import, which --help need not wait for.
-    from alexnet_jax.data.shards.plan import (
-        Preparation,
-        amount,
-    )
+    from alexnet_jax.data.shards.plan import Preparation, amount
 
     try:
         config, sources, notes = _open(asked)
@@ -115,12 +112,8 @@ def prepare(asked: Command) -> None:
 
 def _open(asked: Command) -> tuple[DataConfig, dict[str, Source], tuple[str, ...]]:
     """Return how images become squares, the splits of `--from`, and notes."""
-    from alexnet_jax.data import (
-        imagenet,
-    )
-    from alexnet_jax.data import (
-        splits as data_splits,
-    )
+    from alexnet_jax.data import imagenet
+    from alexnet_jax.data import splits as data_splits
 
     config = DataConfig(
         source="tfds" if asked.name else "folder",
@@ -147,10 +140,7 @@ def verify(asked: Command) -> None:
 
 def describe(manifest: Mapping[str, Any]) -> str:
     """Return in a sentence what a manifest lists."""
-    from alexnet_jax.data.shards.plan import (
-        UNREADABLE,
-        amount,
-    )
+    from alexnet_jax.data.shards.plan import UNREADABLE, amount
 
     splits = manifest["splits"]
     counts = ", ".join(f"{name} {split['images']:,}" for name, split in splits.items())

@@ -58,11 +58,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def bring(asked: Command) -> None:
     """Make `--workdir` of the weights in `--from`."""
     # JAX takes seconds to import, which --help need not wait for.
-    from alexnet_jax.weights import (
-        files,
-        imported,
-        run_folder,
-    )
+    from alexnet_jax.weights import files, imported, run_folder
 
     assert asked.source is not None
     run_folder.check_empty(asked.workdir)
@@ -104,11 +100,7 @@ def write(asked: Command) -> None:
     from alexnet_jax.data.statistics import Statistics
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
-    from alexnet_jax.weights import (
-        convert,
-        files,
-        imported,
-    )
+    from alexnet_jax.weights import convert, files, imported
 
     assert asked.to is not None
     files.check_target(asked.to)

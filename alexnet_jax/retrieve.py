@@ -82,10 +82,7 @@ def show(asked: Command) -> list[Path]:
         raise ValueError(f"{', '.join(map(str, asked.files))}: no images there; name others.")
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
-    from alexnet_jax.retrieval import (
-        features,
-        index,
-    )
+    from alexnet_jax.retrieval import features, index
 
     mesh = towers.make_mesh(towers=1, data=1, batch=features.BATCH)
     network = network_loading.load(asked.workdir, mesh, asked.checkpoint)
@@ -147,10 +144,7 @@ def _json(found: Found) -> str:
 
 
 def _draw(found: Sequence[Found], of: int, path: Path) -> None:
-    from alexnet_jax.plots import (
-        neighbors,
-        save,
-    )
+    from alexnet_jax.plots import neighbors, save
 
     save(neighbors.draw([_line(one) for one in found]), path)
     some = f", the first {len(found)} of {of:,} photographs" if len(found) < of else ""
@@ -159,10 +153,7 @@ def _draw(found: Sequence[Found], of: int, path: Path) -> None:
 
 def _line(found: Found) -> "Line":
     """Return a line of the panel; an image that is gone by now is left blank."""
-    from alexnet_jax.plots.neighbors import (
-        Line,
-        thumbnail,
-    )
+    from alexnet_jax.plots.neighbors import Line, thumbnail
 
     near = [
         (thumbnail(file), f"{file.parent.name}/{file.name}", distance)

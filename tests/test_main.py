@@ -21,14 +21,8 @@ from PIL import Image
 
 from alexnet_jax import config as configuration
 from alexnet_jax.cli.arguments import option_name
-from alexnet_jax.config import (
-    Config,
-    flatten,
-)
-from alexnet_jax.main import (
-    main,
-    parse,
-)
+from alexnet_jax.config import Config, flatten
+from alexnet_jax.main import main, parse
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import loop
 

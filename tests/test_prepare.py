@@ -22,31 +22,13 @@ import scipy.io
 from PIL import Image
 
 from alexnet_jax import main, prepare
-from alexnet_jax.config import (
-    Config,
-    DataConfig,
-    OptimizerConfig,
-)
-from alexnet_jax.data import (
-    imagenet,
-    statistics,
-)
-from alexnet_jax.data.array_record import (
-    ArrayRecords,
-    write_shard,
-)
+from alexnet_jax.config import Config, DataConfig, OptimizerConfig
+from alexnet_jax.data import imagenet, statistics
+from alexnet_jax.data.array_record import ArrayRecords, write_shard
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.images import (
-    decode,
-    encode,
-)
-from alexnet_jax.data.shards import (
-    manifest as shard_manifest,
-)
-from alexnet_jax.data.shards import (
-    plan,
-    writer,
-)
+from alexnet_jax.data.images import decode, encode
+from alexnet_jax.data.shards import manifest as shard_manifest
+from alexnet_jax.data.shards import plan, writer
 from alexnet_jax.data.splits import open_splits
 from alexnet_jax.training.setup import open_data
 from alexnet_jax.training.setup import open_splits as open_training_splits

@@ -15,17 +15,10 @@ import pytest
 from PIL import Image
 
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.pipeline import (
-    evaluation_batches,
-    training_batches,
-)
+from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 from alexnet_jax.model.preprocess import finish
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.training.setup import (
-    open_data,
-    open_splits,
-    preprocessing,
-)
+from alexnet_jax.training.setup import open_data, open_splits, preprocessing
 
 GRAY_LEVEL = 1.0
 

@@ -8,10 +8,7 @@ import numpy as np
 from alexnet_jax.data.statistics import published
 from alexnet_jax.model.architecture import trace
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.presets import (
-    PRESETS,
-    Preset,
-)
+from alexnet_jax.presets import PRESETS, Preset
 from alexnet_jax.weights import run_folder
 from alexnet_jax.weights.imported import Imported
 

@@ -15,10 +15,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
-from alexnet_jax.model.partition import (
-    Collective,
-    Kind,
-)
+from alexnet_jax.model.partition import Collective, Kind
 
 FEW = 6  # things that are named in a line
 KINDS: dict[str, Kind] = {

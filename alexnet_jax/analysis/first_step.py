@@ -10,10 +10,7 @@ import numpy as np
 
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.model import towers
-from alexnet_jax.training.setup import (
-    Run,
-    preprocessing,
-)
+from alexnet_jax.training.setup import Run, preprocessing
 from alexnet_jax.training.step import make_gradient
 
 

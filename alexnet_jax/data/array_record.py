@@ -16,16 +16,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from alexnet_jax.data.images import (
-    UnreadableImage,
-    decode,
-    size_of,
-)
-from alexnet_jax.data.sources import (
-    Record,
-    digest,
-    sizes,
-)
+from alexnet_jax.data.images import UnreadableImage, decode, size_of
+from alexnet_jax.data.sources import Record, digest, sizes
 
 CLASSES = "classes.json"  # list of class names beside the shards
 SHARD = 8192  # records

@@ -9,15 +9,9 @@ import grain
 import numpy as np
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.crops import (
-    random_views,
-    take_square,
-)
+from alexnet_jax.data.crops import random_views, take_square
 from alexnet_jax.data.images import UnreadableImage
-from alexnet_jax.data.sources import (
-    Record,
-    Source,
-)
+from alexnet_jax.data.sources import Record, Source
 
 Rows = slice | tuple[slice, ...]  # of a batch; several blocks are put one after the other
 

@@ -12,10 +12,7 @@ from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
-from alexnet_jax.data.images import (
-    UnreadableImage,
-    decode,
-)
+from alexnet_jax.data.images import UnreadableImage, decode
 
 # Endings of files that lie among photographs and are none; anything else is tried.
 NO_IMAGES = frozenset(

@@ -8,27 +8,12 @@ from typing import cast
 import numpy as np
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.array_record import (
-    ArrayRecords,
-    Tfds,
-    find_shards,
-    open_tfds,
-)
+from alexnet_jax.data.array_record import ArrayRecords, Tfds, find_shards, open_tfds
 from alexnet_jax.data.shards import manifest as shard_manifest
-from alexnet_jax.data.sources import (
-    Folder,
-    Labeled,
-    Source,
-    Stored,
-    subfolders,
-)
+from alexnet_jax.data.sources import Folder, Labeled, Source, Stored, subfolders
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.synthetic import Embedded
-from alexnet_jax.data.wrappers import (
-    Cached,
-    Resized,
-    Subset,
-)
+from alexnet_jax.data.wrappers import Cached, Resized, Subset
 
 # What the splits of a source may be called; training looks at the validation split.
 NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}

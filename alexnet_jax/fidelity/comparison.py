@@ -5,9 +5,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from alexnet_jax.config import (
-    Config,
-)
+from alexnet_jax.config import Config
 
 # "P" is Krizhevsky, Sutskever and Hinton (2012); the 2012 code is net 145 where nothing else is
 # said. What both of Caffe's networks do is Caffe's.

@@ -3,26 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_jax.config import (
-    Config,
-    flatten,
-)
-from alexnet_jax.fidelity.comparison import (
-    Finding,
-    Point,
-    agreement,
-    answer,
-    compare,
-)
+from alexnet_jax.config import Config, flatten
+from alexnet_jax.fidelity.comparison import Finding, Point, agreement, answer, compare
 from alexnet_jax.fidelity.images import IMAGES
 from alexnet_jax.fidelity.layers import LAYERS
 from alexnet_jax.fidelity.response_norm import NORMALIZATION
 from alexnet_jax.fidelity.saved_run import Saved
 from alexnet_jax.fidelity.table import network
-from alexnet_jax.fidelity.training import (
-    START,
-    UPDATE,
-)
+from alexnet_jax.fidelity.training import START, UPDATE
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 

@@ -1,10 +1,7 @@
 """Points on which the networks called AlexNet differ: what is done to images."""
 
 from alexnet_jax.config import Config
-from alexnet_jax.fidelity.comparison import (
-    Choice,
-    Point,
-)
+from alexnet_jax.fidelity.comparison import Choice, Point
 
 TRANSFORMS = "references/classification/presets.py"
 

@@ -1,14 +1,8 @@
 """Points on which the networks called AlexNet differ: layers, input, pooling, dropout."""
 
 from alexnet_jax.config import Config
-from alexnet_jax.fidelity.comparison import (
-    Choice,
-    Point,
-)
-from alexnet_jax.model.architecture import (
-    Architecture,
-    Conv,
-)
+from alexnet_jax.fidelity.comparison import Choice, Point
+from alexnet_jax.model.architecture import Architecture, Conv
 from alexnet_jax.model.variants import build_architecture
 
 

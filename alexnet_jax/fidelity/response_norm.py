@@ -1,10 +1,7 @@
 """Points on which the networks called AlexNet differ: response normalization."""
 
 from alexnet_jax.config import Config
-from alexnet_jax.fidelity.comparison import (
-    Choice,
-    Point,
-)
+from alexnet_jax.fidelity.comparison import Choice, Point
 
 
 def _alpha(config: Config) -> float:

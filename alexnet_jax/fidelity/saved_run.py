@@ -12,10 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alexnet_jax.config import (
-    Config,
-    unflatten,
-)
+from alexnet_jax.config import Config, unflatten
 from alexnet_jax.data.statistics import PUBLISHED
 
 CONFIG, STATISTICS = "config.json", "statistics.npz"

@@ -4,11 +4,7 @@ import dataclasses
 from typing import Any
 
 from alexnet_jax.config import Config
-from alexnet_jax.fidelity.comparison import (
-    Choice,
-    Point,
-    Source,
-)
+from alexnet_jax.fidelity.comparison import Choice, Point, Source
 from alexnet_jax.model.variants import build_architecture
 
 

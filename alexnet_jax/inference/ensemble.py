@@ -15,18 +15,12 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from alexnet_jax.data.pipeline import (
-    Batch,
-    evaluation_batches,
-)
+from alexnet_jax.data.pipeline import Batch, evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.wrappers import views_of
 from alexnet_jax.inference.network import Trained
 from alexnet_jax.model import towers
-from alexnet_jax.training.step import (
-    make_predict_step,
-    top_k_error,
-)
+from alexnet_jax.training.step import make_predict_step, top_k_error
 
 Views = Literal[1, 10]
 SETTLED, ROUNDS = 1e-6, 10_000  # of the search: weights that change less; rounds at most

@@ -11,43 +11,18 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from alexnet_jax.config import (
-    Config,
-    DataConfig,
-    unflatten,
-)
+from alexnet_jax.config import Config, DataConfig, unflatten
 from alexnet_jax.data import splits as data_splits
-from alexnet_jax.data.sources import (
-    Folder,
-    Source,
-    image_files,
-    read_image,
-    subfolders,
-)
-from alexnet_jax.data.wrappers import (
-    Relabeled,
-    Resized,
-    center_views,
-    without,
-)
+from alexnet_jax.data.sources import Folder, Source, image_files, read_image, subfolders
+from alexnet_jax.data.wrappers import Relabeled, Resized, center_views, without
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.features import features
-from alexnet_jax.model.preprocess import (
-    Preprocess,
-    finish,
-)
+from alexnet_jax.model.preprocess import Preprocess, finish
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.training.checkpoint import (
-    FOLDER,
-    Checkpoints,
-    check_data,
-)
+from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, check_data
 from alexnet_jax.training.optimizer import paper_sgd
-from alexnet_jax.training.setup import (
-    fingerprints,
-    preprocessing,
-)
+from alexnet_jax.training.setup import fingerprints, preprocessing
 from alexnet_jax.training.state import abstract_state
 
 # Fields of DataConfig that belong to the weights: what an image becomes before the network sees it.

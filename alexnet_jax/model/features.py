@@ -11,10 +11,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import (
-    Architecture,
-    weighted_rows,
-)
+from alexnet_jax.model.architecture import Architecture, weighted_rows
 
 
 def features(

@@ -12,19 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from alexnet_jax.model.architecture import (
-    Pooling,
-    ResponseNorm,
-)
-from alexnet_jax.model.convolution import (
-    Padding,
-    convolve,
-    convolve_on_cpu,
-)
-from alexnet_jax.model.pooling import (
-    pool,
-    pool_by_slices,
-)
+from alexnet_jax.model.architecture import Pooling, ResponseNorm
+from alexnet_jax.model.convolution import Padding, convolve, convolve_on_cpu
+from alexnet_jax.model.pooling import pool, pool_by_slices
 
 
 def _window_sum(x: Array, norm: ResponseNorm) -> Array:

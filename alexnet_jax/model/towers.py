@@ -19,18 +19,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.model import response_norm
-from alexnet_jax.model.alexnet import (
-    AlexNet,
-    Crossings,
-)
-from alexnet_jax.model.architecture import (
-    TOWERS,
-    Architecture,
-    Conv,
-    Dense,
-    Layer,
-    outputs,
-)
+from alexnet_jax.model.alexnet import AlexNet, Crossings
+from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Dense, Layer, outputs
 
 DATA, TOWER = "data", "tower"
 

@@ -11,10 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import (
-    Architecture,
-    weighted_rows,
-)
+from alexnet_jax.model.architecture import Architecture, weighted_rows
 from alexnet_jax.plots.specialization import COLORS
 
 # Inches.

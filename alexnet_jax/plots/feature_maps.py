@@ -5,12 +5,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from alexnet_jax.plots.tiles import (
-    DPI,
-    NAME,
-    draw_mosaic,
-    mosaic,
-)
+from alexnet_jax.plots.tiles import DPI, NAME, draw_mosaic, mosaic
 
 SMALLEST = 48  # pixels of the file that a side of a map has at least
 CUT = 0.5  # per cent of the values at either end that are drawn as black and as white

@@ -7,14 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
-from alexnet_jax.model.architecture import (
-    TOWERS,
-    Architecture,
-    Dense,
-    Layer,
-    outputs,
-    trace,
-)
+from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, Layer, outputs, trace
 from alexnet_jax.model.partition import parameters_held
 
 # Inches.

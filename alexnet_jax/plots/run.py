@@ -14,11 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from alexnet_jax.plots.class_labels import short
-from alexnet_jax.plots.tiles import (
-    draw_mosaic,
-    mosaic,
-    save,
-)
+from alexnet_jax.plots.tiles import draw_mosaic, mosaic, save
 
 TRAINING, LOOKED_AT = "black", "red"  # shownet.py:101-108
 TRUE_CLASS, OTHER_CLASS = "#ffaaaa", "#aaaaff"  # shownet.py:252-257

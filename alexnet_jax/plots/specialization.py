@@ -5,10 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from alexnet_jax.analysis.tower_specialization import (
-    Measure,
-    Specialization,
-)
+from alexnet_jax.analysis.tower_specialization import Measure, Specialization
 
 COLORS = ("tab:blue", "tab:orange")  # of towers 0 and 1
 MARKERS = ("o", "s")

@@ -13,21 +13,11 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.pipeline import evaluation_batches
-from alexnet_jax.data.sources import (
-    Record,
-    digest,
-    open_image,
-)
-from alexnet_jax.inference.network import (
-    PREPROCESSING,
-    Trained,
-)
+from alexnet_jax.data.sources import Record, digest, open_image
+from alexnet_jax.inference.network import PREPROCESSING, Trained
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import outputs
-from alexnet_jax.model.preprocess import (
-    Preprocess,
-    finish,
-)
+from alexnet_jax.model.preprocess import Preprocess, finish
 
 LAYER = "fc7"
 BATCH = 32  # images at a time

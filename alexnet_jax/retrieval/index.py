@@ -18,16 +18,9 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data.sources import (
-    digest,
-    image_files,
-)
+from alexnet_jax.data.sources import digest, image_files
 from alexnet_jax.inference.network import Trained
-from alexnet_jax.retrieval.features import (
-    Features,
-    fingerprint,
-    width,
-)
+from alexnet_jax.retrieval.features import Features, fingerprint, width
 from alexnet_jax.storage import lock
 
 TABLE = "index.json"

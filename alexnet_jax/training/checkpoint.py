@@ -17,15 +17,9 @@ from typing import Any, Self
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from alexnet_jax.config import (
-    Config,
-    flatten,
-)
+from alexnet_jax.config import Config, flatten
 from alexnet_jax.storage import lock
-from alexnet_jax.training import (
-    checkpoint_digests,
-    processes,
-)
+from alexnet_jax.training import checkpoint_digests, processes
 from alexnet_jax.training.state import TrainState
 
 # May change when a run is resumed: none of them changes what is computed.

@@ -11,10 +11,7 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
-from alexnet_jax.training import (
-    processes,
-    stopping,
-)
+from alexnet_jax.training import processes, stopping
 from alexnet_jax.training.stopping import Heed
 
 

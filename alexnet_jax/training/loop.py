@@ -11,15 +11,8 @@ from alexnet_jax.config import Config
 from alexnet_jax.data.splits import Splits
 from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
-from alexnet_jax.training import (
-    data_files,
-    optimizer,
-    processes,
-    schedule,
-)
-from alexnet_jax.training import (
-    summary as run_summary,
-)
+from alexnet_jax.training import data_files, optimizer, processes, schedule
+from alexnet_jax.training import summary as run_summary
 from alexnet_jax.training.checkpoint import (
     FOLDER,
     Checkpoints,
@@ -27,29 +20,11 @@ from alexnet_jax.training.checkpoint import (
     check_not_imported,
     check_same,
 )
-from alexnet_jax.training.metrics import (
-    METRICS,
-    Silent,
-    Writer,
-    read_metrics,
-)
-from alexnet_jax.training.setup import (
-    Run,
-    describe,
-    fingerprints,
-    open_data,
-    open_run,
-    open_splits,
-)
+from alexnet_jax.training.metrics import METRICS, Silent, Writer, read_metrics
+from alexnet_jax.training.setup import Run, describe, fingerprints, open_data, open_run, open_splits
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.stopping import (
-    Heed,
-    Stopped,
-)
-from alexnet_jax.training.trainer import (
-    Position,
-    Trainer,
-)
+from alexnet_jax.training.stopping import Heed, Stopped
+from alexnet_jax.training.trainer import Position, Trainer
 
 
 def _never() -> bool:

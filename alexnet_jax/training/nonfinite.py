@@ -13,16 +13,9 @@ from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import finish
 from alexnet_jax.training import processes
-from alexnet_jax.training.setup import (
-    Run,
-    preprocessing,
-)
+from alexnet_jax.training.setup import Run, preprocessing
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.step import (
-    Batch,
-    dropout_masks,
-    make_gradient,
-)
+from alexnet_jax.training.step import Batch, dropout_masks, make_gradient
 
 BAD_NUMBERS = "bad_numbers.json"
 SHOWN = 3  # images named

@@ -16,10 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from orbax.checkpoint import multihost
 
-from alexnet_jax.config import (
-    Config,
-    flatten,
-)
+from alexnet_jax.config import Config, flatten
 from alexnet_jax.model import towers
 from alexnet_jax.training.stopping import Stopped
 

@@ -3,10 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from alexnet_jax.config import (
-    OptimizerConfig,
-    ScheduleConfig,
-)
+from alexnet_jax.config import OptimizerConfig, ScheduleConfig
 
 
 @dataclasses.dataclass(frozen=True)

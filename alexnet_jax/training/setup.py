@@ -8,39 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax.config import (
-    Config,
-    DataConfig,
-)
-from alexnet_jax.data import (
-    splits as data_splits,
-)
-from alexnet_jax.data import (
-    statistics,
-)
+from alexnet_jax.config import Config, DataConfig
+from alexnet_jax.data import splits as data_splits
+from alexnet_jax.data import statistics
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.wrappers import without
-from alexnet_jax.model import (
-    architecture,
-    towers,
-)
+from alexnet_jax.model import architecture, towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.training import (
-    processes,
-    stopping,
-)
+from alexnet_jax.training import processes, stopping
 from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.optimizer import paper_sgd
-from alexnet_jax.training.state import (
-    TrainState,
-    abstract_state,
-)
-from alexnet_jax.training.step import (
-    make_eval_step,
-    make_train_step,
-)
+from alexnet_jax.training.state import TrainState, abstract_state
+from alexnet_jax.training.step import make_eval_step, make_train_step
 from alexnet_jax.training.stopping import Heed
 
 # Reasons by split, then by number of the record, as text because it is kept as JSON.

@@ -11,10 +11,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
-from alexnet_jax.model.preprocess import (
-    Preprocess,
-    finish,
-)
+from alexnet_jax.model.preprocess import Preprocess, finish
 from alexnet_jax.training.state import TrainState
 
 Metrics = dict[str, Array]

@@ -11,29 +11,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alexnet_jax import plots
-from alexnet_jax.config import (
-    Config,
-    flatten,
-)
-from alexnet_jax.data.pipeline import (
-    evaluation_batches,
-    gone_bad,
-)
+from alexnet_jax.config import Config, flatten
+from alexnet_jax.data.pipeline import evaluation_batches, gone_bad
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.wrappers import Subset
 from alexnet_jax.model import towers
 from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.training.metrics import (
-    METRICS,
-    Writer,
-    read_metrics,
-)
+from alexnet_jax.training.metrics import METRICS, Writer, read_metrics
 from alexnet_jax.training.schedule import Progress
-from alexnet_jax.training.setup import (
-    UNREADABLE,
-    Run,
-)
+from alexnet_jax.training.setup import UNREADABLE, Run
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.stopping import Heed
 

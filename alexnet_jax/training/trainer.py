@@ -14,21 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from alexnet_jax.config import flatten
-from alexnet_jax.data.pipeline import (
-    Batch,
-    gone_bad,
-    training_batches,
-)
+from alexnet_jax.data.pipeline import Batch, gone_bad, training_batches
 from alexnet_jax.model import towers
-from alexnet_jax.training import (
-    nonfinite,
-    processes,
-    schedule,
-)
-from alexnet_jax.training.checkpoint import (
-    Checkpoints,
-    Saved,
-)
+from alexnet_jax.training import nonfinite, processes, schedule
+from alexnet_jax.training.checkpoint import Checkpoints, Saved
 from alexnet_jax.training.metrics import Writer
 from alexnet_jax.training.optimizer import set_rates
 from alexnet_jax.training.setup import Run

@@ -9,17 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from alexnet_jax.model.architecture import (
-    Architecture,
-    Conv,
-    Layer,
-    Row,
-    trace,
-)
-from alexnet_jax.weights.files import (
-    Format,
-    Raw,
-)
+from alexnet_jax.model.architecture import Architecture, Conv, Layer, Row, trace
+from alexnet_jax.weights.files import Format, Raw
 
 Params = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel", "bias"}}, float32
 

@@ -10,11 +10,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from alexnet_jax.weights import (
-    caffemodel,
-    numpy_files,
-    torch_files,
-)
+from alexnet_jax.weights import caffemodel, numpy_files, torch_files
 
 # torchvision: features.0.weight, OIHW; plain: conv1_w, OIHW; caffe: the same, of a caffemodel;
 # tensorflow: conv1_w, HWIO, of caffe-tensorflow; theano: W_0 and W0_1, IHWO.

@@ -7,25 +7,15 @@ from typing import Literal
 
 import numpy as np
 
-from alexnet_jax.config import (
-    Config,
-    flatten,
-    unflatten,
-)
-from alexnet_jax.data.statistics import (
-    Statistics,
-    published,
-)
+from alexnet_jax.config import Config, flatten, unflatten
+from alexnet_jax.data.statistics import Statistics, published
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.weights import convert
 from alexnet_jax.weights.convert import Params
 from alexnet_jax.weights.files import Raw
-from alexnet_jax.weights.merge import (
-    merge,
-    split,
-)
+from alexnet_jax.weights.merge import merge, split
 
 IMAGENET_CLASSES = 1000
 LARGEST_IMAGE = 4096  # pixels a side; a mean image of those has 200 MB

@@ -4,10 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from alexnet_jax.model.architecture import (
-    TOWERS,
-    Architecture,
-)
+from alexnet_jax.model.architecture import TOWERS, Architecture
 from alexnet_jax.weights.convert import Params
 
 

@@ -10,11 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.weights.unpickle import (
-    Admitted,
-    Names,
-    load,
-)
+from alexnet_jax.weights.unpickle import Admitted, Names, load
 
 METADATA = "metadata"  # the array of an .npz that is no weight: a text, JSON
 # Weights hardly shrink when they are packed, 9 of 10 pruned ones to a tenth; zeros to a thousandth.

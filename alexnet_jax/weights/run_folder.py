@@ -12,17 +12,10 @@ from jax.sharding import Mesh
 from alexnet_jax.config import flatten
 from alexnet_jax.model import towers
 from alexnet_jax.training import summary as run_summary
-from alexnet_jax.training.checkpoint import (
-    FOLDER,
-    Checkpoints,
-    Saved,
-)
+from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, Saved
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.schedule import Progress
-from alexnet_jax.training.state import (
-    TrainState,
-    abstract_state,
-)
+from alexnet_jax.training.state import TrainState, abstract_state
 from alexnet_jax.weights.imported import Imported
 
 

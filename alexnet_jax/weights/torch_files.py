@@ -14,10 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.weights.unpickle import (
-    Admitted,
-    load,
-)
+from alexnet_jax.weights.unpickle import Admitted, load
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the old container's
 LEGACY = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")  # how it begins

@@ -111,10 +111,7 @@ def ours(threads: int = 0, finished: bool = True):
         from alexnet_jax.data.array_record import ArrayRecords
         from alexnet_jax.data.pipeline import training_batches
         from alexnet_jax.data.wrappers import Resized
-        from alexnet_jax.model import (
-            preprocess,
-            towers,
-        )
+        from alexnet_jax.model import preprocess, towers
 
         config = DataConfig(image_size=SIZE, crop=CROP, threads=threads)
         source = Resized(ArrayRecords(Path(asked.records), "train"), config)

@@ -25,12 +25,7 @@ from jax import Array
 from side_by_side import machine
 
 from alexnet_jax.model import response_norm
-from alexnet_jax.model.architecture import (
-    TOWERS,
-    Conv,
-    outputs,
-    trace,
-)
+from alexnet_jax.model.architecture import TOWERS, Conv, outputs, trace
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 

@@ -47,18 +47,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet_jax.model.architecture import (
-    TOWERS,
-    Architecture,
-    Dense,
-    trace,
-    weighted_rows,
-)
-from alexnet_jax.model.partition import (
-    Collective,
-    parameters_held,
-    training_step,
-)
+from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, trace, weighted_rows
+from alexnet_jax.model.partition import Collective, parameters_held, training_step
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 

@@ -32,18 +32,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from alexnet_jax.cli import (
-    process,
-    signals,
-)
+from alexnet_jax.cli import process, signals
 from alexnet_jax.cli.devices import emulate_devices
-from alexnet_jax.config import (
-    Config,
-    Preset,
-    ProcessConfig,
-    flatten,
-    unflatten,
-)
+from alexnet_jax.config import Config, Preset, ProcessConfig, flatten, unflatten
 from alexnet_jax.plots.tiles import save
 from alexnet_jax.presets import PRESETS
 

@@ -27,10 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from alexnet_jax.config import OptimizerConfig
-from alexnet_jax.training.optimizer import (
-    paper_sgd,
-    set_rates,
-)
+from alexnet_jax.training.optimizer import paper_sgd, set_rates
 
 BATCH, CLASSES = 128, 10
 SIDES = {True: 24, False: 32}  # of what a net sees, in pixels: crops where it is regularized

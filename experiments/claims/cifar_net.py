@@ -14,10 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from alexnet_jax.model import response_norm
-from alexnet_jax.model.architecture import (
-    Pooling,
-    ResponseNorm,
-)
+from alexnet_jax.model.architecture import Pooling, ResponseNorm
 from alexnet_jax.model.convolution import convolve
 
 # cuda-convnet2's layers-cifar10-11pct.cfg; its code divides the scale by n (layer.py:1331).

@@ -38,12 +38,8 @@ def score(asked: caltech_baseline.Arguments) -> None:
     seeds = sorted(asked.seeds)
     if len(seeds) < 2 or record.finished(asked.record, what="average", seeds=seeds):
         return
-    from alexnet_jax.inference import (
-        ensemble,
-    )
-    from alexnet_jax.inference import (
-        network as network_loading,
-    )
+    from alexnet_jax.inference import ensemble
+    from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(batch=BATCH)

@@ -22,10 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alexnet_jax.data.synthetic import (
-    CLASS_NAMES,
-    Embedded,
-)
+from alexnet_jax.data.synthetic import CLASS_NAMES, Embedded
 
 DECAYS = (1e-3, 1e-2, 1e-1)
 STEPS = 80  # full-batch steps of Adam at each decay

@@ -30,11 +30,7 @@ import caltech_baseline
 import record
 from matplotlib.figure import Figure
 
-from alexnet_jax.config import (
-    Config,
-    Preset,
-    flatten,
-)
+from alexnet_jax.config import Config, Preset, flatten
 from alexnet_jax.plots.tiles import save
 from alexnet_jax.presets import PRESETS
 

@@ -30,16 +30,9 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import checkpoint_digests
-from alexnet_jax.training.checkpoint import (
-    FOLDER,
-    Checkpoints,
-    Saved,
-)
+from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, Saved
 from alexnet_jax.training.optimizer import paper_sgd
-from alexnet_jax.training.state import (
-    TrainState,
-    abstract_state,
-)
+from alexnet_jax.training.state import TrainState, abstract_state
 
 STEPS = (10, 20)  # the second is damaged
 Damage = Callable[[Path, random.Random], None]

@@ -26,10 +26,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.images import (
-    UnreadableImage,
-    decode,
-)
+from alexnet_jax.data.images import UnreadableImage, decode
 from alexnet_jax.data.sources import image_files
 
 SIDE = 320  # pixels of the longer side of what is mutated

@@ -12,10 +12,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from alexnet_jax import main
-from alexnet_jax.cli import (
-    distributed,
-    signals,
-)
+from alexnet_jax.cli import distributed, signals
 
 
 def record(order: str) -> None:

@@ -7,10 +7,7 @@ import pytest
 from alexnet_jax.analysis import compiled
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.partition import (
-    Collective,
-    training_step,
-)
+from alexnet_jax.model.partition import Collective, training_step
 from alexnet_jax.model.variants import build_architecture
 
 GATHER = "  %g.1 = f32[32,7]{1,0} all-gather(%x), channel_id=1, replica_groups=%s, dimensions={1}"

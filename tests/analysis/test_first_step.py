@@ -5,12 +5,7 @@ import dataclasses
 import pytest
 
 from alexnet_jax.analysis import compiled, first_step
-from alexnet_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-)
+from alexnet_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.partition import training_step
 from alexnet_jax.model.variants import build_architecture

@@ -19,21 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.cli import (
-    distributed,
-)
+from alexnet_jax.cli import distributed
 from alexnet_jax.cli.devices import emulate_devices
-from alexnet_jax.config import (
-    Config,
-    DistributedConfig,
-    MeshConfig,
-    ModelConfig,
-    OptimizerConfig,
-)
-from alexnet_jax.main import (
-    main,
-    parse,
-)
+from alexnet_jax.config import Config, DistributedConfig, MeshConfig, ModelConfig, OptimizerConfig
+from alexnet_jax.main import main, parse
 from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training import processes

@@ -17,24 +17,10 @@ from PIL import Image
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data import sources
-from alexnet_jax.data.array_record import (
-    ArrayRecords,
-    write_array_records,
-)
-from alexnet_jax.data.images import (
-    UnreadableImage,
-    decode,
-    encode,
-)
-from alexnet_jax.data.pipeline import (
-    evaluation_batches,
-    gone_bad,
-    training_batches,
-)
-from alexnet_jax.data.sources import (
-    Folder,
-    read_image,
-)
+from alexnet_jax.data.array_record import ArrayRecords, write_array_records
+from alexnet_jax.data.images import UnreadableImage, decode, encode
+from alexnet_jax.data.pipeline import evaluation_batches, gone_bad, training_batches
+from alexnet_jax.data.sources import Folder, read_image
 from alexnet_jax.data.splits import open_splits
 from alexnet_jax.main import main
 from alexnet_jax.training import loop

@@ -7,13 +7,7 @@ import pytest
 from PIL import Image
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.crops import (
-    center_view,
-    random_views,
-    resize_center,
-    take_square,
-    ten_views,
-)
+from alexnet_jax.data.crops import center_view, random_views, resize_center, take_square, ten_views
 
 RNG = np.random.default_rng(0)
 

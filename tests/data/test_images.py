@@ -11,10 +11,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from alexnet_jax.data import images as module
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.images import (
-    UnreadableImage,
-    decode,
-)
+from alexnet_jax.data.images import UnreadableImage, decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

@@ -12,12 +12,7 @@ import pytest
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.images import UnreadableImage
-from alexnet_jax.data.pipeline import (
-    Batch,
-    Batches,
-    evaluation_batches,
-    training_batches,
-)
+from alexnet_jax.data.pipeline import Batch, Batches, evaluation_batches, training_batches
 from alexnet_jax.data.sources import Record
 
 CONFIG = DataConfig(image_size=16, crop=12, threads=2, prefetch=3)

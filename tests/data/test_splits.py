@@ -15,36 +15,14 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data import (
-    array_record,
-    synthetic,
-)
-from alexnet_jax.data.array_record import (
-    ArrayRecords,
-    write_array_records,
-)
-from alexnet_jax.data.images import (
-    Encoding,
-    UnreadableImage,
-    encode,
-)
-from alexnet_jax.data.sources import (
-    Folder,
-    Source,
-)
-from alexnet_jax.data.splits import (
-    Splits,
-    open_splits,
-    stratify,
-)
+from alexnet_jax.data import array_record, synthetic
+from alexnet_jax.data.array_record import ArrayRecords, write_array_records
+from alexnet_jax.data.images import Encoding, UnreadableImage, encode
+from alexnet_jax.data.sources import Folder, Source
+from alexnet_jax.data.splits import Splits, open_splits, stratify
 from alexnet_jax.data.statistics import find_unreadable
 from alexnet_jax.data.synthetic import Embedded
-from alexnet_jax.data.wrappers import (
-    Cached,
-    Resized,
-    Subset,
-    without,
-)
+from alexnet_jax.data.wrappers import Cached, Resized, Subset, without
 
 
 def png(value: int, size: tuple[int, int] = (12, 9)) -> bytes:

@@ -14,16 +14,9 @@ import numpy as np
 import pytest
 
 from alexnet_jax import describe
-from alexnet_jax.config import (
-    Config,
-    ModelConfig,
-    flatten,
-)
+from alexnet_jax.config import Config, ModelConfig, flatten
 from alexnet_jax.data.statistics import published
-from alexnet_jax.fidelity import (
-    facts,
-    text,
-)
+from alexnet_jax.fidelity import facts, text
 from alexnet_jax.fidelity.comparison import NETWORKS
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import trace

@@ -12,24 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax import (
-    evaluate,
-    plots,
-    predict,
-)
-from alexnet_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-)
+from alexnet_jax import evaluate, plots, predict
+from alexnet_jax.config import Config, DataConfig, ModelConfig
 from alexnet_jax.data.wrappers import Subset
-from alexnet_jax.inference import (
-    ensemble,
-    paper_scores,
-)
-from alexnet_jax.inference import (
-    network as network_loading,
-)
+from alexnet_jax.inference import ensemble, paper_scores
+from alexnet_jax.inference import network as network_loading
 from alexnet_jax.inference.network import Trained
 from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax import (
-    evaluate,
-    main,
-    predict,
-)
+from alexnet_jax import evaluate, main, predict
 from alexnet_jax.config import flatten
-from alexnet_jax.data.crops import (
-    center_view,
-    resize_center,
-)
+from alexnet_jax.data.crops import center_view, resize_center
 from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import finish

@@ -5,12 +5,7 @@ import dataclasses
 import pytest
 
 from alexnet_jax.config import ModelConfig
-from alexnet_jax.model.architecture import (
-    Conv,
-    Pooling,
-    smallest_crop,
-    trace,
-)
+from alexnet_jax.model.architecture import Conv, Pooling, smallest_crop, trace
 from alexnet_jax.model.variants import build_architecture
 
 # Both towers: parameters, multiply-adds of one image; then shape and receptive field.

@@ -12,10 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from alexnet_jax.analysis import compiled
-from alexnet_jax.config import (
-    ModelConfig,
-    OptimizerConfig,
-)
+from alexnet_jax.config import ModelConfig, OptimizerConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.partition import training_step
 from alexnet_jax.model.preprocess import Preprocess

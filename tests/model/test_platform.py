@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.model import response_norm
-from alexnet_jax.model.architecture import (
-    SPATIAL_NORM,
-    Pooling,
-    ResponseNorm,
-)
+from alexnet_jax.model.architecture import SPATIAL_NORM, Pooling, ResponseNorm
 
 RAMP = jnp.arange(0.0, 800.0, 100.0)
 # Conventions side by side, computed by their owners: the paper's text, the 2012 code (which divides

@@ -7,14 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.config import (
-    ModelConfig,
-    OptimizerConfig,
-)
-from alexnet_jax.model import (
-    response_norm,
-    towers,
-)
+from alexnet_jax.config import ModelConfig, OptimizerConfig
+from alexnet_jax.model import response_norm, towers
 from alexnet_jax.model.architecture import ResponseNorm
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture

@@ -9,10 +9,7 @@ import pytest
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data import statistics
-from alexnet_jax.model.preprocess import (
-    Preprocess,
-    finish,
-)
+from alexnet_jax.model.preprocess import Preprocess, finish
 from alexnet_jax.training.setup import preprocessing
 
 RNG = np.random.default_rng(0)

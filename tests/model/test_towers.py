@@ -8,19 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.config import (
-    ModelConfig,
-    OptimizerConfig,
-)
+from alexnet_jax.config import ModelConfig, OptimizerConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.step import (
-    dropout_masks,
-    make_train_step,
-)
+from alexnet_jax.training.step import dropout_masks, make_train_step
 
 MESHES = {"one device": (1, 1), "two": (1, 2), "four": (2, 2)}  # (data, tower)
 COLLECTIVE = re.compile(

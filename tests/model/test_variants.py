@@ -11,10 +11,7 @@ import pytest
 
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import (
-    trace,
-    weighted_rows,
-)
+from alexnet_jax.model.architecture import trace, weighted_rows
 from alexnet_jax.model.features import features
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS

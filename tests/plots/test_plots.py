@@ -12,18 +12,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from alexnet_jax import figures as command
-from alexnet_jax import (
-    main,
-    plots,
-)
+from alexnet_jax import main, plots
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.plots import (
-    devices,
-    feature_maps,
-    neighbors,
-)
+from alexnet_jax.plots import devices, feature_maps, neighbors
 from tests import untrained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -11,14 +11,8 @@ from PIL import Image
 from alexnet_jax import retrieve
 from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
-from alexnet_jax.retrieval import (
-    features,
-    index,
-)
-from alexnet_jax.retrieval.nearest import (
-    BLOCK,
-    nearest,
-)
+from alexnet_jax.retrieval import features, index
+from alexnet_jax.retrieval.nearest import BLOCK, nearest
 from alexnet_jax.storage import lock
 from tests import untrained
 

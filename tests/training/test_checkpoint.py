@@ -15,14 +15,10 @@ import numpy as np
 import pytest
 
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.main import Command
 from alexnet_jax.storage import lock
 from alexnet_jax.training import checkpoint_digests
-from alexnet_jax.training.checkpoint import (
-    FOLDER,
-    FORMAT,
-    Checkpoints,
-    Saved,
-)
+from alexnet_jax.training.checkpoint import FOLDER, FORMAT, Checkpoints, Saved
 from alexnet_jax.training.metrics import Writer
 from alexnet_jax.training.state import TrainState
 
@@ -361,7 +357,7 @@ def test_metrics_on_a_full_disk(tmp_path, capsys):
             writer._file = Path("/dev/full").open("w")  # noqa: SIM115
             writer.train(1, 0.1, loss=1.0)
 
-    assert run_command(train, MainCommand, "") == 2
+    assert run_command(train, Command, "") == 2
     assert capsys.readouterr().err == (
         f"alexnet_jax: {tmp_path / 'metrics.jsonl'}: No space left on device; make room, and give "
         "the same command again.\n"

@@ -5,18 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.config import (
-    DataConfig,
-    ModelConfig,
-)
+from alexnet_jax.config import DataConfig, ModelConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.evaluation import evaluate
-from alexnet_jax.training.step import (
-    make_eval_step,
-    top_k_error,
-)
+from alexnet_jax.training.step import make_eval_step, top_k_error
 from tests.noise import Noise
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -14,10 +14,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from alexnet_jax.training.metrics import (
-    Writer,
-    read_metrics,
-)
+from alexnet_jax.training.metrics import Writer, read_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -11,24 +11,13 @@ import pytest
 
 from alexnet_jax.config import OptimizerConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.preprocess import (
-    Preprocess,
-    finish,
-)
+from alexnet_jax.model.preprocess import Preprocess, finish
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import schedule
-from alexnet_jax.training.optimizer import (
-    describe,
-    paper_sgd,
-    set_rates,
-)
+from alexnet_jax.training.optimizer import describe, paper_sgd, set_rates
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.step import (
-    dropout_masks,
-    make_gradient,
-    make_train_step,
-)
+from alexnet_jax.training.step import dropout_masks, make_gradient, make_train_step
 
 SHAPES = {"kernel": (6, 4), "bias": (4,)}
 LAYERS = ("conv1", "conv3", "fc8")

@@ -21,31 +21,16 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from alexnet_jax.cli import signals
 from alexnet_jax.cli.arguments import option_name
-from alexnet_jax.config import (
-    Config,
-    ModelConfig,
-    OptimizerConfig,
-    flatten,
-)
+from alexnet_jax.config import Config, ModelConfig, OptimizerConfig, flatten
 from alexnet_jax.main import main
 from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.storage import lock
-from alexnet_jax.training import (
-    data_files,
-    loop,
-)
-from alexnet_jax.training.checkpoint import (
-    Checkpoints,
-    Saved,
-    check_same,
-)
+from alexnet_jax.training import data_files, loop
+from alexnet_jax.training.checkpoint import Checkpoints, Saved, check_same
 from alexnet_jax.training.metrics import Writer
 from alexnet_jax.training.optimizer import paper_sgd
-from alexnet_jax.training.state import (
-    TrainState,
-    abstract_state,
-)
+from alexnet_jax.training.state import TrainState, abstract_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -4,18 +4,9 @@ import dataclasses
 
 import pytest
 
-from alexnet_jax.config import (
-    OptimizerConfig,
-    ScheduleConfig,
-)
+from alexnet_jax.config import OptimizerConfig, ScheduleConfig
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.training.schedule import (
-    Progress,
-    advance,
-    finished,
-    rate,
-    rates,
-)
+from alexnet_jax.training.schedule import Progress, advance, finished, rate, rates
 
 PLATEAU = ScheduleConfig(
     kind="plateau", epochs=1000, max_drops=2, patience=3, min_delta=0.125, factor=0.1

@@ -9,10 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.training.checkpoint import (
-    Checkpoints,
-    Saved,
-)
+from alexnet_jax.training.checkpoint import Checkpoints, Saved
 from alexnet_jax.training.state import TrainState
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments" / "reliability"

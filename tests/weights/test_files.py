@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from alexnet_jax.weights import (
-    files,
-    torch_files,
-)
+from alexnet_jax.weights import files, torch_files
 from tests import foreign
 
 

@@ -6,21 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.model import (
-    response_norm,
-    towers,
-)
-from alexnet_jax.model.architecture import (
-    Pooling,
-    weighted_rows,
-)
+from alexnet_jax.model import response_norm, towers
+from alexnet_jax.model.architecture import Pooling, weighted_rows
 from alexnet_jax.model.features import features
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.weights import (
-    convert,
-    files,
-)
+from alexnet_jax.weights import convert, files
 
 COMPARED = ("relu1", "pool1", "norm1", "relu2", "pool2", "norm2")
 

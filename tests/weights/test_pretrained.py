@@ -11,36 +11,20 @@ import pytest
 from jax import lax
 from PIL import Image
 
-from alexnet_jax import (
-    evaluate,
-    predict,
-)
+from alexnet_jax import evaluate, predict
 from alexnet_jax import main as training
-from alexnet_jax.config import (
-    flatten,
-    unflatten,
-)
+from alexnet_jax.config import flatten, unflatten
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import (
-    Conv,
-    weighted_rows,
-)
+from alexnet_jax.model.architecture import Conv, weighted_rows
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.pretrained import main
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.weights import (
-    convert,
-    files,
-    imported,
-)
+from alexnet_jax.weights import convert, files, imported
 from alexnet_jax.weights.files import Raw
-from alexnet_jax.weights.merge import (
-    merge,
-    split,
-)
+from alexnet_jax.weights.merge import merge, split
 from tests import foreign
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -19,10 +19,7 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.weights import (
-    convert,
-    files,
-)
+from alexnet_jax.weights import convert, files
 
 pytestmark = pytest.mark.parity
 

@@ -11,10 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data.array_record import (
-    ArrayRecords,
-    find_shards,
-)
+from alexnet_jax.data.array_record import ArrayRecords, find_shards
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.statistics import Statistics
 

@@ -18,36 +18,13 @@ import PIL
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data import array_record
-from alexnet_jax.data.images import (
-    Encoding,
-    UnreadableImage,
-    decode,
-    encode,
-)
-from alexnet_jax.data.shards import (
-    manifest as shard_manifest,
-)
-from alexnet_jax.data.shards import (
-    writer,
-)
-from alexnet_jax.data.shards.manifest import (
-    Manifest,
-    Split,
-)
-from alexnet_jax.data.shards.writer import (
-    Outcome,
-    Part,
-)
-from alexnet_jax.data.sources import (
-    Source,
-    Stored,
-    digest,
-)
-from alexnet_jax.data.statistics import (
-    Statistics,
-    Sums,
-    survey,
-)
+from alexnet_jax.data.images import Encoding, UnreadableImage, decode, encode
+from alexnet_jax.data.shards import manifest as shard_manifest
+from alexnet_jax.data.shards import writer
+from alexnet_jax.data.shards.manifest import Manifest, Split
+from alexnet_jax.data.shards.writer import Outcome, Part
+from alexnet_jax.data.sources import Source, Stored, digest
+from alexnet_jax.data.statistics import Statistics, Sums, survey
 from alexnet_jax.data.wrappers import Resized
 
 PLAN = "plan.json"

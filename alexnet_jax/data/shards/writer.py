@@ -18,12 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.data import array_record
-from alexnet_jax.data.images import (
-    Encoding,
-    UnreadableImage,
-    decode,
-    encode,
-)
+from alexnet_jax.data.images import Encoding, UnreadableImage, decode, encode
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards.manifest import File
 from alexnet_jax.data.sources import Source
