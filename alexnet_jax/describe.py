@@ -21,7 +21,7 @@ from alexnet_jax.config import (
 )
 from alexnet_jax.data.synthetic import CLASS_NAMES
 from alexnet_jax.fidelity import saved_run
-from alexnet_jax.fidelity.facts import brief, describe
+from alexnet_jax.fidelity.facts import brief, describe_network
 from alexnet_jax.fidelity.text import render
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
@@ -86,7 +86,7 @@ def _of_preset(named: str) -> tuple[Config, int]:
 
 
 def _of_run(workdir: Path) -> tuple[Config, int]:
-    run = saved_run.read(workdir)
+    run = saved_run.read_saved_run(workdir)
     return run.config, len(run.class_names)
 
 
@@ -113,8 +113,8 @@ def main(args: Sequence[str] | None = None) -> int:
         )
         if asked.save:
             check_picture(asked.save, "--save")
-        run = None if asked.workdir is None else saved_run.read(asked.workdir)
-        facts = describe(config, asked.classes, run)
+        run = None if asked.workdir is None else saved_run.read_saved_run(asked.workdir)
+        facts = describe_network(config, asked.classes, run)
         facts = brief(facts) if asked.brief else facts
         if asked.save:
             from alexnet_jax.plots import network, save

@@ -19,8 +19,8 @@ from alexnet_jax.data.sources import Source
 from alexnet_jax.inference import score_table
 
 if TYPE_CHECKING:
-    from alexnet_jax.inference.ensemble import Answers, Asker
-    from alexnet_jax.inference.network import Trained
+    from alexnet_jax.inference.ensemble import Predictions, Predictor
+    from alexnet_jax.inference.network import Network
 
 PROGRAM = "python -m alexnet_jax.evaluate"
 
@@ -66,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
         asked = parse_command(Command, arguments, PROGRAM)
         emulate_devices(asked.mesh)
         scores = evaluate(asked)
-        print(json.dumps(scores) if asked.json else score_table.describe(scores))
+        print(json.dumps(scores) if asked.json else score_table.format_scores(scores))
 
     return run_command(run, Command, "interrupted; nothing was written.")
 
@@ -87,7 +87,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
     if asked.confusion:
         confusion.check_classes(len(networks[0].class_names))
     of, sources = _open(asked, networks)
-    askers = [ensemble.Asker(network, asked.views) for network in networks]
+    askers = [ensemble.Predictor(network, asked.views) for network in networks]
     count = len(networks)
     mixtures = list(np.eye(count))
     equal = np.full(count, 1 / count)
@@ -96,12 +96,14 @@ def evaluate(asked: Command) -> dict[str, Any]:
     if asked.weights == "searched":
         weighing = _search(asked, networks, askers, sources)
         mixtures.append(np.array(weighing["weights"]))
-    found = ensemble.answers(askers, sources, mixtures, asked.batch)
+    found = ensemble.predict_sources(askers, sources, mixtures, asked.batch)
     final, names = found[-1], networks[0].class_names
-    left_out = 0 if asked.images else network_loading.unreadable(networks[0], asked.split)
+    left_out = (
+        0 if asked.images else network_loading.num_unreadable_at_start(networks[0], asked.split)
+    )
     by_class = np.bincount(final.label, minlength=len(names))
     configs = [network.config.data for network in networks]
-    row, said = paper_scores.beside(names, by_class, configs, asked.views)
+    row, said = paper_scores.comparable_row(names, by_class, configs, asked.views)
     if asked.confusion:
         plots.save(confusion.draw(final.label, final.best, names), asked.confusion)
     alone = [
@@ -172,13 +174,15 @@ def _check_search(asked: Command) -> None:
         )
 
 
-def _load(asked: Command) -> list["Trained"]:
+def _load(asked: Command) -> list["Network"]:
     """Return the networks, all on one mesh; ValueError where their classes differ."""
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=asked.mesh.towers, data=asked.mesh.data, batch=asked.batch)
-    networks = [network_loading.load(workdir, mesh, asked.checkpoint) for workdir in asked.workdir]
+    networks = [
+        network_loading.load_network(workdir, mesh, asked.checkpoint) for workdir in asked.workdir
+    ]
     first, *others = networks
     for other in others:
         if other.class_names != first.class_names:
@@ -194,23 +198,23 @@ def _few(names: Sequence[str]) -> str:
     return f"{len(names):,}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
 
 
-def _open(asked: Command, networks: Sequence["Trained"]) -> tuple[str, list[Source]]:
+def _open(asked: Command, networks: Sequence["Network"]) -> tuple[str, list[Source]]:
     """Return the name of what is scored, and the images as each network wants them."""
     from alexnet_jax.inference import network as network_loading
 
     if asked.images:
         return str(asked.images), [
-            network_loading.images(network, asked.images) for network in networks
+            network_loading.open_image_folder(network, asked.images) for network in networks
         ]
     score = "score images that all of them hold out: --split test where there is one, or --images"
     return asked.split, _same(networks, asked.split, score)
 
 
-def _same(networks: Sequence["Trained"], split: str, remedy: str) -> list[Source]:
+def _same(networks: Sequence["Network"], split: str, remedy: str) -> list[Source]:
     """Return a split of each network's data; ValueError where they are not the same images."""
     from alexnet_jax.inference import network as network_loading
 
-    sources = [network_loading.split(network, split) for network in networks]
+    sources = [network_loading.open_split(network, split) for network in networks]
     for network, source in zip(networks, sources, strict=True):
         if source.fingerprint() != sources[0].fingerprint():
             raise ValueError(
@@ -223,8 +227,8 @@ def _same(networks: Sequence["Trained"], split: str, remedy: str) -> list[Source
 
 def _search(
     asked: Command,
-    networks: Sequence["Trained"],
-    askers: Sequence["Asker"],
+    networks: Sequence["Network"],
+    askers: Sequence["Predictor"],
     sources: Sequence[Source],
 ) -> dict[str, Any]:
     """Return the weights with the least loss on the images held out, and what was held out."""
@@ -233,7 +237,9 @@ def _search(
 
     if asked.held_out:
         folder = asked.held_out
-        held = [network_loading.images(network, folder, "--held-out") for network in networks]
+        held = [
+            network_loading.open_image_folder(network, folder, "--held-out") for network in networks
+        ]
         name = str(folder)
     else:
         remedy = "search on images that none of them was trained on: --held-out"
@@ -243,7 +249,7 @@ def _search(
             f"--weights searched: {len(shared):,} of the {len(held[0]):,} images of {name} are "
             "among those that are scored; search on others: --held-out."
         )
-    alone = ensemble.answers(askers, held, list(np.eye(len(askers))), asked.batch)
+    alone = ensemble.predict_sources(askers, held, list(np.eye(len(askers))), asked.batch)
     weights = ensemble.search_weights(np.stack([answer.loss for answer in alone], axis=1))
     return {
         "weights": weights.tolist(),
@@ -257,7 +263,7 @@ def _places(source: Source) -> set[str]:
     return {os.path.realpath(source.describe(index)) for index in range(len(source))}
 
 
-def per_class(found: "Answers", names: Sequence[str]) -> list[dict[str, Any]]:
+def per_class(found: "Predictions", names: Sequence[str]) -> list[dict[str, Any]]:
     """Return for each class with images its errors and what it is most often taken for."""
     rows = []
     for label in np.unique(found.label).tolist():

@@ -16,7 +16,7 @@ from alexnet_jax.plots import feature_maps
 from alexnet_jax.plots import specialization as scatter
 
 if TYPE_CHECKING:
-    from alexnet_jax.inference.network import Trained
+    from alexnet_jax.inference.network import Network
 
 PROGRAM = "python -m alexnet_jax.figures"
 EXAMPLES = 8  # images in the panel of predictions: 2 rows of 4, as in the paper's Figure 4
@@ -42,7 +42,7 @@ class Command:
     out: Path | None = None
 
 
-class _Lacking(ValueError):
+class FigureUnavailable(ValueError):
     """This run has no such figure; the message says why."""
 
 
@@ -66,7 +66,7 @@ def draw(asked: Command) -> None:
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    network = network_loading.load(asked.workdir, mesh, asked.checkpoint)
+    network = network_loading.load_network(asked.workdir, mesh, asked.checkpoint)
     folder = asked.out or asked.workdir / "figures"
     for place, photograph in enumerate(asked.maps):
         # Of one name in several folders, as photographs of several classes often are.
@@ -77,13 +77,13 @@ def draw(asked: Command) -> None:
     for kind in chosen:
         try:
             print(_DRAWN[kind](network, folder))
-        except _Lacking as lacking:
+        except FigureUnavailable as lacking:
             if asked.only:
                 raise ValueError(f"--only {kind}: {lacking}") from None
             print(f"No {kind}: {lacking}")
 
 
-def draw_maps(network: "Trained", photograph: Path, layer: str, path: Path) -> Path:
+def draw_maps(network: "Network", photograph: Path, layer: str, path: Path) -> Path:
     """Save the maps of one image by tower; return `path`.
 
     Raises:
@@ -95,24 +95,28 @@ def draw_maps(network: "Trained", photograph: Path, layer: str, path: Path) -> P
             f"--layer {layer}: its {output.shape[-1]:,} outputs are no maps; name a convolution "
             "(conv1), or what follows one (relu1, norm1, pool1)."
         )
-    drawn = feature_maps.draw(output[0], f"{layer} of {photograph.name}", network.table.has_towers)
+    drawn = feature_maps.draw(
+        output[0], f"{layer} of {photograph.name}", network.architecture.has_towers
+    )
     return plots.save(drawn, path)
 
 
-def _curves(network: "Trained", folder: Path) -> Path:
+def _curves(network: "Network", folder: Path) -> Path:
     from alexnet_jax.training.metrics import read_metrics
 
     metrics = read_metrics(network.workdir)
     if not metrics:
-        raise _Lacking("nothing was recorded in metrics.jsonl; imported weights have no history.")
+        raise FigureUnavailable(
+            "nothing was recorded in metrics.jsonl; imported weights have no history."
+        )
     return plots.curves(metrics, folder / "curves.png")
 
 
-def _filters(network: "Trained", folder: Path) -> Path:
-    return plots.filters(_kernel(network), folder / "filters.png", network.table.has_towers)
+def _filters(network: "Network", folder: Path) -> Path:
+    return plots.filters(_kernel(network), folder / "filters.png", network.architecture.has_towers)
 
 
-def _predictions(network: "Trained", folder: Path) -> Path:
+def _predictions(network: "Network", folder: Path) -> Path:
     """Draw images from all over the split that scores are reported on, as at the end of a run."""
     import jax
 
@@ -120,20 +124,22 @@ def _predictions(network: "Trained", folder: Path) -> Path:
     from alexnet_jax.data.wrappers import Subset
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
-    from alexnet_jax.model.preprocess import finish
+    from alexnet_jax.model.preprocess import preprocess
 
     if "imported" in network.meta:
-        raise _Lacking("its weights were imported and it has no images of its own; see predict.")
+        raise FigureUnavailable(
+            "its weights were imported and it has no images of its own; see predict."
+        )
     split = "test" if "test" in network.meta["data"] else "validation"
     try:
-        source = network_loading.split(network, split)
+        source = network_loading.open_split(network, split)
     except ValueError as error:  # the images have been moved or changed
-        raise _Lacking(str(error)) from error
+        raise FigureUnavailable(str(error)) from error
     spread = np.random.default_rng(network.config.seed).permutation(len(source))[:EXAMPLES]
     batch = next(evaluation_batches(Subset(source, spread), network.config.data, len(spread)))
     views = {name: batch[name] for name in ("image", "offset", "mirror")}
-    images = finish(towers.put_batch(views, network.mesh), network.preprocess)
-    last = network.table.layers[-1].name
+    images = preprocess(towers.put_batch(views, network.mesh), network.preprocess)
+    last = network.architecture.layers[-1].name
     probabilities = np.asarray(jax.nn.softmax(network.features(images, last)[last]))
     shown = np.flatnonzero(batch["mask"])
     return plots.predictions(
@@ -145,12 +151,12 @@ def _predictions(network: "Trained", folder: Path) -> Path:
     )
 
 
-def _specialization(network: "Trained", folder: Path) -> Path:
+def _specialization(network: "Network", folder: Path) -> Path:
     from alexnet_jax.analysis import tower_specialization
 
-    if not network.table.has_towers:
-        raise _Lacking("its network has no towers to compare; name a run of one that has.")
-    found = tower_specialization.measure(_kernel(network))
+    if not network.architecture.has_towers:
+        raise FigureUnavailable("its network has no towers to compare; name a run of one that has.")
+    found = tower_specialization.measure_specialization(_kernel(network))
     path = plots.save(scatter.draw(found), folder / "specialization.png")
     text = json.dumps({"step": network.step, **tower_specialization.as_json(found)}, indent=2)
     path.with_suffix(".json").write_text(text + "\n")
@@ -158,11 +164,11 @@ def _specialization(network: "Trained", folder: Path) -> Path:
     return path
 
 
-def _kernel(network: "Trained") -> np.ndarray:
+def _kernel(network: "Network") -> np.ndarray:
     return np.asarray(network.variables["params"]["conv1"]["kernel"], np.float32)
 
 
-_DRAWN: dict[Kind, Callable[["Trained", Path], Path]] = {
+_DRAWN: dict[Kind, Callable[["Network", Path], Path]] = {
     "curves": _curves,
     "filters": _filters,
     "predictions": _predictions,

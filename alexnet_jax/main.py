@@ -8,7 +8,7 @@ from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import run_command
 
 if __name__ == "__main__":  # a process of its own; before imports that take their time
-    signals.listen()
+    signals.install_handlers()
 
 import dataclasses
 from collections.abc import Sequence
@@ -61,14 +61,14 @@ def main(args: Sequence[str] | None = None) -> int:
         asked = parse(sys.argv[1:] if args is None else args)
         if args is None:  # a process of its own
             process.restart_with_large_pages(asked.config.process)
-            process.keep_compiled(asked.config.process)
-            print(process.describe())
-        emulate_devices(asked.config.mesh, distributed.processes(asked.config.distributed))
-        distributed.join(asked.config.distributed)
+            process.enable_compilation_cache(asked.config.process)
+            print(process.describe_process())
+        emulate_devices(asked.config.mesh, distributed.process_count(asked.config.distributed))
+        distributed.initialize(asked.config.distributed)
         from alexnet_jax.training.loop import train_and_evaluate
 
-        with distributed.contact():
-            train_and_evaluate(asked.config, asked.workdir, signals.asked, asked.debug)
+        with distributed.exit_on_lost_peer():
+            train_and_evaluate(asked.config, asked.workdir, signals.stop_requested, asked.debug)
 
     return run_command(
         train, Command, "interrupted; the same command goes on from the last checkpoint."
@@ -76,4 +76,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    distributed.leave(main())
+    distributed.shutdown(main())

@@ -20,7 +20,7 @@ from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.sources import image_files, open_image
 
 if TYPE_CHECKING:
-    from alexnet_jax.inference.network import Trained
+    from alexnet_jax.inference.network import Network
 
 PROGRAM = "python -m alexnet_jax.predict"
 BATCH = 16  # images at a time
@@ -86,7 +86,7 @@ def show(asked: Command) -> int:
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
-    network = network_loading.load(asked.workdir, mesh, asked.checkpoint)
+    network = network_loading.load_network(asked.workdir, mesh, asked.checkpoint)
     read, unread, shown = 0, 0, []
     for prediction in predict(network, find(asked.files), asked.views):
         if prediction.probabilities is None:
@@ -123,15 +123,15 @@ def find(paths: Iterable[Path]) -> Iterator[Path | Prediction]:
 
 
 def predict(
-    network: "Trained", files: Iterable[Path | Prediction], views: Literal[1, 10] = 1
+    network: "Network", files: Iterable[Path | Prediction], views: Literal[1, 10] = 1
 ) -> Iterator[Prediction]:
     """Yield a prediction for each file, in order, `BATCH` squares in memory at a time.
 
     What is a prediction already is handed through.
     """
-    from alexnet_jax.inference.ensemble import Asker
+    from alexnet_jax.inference.ensemble import Predictor
 
-    ask, data = Asker(network, views), network.config.data
+    ask, data = Predictor(network, views), network.config.data
     blank = np.zeros((data.image_size, data.image_size, 3), np.uint8)
     waiting = iter(files)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -175,9 +175,9 @@ def _print(
 def _draw(shown: Sequence[Prediction], names: Sequence[str], path: Path) -> None:
     """Draw the paper's Figure 4, left."""
     from alexnet_jax import plots
-    from alexnet_jax.inference.network import class_numbers
+    from alexnet_jax.inference.network import label_by_name
 
-    numbers = class_numbers(names)
+    numbers = label_by_name(names)
     plots.predictions(
         np.stack([one.square for one in shown if one.square is not None]),
         np.stack([one.probabilities for one in shown if one.probabilities is not None]),

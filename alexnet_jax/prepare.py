@@ -72,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def prepare(asked: Command) -> None:
     """Write the shards of `--from` to `--to`."""
     # Grain and TFDS take seconds to import, which --help need not wait for.
-    from alexnet_jax.data.shards.plan import Preparation, amount
+    from alexnet_jax.data.shards.plan import Preparation, format_bytes
 
     try:
         config, sources, notes = _open(asked)
@@ -99,13 +99,13 @@ def prepare(asked: Command) -> None:
         minutes = math.ceil(images * seconds / processes / 60)
         print(
             f"{images:,} images to write to {shards:,} shard{'s' * (shards != 1)} of "
-            f"{asked.image_size} pixels, {asked.encoding}: about {amount(needed)}, "
-            f"{amount(free)} are free; about {minutes:,} min, --processes {processes}.",
+            f"{asked.image_size} pixels, {asked.encoding}: about {format_bytes(needed)}, "
+            f"{format_bytes(free)} are free; about {minutes:,} min, --processes {processes}.",
             flush=True,
         )
     else:
         print(f"{asked.to}: all shards are there; --verify compares what they hold.")
-    with lock.held(preparation.begin(), "--to"):
+    with lock.hold_lock(preparation.begin(), "--to"):
         manifest = preparation.write(processes)
     print(f"{asked.to}: {describe(manifest)}")
 
@@ -140,13 +140,13 @@ def verify(asked: Command) -> None:
 
 def describe(manifest: Mapping[str, Any]) -> str:
     """Return in a sentence what a manifest lists."""
-    from alexnet_jax.data.shards.plan import UNREADABLE, amount
+    from alexnet_jax.data.shards.plan import UNREADABLE, format_bytes
 
     splits = manifest["splits"]
     counts = ", ".join(f"{name} {split['images']:,}" for name, split in splits.items())
     left_out = sum(len(split["left_out"]) for split in splits.values())
     gone = f"; {left_out:,} could not be read, see {UNREADABLE}" if left_out else ""
-    size = amount(sum(file["bytes"] for file in manifest["files"].values()))
+    size = format_bytes(sum(file["bytes"] for file in manifest["files"].values()))
     return f"images {counts}{gone}; {len(manifest['files']):,} files of {size} in all."
 
 

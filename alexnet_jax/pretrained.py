@@ -50,12 +50,12 @@ def main(args: Sequence[str] | None = None) -> int:
         asked = parse_command(Command, arguments, PROGRAM)
         if (asked.source is None) == (asked.to is None):
             raise ValueError("--from, --to: one of the two says what to do; give one of them.")
-        (bring if asked.to is None else write)(asked)
+        (import_weights if asked.to is None else export_weights)(asked)
 
     return run_command(run, Command, "interrupted; remove what it left, and run the command again.")
 
 
-def bring(asked: Command) -> None:
+def import_weights(asked: Command) -> None:
     """Make `--workdir` of the weights in `--from`."""
     # JAX takes seconds to import, which --help need not wait for.
     from alexnet_jax.weights import files, imported, run_folder
@@ -63,7 +63,7 @@ def bring(asked: Command) -> None:
     assert asked.source is not None
     run_folder.check_empty(asked.workdir)
     names = asked.class_names.read_text().splitlines() if asked.class_names else ()
-    found = imported.prepare(
+    found = imported.prepare_import(
         files.read(asked.source),
         model=asked.model or "",
         class_names=names,
@@ -93,7 +93,7 @@ def _scale(scale: Iterable[float]) -> str:
     return f", divided by {', '.join(f'{1 / factor:.4g}' for factor in scale)}"
 
 
-def write(asked: Command) -> None:
+def export_weights(asked: Command) -> None:
     """Write the weights of `--workdir` to `--to`."""
     import jax
 
@@ -111,13 +111,15 @@ def write(asked: Command) -> None:
         raise ValueError(
             f"--{given[0].replace('_', '-')}: it goes with --from; leave it out with --to."
         )
-    run = network_loading.load(asked.workdir, towers.make_mesh(towers=1, data=1, batch=1))
+    run = network_loading.load_network(asked.workdir, towers.make_mesh(towers=1, data=1, batch=1))
     params = jax.device_get(run.variables["params"])
-    config, table, params = imported.change_towers(run.config, run.table, params, asked.towers)
-    described = imported.describe(config, Statistics(**run.statistics), run.class_names)
-    own = any(layer.sees == "own" for layer in table.layers)
+    config, architecture, params = imported.change_towers(
+        run.config, run.architecture, params, asked.towers
+    )
+    described = imported.export_metadata(config, Statistics(**run.statistics), run.class_names)
+    own = any(layer.sees == "own" for layer in architecture.layers)
     named = "plain" if own or asked.to.suffix == ".npz" else "torchvision"
-    files.write(asked.to, convert.from_params(params, table, named, described))
+    files.write(asked.to, convert.from_params(params, architecture, named, described))
     first = "conv1_w" if named == "plain" else "features.0.weight, as torchvision does"
     print(f"{asked.to}: the weights of {asked.workdir}, with names such as {first}.")
     if config.data.mean != "channel":

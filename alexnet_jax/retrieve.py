@@ -85,7 +85,7 @@ def show(asked: Command) -> list[Path]:
     from alexnet_jax.retrieval import features, index
 
     mesh = towers.make_mesh(towers=1, data=1, batch=features.BATCH)
-    network = network_loading.load(asked.workdir, mesh, asked.checkpoint)
+    network = network_loading.load_network(asked.workdir, mesh, asked.checkpoint)
     extractor = features.Extractor(network)
     folder = asked.index or index.folder_for(asked.workdir, asked.checkpoint, asked.images)
     known = index.build(network, extractor, asked.images, folder, _say)

@@ -345,7 +345,7 @@ def test_prepared_statistics_are_those_that_a_run_would_find(tmp_path: Path, enc
     splits = open_splits(data(tmp_path / "to"), seed=0)
     known = splits.statistics
     assert known is not None
-    found, unreadable = statistics.survey(splits.train, 1)
+    found, unreadable = statistics.compute_statistics(splits.train, 1)
     assert unreadable == {}
     for name, value in vars(found).items():
         np.testing.assert_array_equal(vars(known)[name], value, err_msg=name)

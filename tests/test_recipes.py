@@ -16,9 +16,9 @@ from PIL import Image
 
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
-from alexnet_jax.model.preprocess import finish
+from alexnet_jax.model.preprocess import preprocess
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.training.setup import open_data, open_splits, preprocessing
+from alexnet_jax.training.setup import make_preprocess, open_data, open_splits
 
 GRAY_LEVEL = 1.0
 
@@ -39,13 +39,13 @@ def area(image: np.ndarray) -> np.ndarray:
     def weights(length: int) -> np.ndarray:
         resized = round(256 * length / min(image.shape[:2]))
         radius = max(1, length / resized)
-        table = np.zeros((resized, length))
+        architecture = np.zeros((resized, length))
         for place in range(resized):
             for pixel in range(length):
                 distance = abs(pixel + 0.5 - (place + 0.5) * length / resized)
-                table[place, pixel] = max(0, 1 - distance / radius)
+                architecture[place, pixel] = max(0, 1 - distance / radius)
         start = (resized - 256) // 2
-        return (table / table.sum(1, keepdims=True))[start : start + 256]
+        return (architecture / architecture.sum(1, keepdims=True))[start : start + 256]
 
     rows, columns = weights(image.shape[0]), weights(image.shape[1])
     return np.einsum("yi,xj,ijc->yxc", rows, columns, image.astype(float), optimize=True)
@@ -96,7 +96,7 @@ def network_inputs(preset: str, root: Path) -> dict[str, tuple[dict, np.ndarray]
         optimizer=dataclasses.replace(config.optimizer, batch_size=2),
     )
     data = open_data(config, open_splits(config), lambda _: None)
-    constants = preprocessing(config.data, data.constants)
+    constants = make_preprocess(config.data, data.constants)
     number = len(data.splits.train)
     training = training_batches(data.splits.train, config.data, config.seed, 2 * number)
     looks = {
@@ -105,7 +105,7 @@ def network_inputs(preset: str, root: Path) -> dict[str, tuple[dict, np.ndarray]
     }
     training.close()
     return {
-        name: (batch, np.asarray(jax.jit(finish)(batch, constants)))
+        name: (batch, np.asarray(jax.jit(preprocess)(batch, constants)))
         for name, batch in looks.items()
     }
 

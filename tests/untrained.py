@@ -21,7 +21,7 @@ def make(workdir: Path, preset: Preset = "photos", seed: int = 0, crop: int = 64
     data = dataclasses.replace(config.data, image_size=crop + 8, crop=crop)
     model = dataclasses.replace(config.model, width=0.05)
     config = dataclasses.replace(config, data=data, model=model)
-    table = build_architecture(model, len(CLASSES), crop)
+    architecture = build_architecture(model, len(CLASSES), crop)
     rng = np.random.default_rng(seed)
     params = {
         row.name: {
@@ -29,11 +29,11 @@ def make(workdir: Path, preset: Preset = "photos", seed: int = 0, crop: int = 64
             "kernel": rng.normal(0, np.prod(row.kernel_shape[:-1]) ** -0.5, row.kernel_shape),
             "bias": np.zeros(row.channels),
         }
-        for row in trace(table)
+        for row in trace(architecture)
         if row.kernel_shape
     }
     params = {n: {k: a.astype(np.float32) for k, a in w.items()} for n, w in params.items()}
     statistics = published("imagenet", data.image_size)
-    imported = Imported(config, table, params, statistics, CLASSES, [])
+    imported = Imported(config, architecture, params, statistics, CLASSES, [])
     run_folder.make(imported, workdir / "random.npz", workdir)
     return workdir

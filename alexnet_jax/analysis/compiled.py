@@ -36,21 +36,21 @@ RANGE = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?
 MESH = re.compile(r"replica_groups=mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)+)\}")
 
 
-def forward(table: Architecture, mesh: Mesh, images: int) -> str:
+def forward(architecture: Architecture, mesh: Mesh, images: int) -> str:
     """Return the program that computes the logits of `images` images, as XLA compiled it.
 
     Compiled from shapes alone: no array is made.
     """
-    variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
+    variables = jax.eval_shape(towers.initializer(architecture), jax.random.key(0))
     laid = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         variables,
-        towers.state_shardings(variables, table, mesh),
+        towers.state_shardings(variables, architecture, mesh),
     )
     rows = towers.batch_sharding(mesh)
-    shape = (images, table.crop, table.crop, 3)
+    shape = (images, architecture.crop, architecture.crop, 3)
     batch = jax.ShapeDtypeStruct(shape, np.float32, sharding=rows)
-    apply: Any = towers.jit(towers.forward(table, mesh), mesh, out_shardings=rows)
+    apply: Any = towers.jit(towers.forward(architecture, mesh), mesh, out_shardings=rows)
     return apply.lower(laid, batch).compile().as_text()
 
 
@@ -79,9 +79,9 @@ def collectives(program: str) -> tuple[Collective, ...]:
     return tuple(found)
 
 
-def beside(table: Iterable[Collective], program: Iterable[Collective]) -> str:
+def beside(architecture: Iterable[Collective], program: Iterable[Collective]) -> str:
     """Return both as text: for each kind and group of devices, what and how many values."""
-    sides = {"the table": list(table), "the program": list(program)}
+    sides = {"the table": list(architecture), "the program": list(program)}
     kinds = dict.fromkeys(_kind(one) for side in sides.values() for one in side)
     lines = []
     for kind in kinds:

@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.model import towers
-from alexnet_jax.training.setup import Run, preprocessing
+from alexnet_jax.training.setup import TrainSetup, make_preprocess
 from alexnet_jax.training.step import make_gradient
 
 
@@ -24,11 +24,13 @@ class FirstStep:
     program: str  # as XLA compiled it
 
 
-def first_step(run: Run) -> FirstStep:
+def first_step(run: TrainSetup) -> FirstStep:
     """Compute loss, logits and gradients of the first training step; nothing is trained."""
     config, data = run.config, run.data
-    constants = preprocessing(config.data, data.constants)
-    gradient = make_gradient(run.table, run.mesh, constants, config.seed, config.optimizer.frozen)
+    constants = make_preprocess(config.data, data.constants)
+    gradient = make_gradient(
+        run.architecture, run.mesh, constants, config.seed, config.optimizer.frozen
+    )
     state = run.create()
     batches = training_batches(
         data.splits.train, config.data, config.seed, config.optimizer.batch_size

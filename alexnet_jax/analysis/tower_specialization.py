@@ -48,7 +48,7 @@ class Specialization:
     zero: int  # filters without any energy, which count nowhere
 
 
-def measure(kernel: np.ndarray, seed: int = 0) -> Specialization:
+def measure_specialization(kernel: np.ndarray, seed: int = 0) -> Specialization:
     """Return how the towers' filters differ; `seed` draws the permutations and the noise.
 
     Args:
@@ -73,7 +73,7 @@ def measure(kernel: np.ndarray, seed: int = 0) -> Specialization:
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(*kernel.shape[:3], NOISE))
     compared = {}
-    for name, property_of in (("color", color_share), ("orientation", orientedness)):
+    for name, property_of in (("color", color_share), ("orientation", orientation_strength)):
         values = property_of(kernel)
         towers = (values[halves[0]], values[halves[1]])
         p_value = permutation_test(*towers, rng)
@@ -92,7 +92,7 @@ def color_share(kernel: np.ndarray) -> np.ndarray:
     return _ratio(((kernel - gray) ** 2).sum(axis=(0, 1, 2)), (kernel**2).sum(axis=(0, 1, 2)))
 
 
-def orientedness(kernel: np.ndarray) -> np.ndarray:
+def orientation_strength(kernel: np.ndarray) -> np.ndarray:
     """Return how much each filter's pattern runs in one direction, [C].
 
     Of the Fourier power P at frequencies of direction t, up to half a cycle a pixel, without the

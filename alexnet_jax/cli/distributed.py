@@ -24,14 +24,14 @@ _LEAVING = 5  # seconds that a process which failed waits for others that fail a
 _watchers: list[subprocess.Popen[bytes]] = []  # kept until this process ends
 
 
-def processes(config: DistributedConfig) -> int:
+def process_count(config: DistributedConfig) -> int:
     """Return how many processes make up the run; 1 also where only JAX can find out."""
     if config.num_processes != "auto":
         return config.num_processes
     return _scheduled() if config.coordinator == "auto" else 1
 
 
-def join(config: DistributedConfig) -> None:
+def initialize(config: DistributedConfig) -> None:
     """Meet the other processes, if there are any; before JAX looks at the devices.
 
     Returns only when all of them are there. From then on process 0 alone speaks on standard
@@ -43,7 +43,7 @@ def join(config: DistributedConfig) -> None:
     """
     named = config.coordinator not in ("auto", "none")
     on_tpu = config.coordinator == "auto" and _tpu_vm()
-    if not named and not on_tpu and processes(config) == 1:
+    if not named and not on_tpu and process_count(config) == 1:
         return
     import jax
 
@@ -118,7 +118,7 @@ def _dismiss() -> None:
 
 
 @contextlib.contextmanager
-def contact() -> Iterator[None]:
+def exit_on_lost_peer() -> Iterator[None]:
     """End this process in a sentence, exit code 1, where the others can no longer be reached."""
     try:
         yield
@@ -133,7 +133,7 @@ def contact() -> Iterator[None]:
         _end(1)
 
 
-def leave(code: int) -> NoReturn:
+def shutdown(code: int) -> NoReturn:
     """End this process; where it has failed, without waiting long for the others."""
     if _watchers and code:
         from orbax.checkpoint import multihost

@@ -33,13 +33,13 @@ def restart_with_large_pages(config: ProcessConfig) -> None:
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, TUNABLE]))
     sys.stdout.flush()
-    signals.hold()
-    if signals.asked():
+    signals.block_signals()
+    if signals.stop_requested():
         raise Stopped("Stopped before the start; the same command starts again.")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def keep_compiled(config: ProcessConfig) -> None:
+def enable_compilation_cache(config: ProcessConfig) -> None:
     """Have JAX keep what it compiles, so that the next start on this kind of machine is faster."""
     import jax
 
@@ -49,7 +49,7 @@ def keep_compiled(config: ProcessConfig) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def describe() -> str:
+def describe_process() -> str:
     """Return one sentence about what is in force."""
     import jax
 

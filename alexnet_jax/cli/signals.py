@@ -13,12 +13,12 @@ _asked = threading.Event()
 _sockets: list[socket.socket] = []  # kept open for the life of the process
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Return whether a signal has asked this process to stop."""
     return _asked.is_set()
 
 
-def listen() -> None:
+def install_handlers() -> None:
     """Take signals from here on; before the heavy imports, which an exception would tear.
 
     Python runs its own handlers between two of its instructions only, and compiling is one: a
@@ -38,7 +38,7 @@ def listen() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def hold() -> None:
+def block_signals() -> None:
     """Let signals wait for the program that this process is about to become, and will `listen`."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 

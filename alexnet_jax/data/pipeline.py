@@ -63,7 +63,7 @@ def training_batches(
         positions = step * batch + mine
         made = _empty(len(mine), config.crop) | random_views(config, seed, positions, lit)
         for row, position in enumerate(positions.tolist()):
-            _fill(made, row, *read.this_or_next(order[position]))
+            _fill(made, row, *read.get_or_next(order[position]))
         return made
 
     return _iterate(make, sys.maxsize // batch, config, start)
@@ -102,7 +102,7 @@ def _numbers(rows: Rows, batch: int) -> np.ndarray:
     return np.concatenate([np.arange(batch)[block] for block in blocks])
 
 
-def gone_bad(source: Source) -> int:
+def num_unreadable(source: Source) -> int:
     """Return how many records of a source this process has found to have become unreadable."""
     return len(_GONE_BAD.get(source, ()))
 
@@ -147,7 +147,7 @@ class _Reader:
         if gone == NAMED:
             LOGGER.warning("Whatever else becomes unreadable is counted, not named.")
 
-    def this_or_next(self, index: int) -> tuple[int, Record]:
+    def get_or_next(self, index: int) -> tuple[int, Record]:
         number = len(self._source)
         for candidate in range(index, index + number):
             record = self.get(candidate % number)

@@ -12,7 +12,7 @@ from alexnet_jax.data.array_record import ArrayRecords, Tfds, find_shards, open_
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.sources import Folder, Labeled, Source, Stored, subfolders
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.data.synthetic import Embedded
+from alexnet_jax.data.synthetic import Synthetic
 from alexnet_jax.data.wrappers import Cached, Resized, Subset
 
 # What the splits of a source may be called; training looks at the validation split.
@@ -156,7 +156,7 @@ def _squares(sources: dict[str, Source], config: DataConfig) -> dict[str, Source
     """Resize the splits, and keep in memory those that still fit beside the ones before them."""
     squares, size, free = {}, config.image_size, config.cache_gib * 2**30
     for split, source in sources.items():
-        if isinstance(source, Embedded) and source[0]["image"].shape[0] == size:
+        if isinstance(source, Synthetic) and source[0]["image"].shape[0] == size:
             squares[split] = source  # of the right size already, and it keeps its images itself
             continue
         squares[split] = Resized(source, config)
@@ -172,7 +172,7 @@ Opened = tuple[str, dict[str, Source], tuple[str, ...]]  # where, sources by spl
 
 def _synthetic(_: DataConfig) -> Opened:
     splits = ("train", "validation", "test")
-    return "The embedded data set", {name: Embedded(name) for name in splits}, ()
+    return "The embedded data set", {name: Synthetic(name) for name in splits}, ()
 
 
 def _folder(config: DataConfig) -> Opened:

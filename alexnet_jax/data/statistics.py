@@ -94,7 +94,7 @@ def _go_on() -> None:
     pass
 
 
-def survey(
+def compute_statistics(
     source: Source, threads: int, progress: bool = True, heed: Callable[[], None] = _go_on
 ) -> tuple[Statistics, dict[int, str]]:
     """Read a split of squares once: its statistics, and its unreadable records with the reasons.

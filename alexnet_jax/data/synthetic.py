@@ -73,7 +73,7 @@ class Scene(NamedTuple):
     grain: np.ndarray  # uint8 [SIDE, SIDE, 3]: the noise
 
 
-class Embedded:
+class Synthetic:
     """One split of records {"image": uint8 [72, 72, 3], "label": int}, drawn once and then kept."""
 
     class_names = CLASS_NAMES
@@ -112,7 +112,7 @@ def save(split: str, folder: Path, count: int) -> list[Path]:
 
     Into class folders below `folder / split`, from which `--data.source folder` can train.
     """
-    source, files = Embedded(split), []
+    source, files = Synthetic(split), []
     for index in range(count):
         record = source[index]
         files.append(folder / split / CLASS_NAMES[record["label"]] / f"{index:04}.png")

@@ -8,7 +8,7 @@ from alexnet_jax.fidelity.comparison import Finding, Point, agreement, answer, c
 from alexnet_jax.fidelity.images import IMAGES
 from alexnet_jax.fidelity.layers import LAYERS
 from alexnet_jax.fidelity.response_norm import NORMALIZATION
-from alexnet_jax.fidelity.saved_run import Saved
+from alexnet_jax.fidelity.saved_run import SavedRun
 from alexnet_jax.fidelity.table import network
 from alexnet_jax.fidelity.training import START, UPDATE
 from alexnet_jax.model.variants import build_architecture
@@ -30,7 +30,7 @@ ERRATA = (
 )
 
 
-def describe(config: Config, classes: int, saved: Saved | None = None) -> dict[str, Any]:
+def describe_network(config: Config, classes: int, saved: SavedRun | None = None) -> dict[str, Any]:
     """Return everything about a network that `describe` says; numbers are numbers.
 
     Args:
@@ -44,22 +44,22 @@ def describe(config: Config, classes: int, saved: Saved | None = None) -> dict[s
     """
     if classes < 1:
         raise ValueError(f"--classes {classes}: it is at least 1; try 1000.")
-    table = build_architecture(config.model, classes, config.data.crop)
+    architecture = build_architecture(config.model, classes, config.data.crop)
     parts = _asked_only() if saved and saved.imported else PARTS
     findings = compare(config, parts)
-    names = [layer.name for layer in table.layers]
+    names = [layer.name for layer in architecture.layers]
     return {
         "preset": config.preset,
         "changed": _changed(config, [point for part in parts.values() for point in part]),
         **_saved(config, saved),
         "classes": classes,
-        "crop": table.crop,
+        "crop": architecture.crop,
         "is_the_paper": answer(
             findings,
             missing=[name for name in NAMES if name not in names],
             added=[name for name in names if name not in NAMES],
         ),
-        **network(table),
+        **network(architecture),
         "agreement": agreement(findings),
         "comparison": [_finding(finding, saved) for finding in findings],
         "errata": list(ERRATA),
@@ -78,7 +78,7 @@ def _asked_only() -> dict[str, Sequence[Point]]:
     return {name: [p for p in points if not p.training] for name, points in parts.items()}
 
 
-def _saved(config: Config, saved: Saved | None) -> dict[str, Any]:
+def _saved(config: Config, saved: SavedRun | None) -> dict[str, Any]:
     if saved is None:
         return {"imported": "", "statistics": None}
     constants = {
@@ -105,7 +105,7 @@ def _changed(config: Config, points: Sequence[Point]) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, saved: Saved | None) -> dict[str, Any]:
+def _finding(finding: Finding, saved: SavedRun | None) -> dict[str, Any]:
     point, options = finding.point, finding.options
     if point.name == "image scale" and saved and saved.scale:
         options = {"x": [round(factor, 6) for factor in saved.scale]}

@@ -21,7 +21,7 @@ NEAR = 1e-4  # of the numbers: float32 has 7 digits
 
 
 @dataclasses.dataclass(frozen=True)
-class Saved:
+class SavedRun:
     """A run as its folder has it; `statistics` and `mean` of `config` are what images undergo."""
 
     config: Config
@@ -32,7 +32,7 @@ class Saved:
     origin: str  # of the mean, as a clause
 
 
-def read(workdir: Path) -> Saved:
+def read_saved_run(workdir: Path) -> SavedRun:
     """Return what the folder of a run says; a ValueError where it has no readable config.json."""
     try:
         about: dict[str, Any] = json.loads((workdir / CONFIG).read_text())
@@ -43,7 +43,7 @@ def read(workdir: Path) -> Saved:
         ) from error
     imported = str(about.get("imported", ""))
     if not (workdir / STATISTICS).exists():
-        return Saved(config, names, imported, (), (), "")
+        return SavedRun(config, names, imported, (), (), "")
     image, color, scale = _constants(workdir)
     owner = _owner(color, scale)
     data = dataclasses.replace(config.data, statistics=_statistics(owner, scale))
@@ -51,7 +51,7 @@ def read(workdir: Path) -> Saved:
         data = dataclasses.replace(data, mean="channel")
     computed = config.data.statistics == "computed" and not imported
     origin = "of its training images" if computed else "which came with the weights"
-    return Saved(
+    return SavedRun(
         dataclasses.replace(config, data=data),
         names,
         imported,

@@ -19,9 +19,9 @@ from alexnet_jax.model.architecture import (
 FLOAT32 = 4  # bytes
 
 
-def network(table: Architecture) -> dict[str, Any]:
+def network(architecture: Architecture) -> dict[str, Any]:
     """Return rows and sums: of layers, and of what each of two devices holds and sends."""
-    layers, devices = list(_layers(table)), list(_devices(table))
+    layers, devices = list(_layers(architecture)), list(_devices(architecture))
     whole = {
         name: sum(row[name] for row in layers)
         for name in ("parameters", "weights", "biases", "multiply_adds", "neurons")
@@ -52,13 +52,13 @@ def _followed(layer: Layer, rows: dict[str, Row]) -> Iterator[tuple[Row, Operati
         yield rows[name], operation, name in activated
 
 
-def _layers(table: Architecture) -> Iterator[dict[str, Any]]:
-    rows = {row.name: row for row in trace(table)}
-    side = table.crop
-    for layer in table.layers:
+def _layers(architecture: Architecture) -> Iterator[dict[str, Any]]:
+    rows = {row.name: row for row in trace(architecture)}
+    side = architecture.crop
+    for layer in architecture.layers:
         for row, operation, activated in _followed(layer, rows):
-            what = _operation(operation, table) if operation else _layer(layer, side)
-            activation = "tanh" if "tanh" in layer.then else "ReLU"
+            what = _operation(operation, architecture) if operation else _layer(layer, side)
+            activation = "tanh" if "tanh" in layer.ops else "ReLU"
             biases = row.kernel_shape[-1] if row.kernel_shape else 0
             yield {
                 "name": row.name,
@@ -89,27 +89,27 @@ def _layer(layer: Layer, side: int) -> str:
     return f"stride {layer.stride}, pad {pad}"
 
 
-def _operation(operation: Operation, table: Architecture) -> str:
-    pool = f"{table.pooling.window}x{table.pooling.window}"
-    towers = any(layer.sees == "own" for layer in table.layers if isinstance(layer, Conv))
+def _operation(operation: Operation, architecture: Architecture) -> str:
+    pool = f"{architecture.pooling.window}x{architecture.pooling.window}"
+    towers = any(layer.sees == "own" for layer in architecture.layers if isinstance(layer, Conv))
     within = "of a tower" if towers else "of a half"
-    others = within if table.lrn_scope == "tower" else "of all"
+    others = within if architecture.lrn_scope == "tower" else "of all"
     return {
-        "lrn": f"LRN, {table.lrn.n} maps {others}",
+        "lrn": f"LRN, {architecture.lrn.n} maps {others}",
         "spatial_norm": f"LRN, {SPATIAL_NORM.n}x{SPATIAL_NORM.n} pixels",
-        "pool": f"max {pool}, stride {table.pooling.stride}",
-        "dropout": f"dropout {table.dropout:g}",
+        "pool": f"max {pool}, stride {architecture.pooling.stride}",
+        "dropout": f"dropout {architecture.dropout:g}",
     }[operation]
 
 
-def _devices(table: Architecture) -> Iterator[dict[str, Any]]:
+def _devices(architecture: Architecture) -> Iterator[dict[str, Any]]:
     """Yield what each of two devices holds and sends: layers, and what else crosses."""
-    rows = {row.name: row for row in trace(table)}
+    rows = {row.name: row for row in trace(architecture)}
     entering = "the image"
-    for layer in table.layers:
+    for layer in architecture.layers:
         for row, operation, _ in _followed(layer, rows):
             if not operation:
-                seen = {"sees": entering} if layer is table.layers[0] else {}
+                seen = {"sees": entering} if layer is architecture.layers[0] else {}
                 crossing = _crossing(layer, row, entering)
                 yield {"name": row.name, **_held(layer, row), **seen, **crossing}
             elif row.crossing:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from alexnet_jax.data.pipeline import Batch, evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.wrappers import views_of
-from alexnet_jax.inference.network import Trained
+from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
 from alexnet_jax.training.step import make_predict_step, top_k_error
 
@@ -27,7 +27,7 @@ SETTLED, ROUNDS = 1e-6, 10_000  # of the search: weights that change less; round
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class Predictions:
     """How right one network, or one mixture of them, was on each of N images."""
 
     label: np.ndarray  # int [N]
@@ -44,13 +44,13 @@ class Answers:
         }
 
 
-class Asker:
+class Predictor:
     """A network, compiled to be asked about square images, some views of each."""
 
-    def __init__(self, network: Trained, views: Views):
+    def __init__(self, network: Network, views: Views):
         self.data = network.config.data
         self._network, self._views = network, views
-        self._step = make_predict_step(network.table, network.mesh, network.preprocess)
+        self._step = make_predict_step(network.architecture, network.mesh, network.preprocess)
 
     def __call__(self, squares: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Return log-probabilities [B, classes] for squares uint8 [S, S, 3], S = `image_size`.
@@ -64,22 +64,24 @@ class Asker:
             np.asarray(self._step(variables, towers.put_batch(view, mesh)))
             for view in views_of(squares, self.data.crop, self._views)
         ]
-        return np.asarray(mix(np.stack(logs), np.full(self._views, 1 / self._views, np.float32)))
+        return np.asarray(
+            mix_log_probabilities(np.stack(logs), np.full(self._views, 1 / self._views, np.float32))
+        )
 
 
 @jax.jit
-def mix(logs: Array | np.ndarray, weights: Array | np.ndarray) -> Array:
+def mix_log_probabilities(logs: Array | np.ndarray, weights: Array | np.ndarray) -> Array:
     """Return the logarithm of the mean probabilities: [M, B, K] and weights [M] -> [B, K]."""
     weights = jnp.broadcast_to(jnp.asarray(weights)[:, None, None], logs.shape)
     return jax.nn.logsumexp(logs, axis=0, b=weights)
 
 
-def answers(
-    askers: Sequence[Asker],
+def predict_sources(
+    askers: Sequence[Predictor],
     sources: Sequence[Source],
     mixtures: Sequence[np.ndarray],
     batch: int,
-) -> list[Answers]:
+) -> list[Predictions]:
     """Ask networks about the same images and return what each mixture of them answers.
 
     Args:
@@ -103,7 +105,9 @@ def answers(
             logs, labels = np.stack([log for log, _ in parts]), parts[0][1]["label"]
             mask = np.logical_and.reduce([read["mask"] for _, read in parts])
             for weights, kept in zip(mixtures, found, strict=True):
-                scored = _score(mix(logs, np.asarray(weights, np.float32)), labels)
+                scored = _score(
+                    mix_log_probabilities(logs, np.asarray(weights, np.float32)), labels
+                )
                 kept.append(tuple(np.asarray(one)[mask] for one in (labels, *scored)))
     columns = [[np.concatenate(column) for column in zip(*kept, strict=True)] for kept in found]
     if not columns[0][0].size:
@@ -112,12 +116,13 @@ def answers(
             "files."
         )
     return [
-        Answers(label, best, *(one.astype(float) for one in rest)) for label, best, *rest in columns
+        Predictions(label, best, *(one.astype(float) for one in rest))
+        for label, best, *rest in columns
     ]
 
 
 def _ask_all(
-    ask: Asker, source: Source, batch: int
+    ask: Predictor, source: Source, batch: int
 ) -> Generator[tuple[np.ndarray, Batch], None, None]:
     """Yield log-probabilities [batch, classes] and what they are of, padding included."""
     # A crop as large as the image: whole squares, of which `ask` takes its views.

@@ -18,11 +18,11 @@ from alexnet_jax.data.wrappers import Relabeled, Resized, center_views, without
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.features import features
-from alexnet_jax.model.preprocess import Preprocess, finish
+from alexnet_jax.model.preprocess import Preprocess, preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, check_data
 from alexnet_jax.training.optimizer import paper_sgd
-from alexnet_jax.training.setup import fingerprints, preprocessing
+from alexnet_jax.training.setup import fingerprints, make_preprocess
 from alexnet_jax.training.state import abstract_state
 
 # Fields of DataConfig that belong to the weights: what an image becomes before the network sees it.
@@ -30,14 +30,14 @@ PREPROCESSING = ("image_size", "resize", "filter", "channels", "crop", "mean")
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class Network:
     """A network, trained or imported, on a mesh."""
 
     workdir: Path
     step: int
     config: Config
     class_names: tuple[str, ...]
-    table: Architecture
+    architecture: Architecture
     mesh: Mesh
     variables: Any  # {"params": {layer: {"kernel", "bias"}}}, global arrays on the mesh
     statistics: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
@@ -46,7 +46,7 @@ class Trained:
     @property
     def preprocess(self) -> Preprocess:
         """What `preprocess.finish` needs to know."""
-        return preprocessing(self.config.data, self.statistics)
+        return make_preprocess(self.config.data, self.statistics)
 
     def prepare(self, images: Sequence[Path | str | np.ndarray]) -> Array:
         """Return the center views of images as the network wants them, [B, crop, crop, 3] float32.
@@ -61,7 +61,7 @@ class Trained:
         towers.check_batch(len(images), self.mesh)
         pictures = [read_image(image) for image in images]
         batch = towers.put_batch(center_views(pictures, self.config.data), self.mesh)
-        return finish(batch, self.preprocess)
+        return preprocess(batch, self.preprocess)
 
     def features(self, images: Array | np.ndarray, layers: str | Sequence[str]) -> dict[str, Array]:
         """Return outputs of a layer or several for images as `prepare` leaves them.
@@ -70,10 +70,12 @@ class Trained:
         """
         layers = (layers,) if isinstance(layers, str) else layers
         params = self.variables["params"]
-        return features(params, images, layers, table=self.table, mesh=self.mesh)
+        return features(params, images, layers, architecture=self.architecture, mesh=self.mesh)
 
 
-def load(workdir: Path | str, mesh: Mesh, which: Literal["latest", "best"] = "latest") -> Trained:
+def load_network(
+    workdir: Path | str, mesh: Mesh, which: Literal["latest", "best"] = "latest"
+) -> Network:
     """Return the network in a run folder, without touching the folder.
 
     Raises:
@@ -88,15 +90,15 @@ def load(workdir: Path | str, mesh: Mesh, which: Literal["latest", "best"] = "la
             raise _missing(workdir, which)
         meta, statistics = checkpoints.meta(step), checkpoints.constants(step)
         config = unflatten(meta["config"])
-        table = build_architecture(config.model, len(meta["class_names"]), config.data.crop)
-        _, target = abstract_state(table, paper_sgd(config.optimizer), mesh, config.seed)
+        architecture = build_architecture(config.model, len(meta["class_names"]), config.data.crop)
+        _, target = abstract_state(architecture, paper_sgd(config.optimizer), mesh, config.seed)
         variables = checkpoints.state(step, target).variables
-    return Trained(
+    return Network(
         workdir=workdir,
         step=step,
         config=config,
         class_names=tuple(meta["class_names"]),
-        table=table,
+        architecture=architecture,
         mesh=mesh,
         variables=variables,
         statistics={name: np.asarray(value) for name, value in statistics.items()},
@@ -104,7 +106,7 @@ def load(workdir: Path | str, mesh: Mesh, which: Literal["latest", "best"] = "la
     )
 
 
-def split(network: Trained, name: str) -> Source:
+def open_split(network: Network, name: str) -> Source:
     """Return the readable images of a split of the run's own data.
 
     Raises:
@@ -127,12 +129,12 @@ def split(network: Trained, name: str) -> Source:
     return without(source, {int(index) for index in network.meta["unreadable"].get(name, {})})
 
 
-def unreadable(network: Trained, name: str) -> int:
+def num_unreadable_at_start(network: Network, name: str) -> int:
     """Return how many images `split` leaves out, which could not be read when the run began."""
     return len(network.meta.get("unreadable", {}).get(name, {}))
 
 
-def class_numbers(class_names: Sequence[str]) -> dict[str, int]:
+def label_by_name(class_names: Sequence[str]) -> dict[str, int]:
     """Return the number of each class by its name and, where all differ, by its first word."""
     numbers = {name.split()[0]: label for label, name in enumerate(class_names) if name}
     if len(numbers) < len(class_names):
@@ -140,7 +142,7 @@ def class_numbers(class_names: Sequence[str]) -> dict[str, int]:
     return numbers | {name: label for label, name in enumerate(class_names)}
 
 
-def images(network: Trained, root: Path, option: str = "--images") -> Source:
+def open_image_folder(network: Network, root: Path, option: str = "--images") -> Source:
     """Return all images below a folder of class folders, as the network's classes number them.
 
     `option` named the folder.
@@ -155,7 +157,7 @@ def images(network: Trained, root: Path, option: str = "--images") -> Source:
             "scores need a folder for each class, called as the class or its synset: name the "
             "folder that holds those."
         )
-    numbers = class_numbers(network.class_names)
+    numbers = label_by_name(network.class_names)
     unknown = [name for name in folders if name not in numbers]
     if splits := [name for name in unknown if name in data_splits.NAMES]:
         within = " or ".join(str(Path(root) / name) for name in splits)
@@ -210,8 +212,8 @@ def _saved_config(workdir: Path) -> Config:
         ) from error
 
 
-def take_over(
-    origin: Trained, params: Any, reset: Sequence[str], class_names: Sequence[str]
+def init_from_pretrained(
+    origin: Network, params: Any, reset: Sequence[str], class_names: Sequence[str]
 ) -> tuple[Any, str]:
     """Return `params` with the weights of `origin`, but for the layers in `reset`, and what to say.
 

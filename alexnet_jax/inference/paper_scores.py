@@ -26,7 +26,7 @@ class Published:
 TABLE_2 = {1: Published("1 CNN", 0.407, 0.182), 5: Published("5 CNNs", 0.381, 0.164)}
 
 
-def beside(
+def comparable_row(
     class_names: Sequence[str],
     images_by_class: np.ndarray,
     networks: Sequence[DataConfig],

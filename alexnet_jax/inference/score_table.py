@@ -6,7 +6,7 @@ from typing import Any
 TOP5_FROM = 6  # classes; among five or fewer the top-5 error is 0 whatever the network
 
 
-def describe(scores: Mapping[str, Any]) -> str:
+def format_scores(scores: Mapping[str, Any]) -> str:
     """Return the table of what `evaluate.evaluate` returned, and what is to be said of it."""
     top5, members = scores["classes"] >= TOP5_FROM, scores.get("members")
     views = "ten views" if scores["views"] == 10 else "center view"

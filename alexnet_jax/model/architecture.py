@@ -34,7 +34,7 @@ class Conv:
     kernel: int
     stride: int
     sees: Literal["own", "both"]
-    then: tuple[Operation, ...]
+    ops: tuple[Operation, ...]
     std: float
     bias: float
     pad: int | Literal["end"]  # zeros on every side, or behind, where the last window hangs over
@@ -67,7 +67,7 @@ class Dense:
     name: str
     features: int
     sees: Literal["own", "both", "rows"]
-    then: tuple[Operation, ...]
+    ops: tuple[Operation, ...]
     std: float
     bias: float
 
@@ -115,7 +115,7 @@ class Architecture:
     pooling: Pooling = Pooling()
     dropout: float = 0.5  # share of outputs silenced in training
     dropout_scale: Literal["test", "training"] = "test"  # where the share kept is made up for
-    compute: Literal["float32", "bfloat16"] = "float32"  # of products, and of what lies between
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of products, and of what lies between
 
     @property
     def num_classes(self) -> int:
@@ -125,7 +125,7 @@ class Architecture:
     @property
     def has_towers(self) -> bool:
         """Whether any layer tells one tower from the other."""
-        within = self.lrn_scope == "tower" and any("lrn" in row.then for row in self.layers)
+        within = self.lrn_scope == "tower" and any("lrn" in row.ops for row in self.layers)
         return within or any(row.sees == "own" for row in self.layers)
 
     @functools.cached_property
@@ -144,7 +144,7 @@ def outputs(layer: Layer) -> list[tuple[Operation, str]]:
     """Return what follows a layer, each with the name of its output: relu1, norm1, pool1."""
     number = layer.name.removeprefix("conv").removeprefix("fc")
     named: list[tuple[Operation, str]] = []
-    for operation in layer.then:
+    for operation in layer.ops:
         name = OUTPUTS[operation] + number
         again = sum(operation == earlier for earlier, _ in named)
         named.append((operation, name + "b" * again))
@@ -179,21 +179,21 @@ class Row:
         return self.side**2 * self.channels if self.kernel_shape else 0
 
 
-def trace(table: Architecture) -> tuple[Row, ...]:
+def trace(architecture: Architecture) -> tuple[Row, ...]:
     """Return a `Row` for each layer, normalization, pooling and dropout, in order.
 
     Raises:
         ValueError: some layer would be left without a single pixel.
     """
-    side, channels, field, jump = table.crop, 3, 1, 1
+    side, channels, field, jump = architecture.crop, 3, 1, 1
     rows: list[Row] = []
 
     def append(name, kernel_shape=(), multiply_adds=0, crossing=0):
         rows.append(Row(name, side, channels, field, kernel_shape, multiply_adds, crossing))
         if side < 1:
-            raise ValueError(f"a crop of {table.crop} pixels leaves nothing of {name}")
+            raise ValueError(f"a crop of {architecture.crop} pixels leaves nothing of {name}")
 
-    for layer in table.layers:
+    for layer in architecture.layers:
         entering = side**2 * channels
         # The image lies on both devices; every other input lies half on each.
         crossing = 0 if not rows or layer.sees == "own" else entering // TOWERS
@@ -211,39 +211,39 @@ def trace(table: Architecture) -> tuple[Row, ...]:
             append(layer.name, (inputs, channels), inputs * channels, crossing)
         for operation, output in outputs(layer):
             if operation == "pool":
-                side = table.pooling.output_side(side)
-                field += (table.pooling.window - 1) * jump
-                jump *= table.pooling.stride
+                side = architecture.pooling.output_side(side)
+                field += (architecture.pooling.window - 1) * jump
+                jump *= architecture.pooling.stride
             elif operation == "spatial_norm":
                 field += (SPATIAL_NORM.n - 1) * jump
-            across = operation == "lrn" and table.lrn_scope == "all"
+            across = operation == "lrn" and architecture.lrn_scope == "all"
             if operation not in ("relu", "tanh"):
-                append(output, crossing=side**2 * (table.lrn.n // 2) if across else 0)
+                append(output, crossing=side**2 * (architecture.lrn.n // 2) if across else 0)
     return tuple(rows)
 
 
-def weighted_rows(table: Architecture) -> list[Row]:
+def weighted_rows(architecture: Architecture) -> list[Row]:
     """Return the rows of `table.layers`, without what follows them."""
-    return [row for row in trace(table) if row.kernel_shape]
+    return [row for row in trace(architecture) if row.kernel_shape]
 
 
-def smallest_crop(table: Architecture) -> int:
+def smallest_crop(architecture: Architecture) -> int:
     """Return the smallest crop, in pixels, that leaves every layer at least 1 x 1."""
     crop = 1
     while True:
         try:
-            trace(dataclasses.replace(table, crop=crop))
+            trace(dataclasses.replace(architecture, crop=crop))
         except ValueError:
             crop += 1
         else:
             return crop
 
 
-def check_crop(table: Architecture) -> None:
+def check_crop(architecture: Architecture) -> None:
     """Raise a ValueError that names the smallest crop that would do where the table's will not."""
-    smallest = smallest_crop(table)
-    if table.crop < smallest:
+    smallest = smallest_crop(architecture)
+    if architecture.crop < smallest:
         raise ValueError(
-            f"--data.crop {table.crop}: every layer must keep at least 1 x 1 pixel; "
+            f"--data.crop {architecture.crop}: every layer must keep at least 1 x 1 pixel; "
             f"the smallest crop that would do is {smallest}."
         )

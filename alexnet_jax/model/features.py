@@ -19,7 +19,7 @@ def features(
     images: Array | np.ndarray,
     layers: Sequence[str] = ("conv5", "pool5", "fc7"),
     *,
-    table: Architecture,
+    architecture: Architecture,
     mesh: Mesh | None = None,
 ) -> dict[str, Array]:
     """Return outputs of any layers for a batch of images, at test.
@@ -40,27 +40,29 @@ def features(
         ValueError: no output is called that, or `params` or `images` do not fit the table.
     """
     mesh = mesh or towers.make_mesh(towers=1, data=1, batch=len(images))
-    _check(params, images, layers, table, mesh)
+    _check(params, images, layers, architecture, mesh)
     variables = {"params": dict(params)}
-    variables = jax.device_put(variables, towers.state_shardings(variables, table, mesh))
-    return _extractor(table, mesh, tuple(layers))(variables, images)
+    variables = jax.device_put(variables, towers.state_shardings(variables, architecture, mesh))
+    return _extractor(architecture, mesh, tuple(layers))(variables, images)
 
 
 @functools.lru_cache
-def _extractor(table: Architecture, mesh: Mesh, layers: tuple[str, ...]) -> Callable[..., Any]:
-    apply = towers.forward(table, mesh, layers)
+def _extractor(
+    architecture: Architecture, mesh: Mesh, layers: tuple[str, ...]
+) -> Callable[..., Any]:
+    apply = towers.forward(architecture, mesh, layers)
     return towers.jit(lambda variables, images: apply(variables, images)[1], mesh)
 
 
-def _check(params, images, layers, table: Architecture, mesh: Mesh) -> None:
-    known = towers.output_specs(table, mesh)
+def _check(params, images, layers, architecture: Architecture, mesh: Mesh) -> None:
+    known = towers.output_specs(architecture, mesh)
     if unknown := [name for name in layers or [""] if name not in known]:
         raise ValueError(
             f"{', '.join(unknown)}: no output of this network is called that; "
             f"the names are {', '.join(known)}."
         )
-    _check_params(params, table)
-    side = (table.crop, table.crop, 3)
+    _check_params(params, architecture)
+    side = (architecture.crop, architecture.crop, 3)
     if np.ndim(images) != 4 or np.shape(images)[1:] != side:
         raise ValueError(
             f"images of shape {np.shape(images)}: this network takes [B, {side[0]}, {side[1]}, 3]; "
@@ -74,8 +76,8 @@ def _check(params, images, layers, table: Architecture, mesh: Mesh) -> None:
     towers.check_batch(len(images), mesh)
 
 
-def _check_params(params, table: Architecture) -> None:
-    rows = weighted_rows(table)
+def _check_params(params, architecture: Architecture) -> None:
+    rows = weighted_rows(architecture)
     shapes = {f"{row.name} kernel": row.kernel_shape for row in rows}
     shapes |= {f"{row.name} bias": row.kernel_shape[-1:] for row in rows}
     given = {

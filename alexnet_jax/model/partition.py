@@ -61,21 +61,21 @@ class Collective:
         return (2 if self.kind == "all-reduce" else 1) * (self.devices - 1)
 
 
-def training_step(
-    table: Architecture, images: int, data: int, towers: int
+def step_collectives(
+    architecture: Architecture, images: int, data: int, towers: int
 ) -> tuple[Collective, ...]:
     """Return what crosses in a step of `images` images on a mesh of `data` x `towers` devices."""
-    found = _between_towers(table, images // data) if towers == TOWERS else []
+    found = _between_towers(architecture, images // data) if towers == TOWERS else []
     if data > 1:
-        held = sum(parameters_held(table, towers).values())
+        held = sum(parameters_held(architecture, towers).values())
         found.append(Collective("all-reduce", "gradients", data, towers, held, "back"))
     return tuple(found)
 
 
-def parameters_held(table: Architecture, towers: int) -> dict[str, int]:
+def parameters_held(architecture: Architecture, towers: int) -> dict[str, int]:
     """Return for each layer the parameters that one device holds, as `towers.py` lays them out."""
-    rows = {row.name: row for row in weighted_rows(table)}
-    return {layer.name: _held(layer, rows[layer.name], towers) for layer in table.layers}
+    rows = {row.name: row for row in weighted_rows(architecture)}
+    return {layer.name: _held(layer, rows[layer.name], towers) for layer in architecture.layers}
 
 
 def _held(layer: Layer, row: Row, towers: int) -> int:
@@ -85,14 +85,14 @@ def _held(layer: Layer, row: Row, towers: int) -> int:
     return math.prod(row.kernel_shape) // towers + biases
 
 
-def _between_towers(table: Architecture, images: int) -> list[Collective]:
-    rows = {row.name: row for row in trace(table)}
+def _between_towers(architecture: Architecture, images: int) -> list[Collective]:
+    rows = {row.name: row for row in trace(architecture)}
     found: list[Collective] = []
 
     def add(kind: Kind, what: str, values: int, way: Way = "forward") -> None:
         found.append(Collective(kind, what, TOWERS, 1, images * values, way))
 
-    for layer in table.layers:
+    for layer in architecture.layers:
         crossing = rows[layer.name].crossing
         if isinstance(layer, Conv) or layer.sees == "both":
             if crossing:

@@ -20,7 +20,7 @@ class Preprocess(flax.struct.PyTreeNode):
     channels: Literal["rgb", "bgr"] = flax.struct.field(pytree_node=False, default="rgb")
 
 
-def finish(batch: Mapping[str, Array], constants: Preprocess) -> Array:
+def preprocess(batch: Mapping[str, Array], constants: Preprocess) -> Array:
     """Return the network's inputs: (0..255 - mean + lighting) / divisor x scale, [B, h, w, 3].
 
     The image is flipped where the batch says so, and the mean with it where it is aligned.

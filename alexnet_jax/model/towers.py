@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.model import response_norm
-from alexnet_jax.model.alexnet import AlexNet, Crossings
+from alexnet_jax.model import platform
+from alexnet_jax.model.alexnet import AlexNet, TowerCollectives
 from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Dense, Layer, outputs
 
 DATA, TOWER = "data", "tower"
@@ -86,7 +86,7 @@ def check_batch(images: int, mesh: Mesh) -> None:
         )
 
 
-def parameter_specs(table: Architecture, mesh: Mesh) -> dict[str, dict[str, P]]:
+def parameter_specs(architecture: Architecture, mesh: Mesh) -> dict[str, dict[str, P]]:
     """Return the PartitionSpec of each kernel and bias: outputs by tower, fc8's inputs by tower.
 
     A layer whose classes see one tower each, perhaps an odd number, is on both devices.
@@ -100,16 +100,16 @@ def parameter_specs(table: Architecture, mesh: Mesh) -> dict[str, dict[str, P]]:
         leading = (None,) * (3 if isinstance(layer, Conv) else 1)
         return {"kernel": P(*leading, TOWER), "bias": P(TOWER)}
 
-    return {layer.name: specs(layer) for layer in table.layers}
+    return {layer.name: specs(layer) for layer in architecture.layers}
 
 
-def state_shardings(tree: Any, table: Architecture, mesh: Mesh) -> Any:
+def state_shardings(tree: Any, architecture: Architecture, mesh: Mesh) -> Any:
     """Return a NamedSharding for each leaf of a train state.
 
     An array whose path ends in a layer's kernel or bias (a parameter, its velocity) lies as that
     parameter does; everything else, such as its learning rate, is on every device.
     """
-    specs = parameter_specs(table, mesh)
+    specs = parameter_specs(architecture, mesh)
 
     def sharding(path, leaf) -> NamedSharding:
         keys = ["", *(str(getattr(key, "key", "")) for key in path)]
@@ -119,7 +119,9 @@ def state_shardings(tree: Any, table: Architecture, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def rows(mesh: Mesh, batch: int, devices: Iterable[jax.Device] | None = None) -> tuple[slice, ...]:
+def local_rows(
+    mesh: Mesh, batch: int, devices: Iterable[jax.Device] | None = None
+) -> tuple[slice, ...]:
     """Return which rows of a batch a process is to load: those of its devices' data shards.
 
     Blocks without overlaps, in order; all rows where there is one process. Processes that share a
@@ -157,7 +159,7 @@ def fetch(array: Array) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
-def make_any(mesh: Mesh) -> Callable[[bool], Array]:
+def make_any_reduce(mesh: Mesh) -> Callable[[bool], Array]:
     """Return `flag -> bool []`: whether the flag of any process is up, on every process.
 
     All of them have to call; nobody waits before reading the answer.
@@ -172,12 +174,12 @@ def make_any(mesh: Mesh) -> Callable[[bool], Array]:
     return ask
 
 
-def initializer(table: Architecture) -> Callable[[Array], Any]:
+def initializer(architecture: Architecture) -> Callable[[Array], Any]:
     """Return `key -> variables` with the initial parameters, the same on every mesh."""
-    net = AlexNet(table, response_norm.ACCELERATOR)
+    net = AlexNet(architecture, platform.ACCELERATOR)
 
     def initialize(key: Array) -> Any:
-        return net.init(key, jnp.zeros((1, table.crop, table.crop, 3)))
+        return net.init(key, jnp.zeros((1, architecture.crop, architecture.crop, 3)))
 
     return initialize
 
@@ -185,10 +187,10 @@ def initializer(table: Architecture) -> Callable[[Array], Any]:
 def jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Callable[..., Any]:
     """Return `function`, compiled as this mesh's platform likes programs over the network."""
     platform = mesh.devices.flat[0].platform
-    return jax.jit(function, compiler_options=response_norm.compiler_options(platform), **options)
+    return jax.jit(function, compiler_options=platform.compiler_options(platform), **options)
 
 
-def _meet(x: Array) -> Array:
+def all_gather_towers(x: Array) -> Array:
     # `to="invarying"`: its transpose is a slice, not a reduce-scatter, which gloo gets wrong across
     # processes; pcast's transpose then sums both towers' gradients, and lets custom VJPs follow.
     # Gathered as [2, ...] and put together afterwards: along the maps themselves, XLA's CPU backend
@@ -198,11 +200,11 @@ def _meet(x: Array) -> Array:
     return jnp.concatenate(list(lax.pcast(gathered, TOWER, to="varying")), axis=-1)
 
 
-def _total(x: Array) -> Array:
+def psum_towers(x: Array) -> Array:
     return lax.psum(x, TOWER)
 
 
-def _beside(x: Array, n: int) -> tuple[Array, Array]:
+def halo_exchange(x: Array, n: int) -> tuple[Array, Array]:
     here = lax.axis_index(TOWER)
     first, last = x[..., :n], x[..., max(0, x.shape[-1] - n) :]  # all, where there are fewer
     # Tower 0's last maps border on tower 1's first: one exchange carries both.
@@ -210,7 +212,9 @@ def _beside(x: Array, n: int) -> tuple[Array, Array]:
     return jnp.where(here == 1, there, 0), jnp.where(here == 0, there, 0)
 
 
-CROSSINGS = Crossings(_meet, _total, _beside, lambda: lax.axis_index(TOWER))
+TOWER_COLLECTIVES = TowerCollectives(
+    all_gather_towers, psum_towers, halo_exchange, lambda: lax.axis_index(TOWER)
+)
 
 
 def _rows(mesh: Mesh) -> str | None:
@@ -221,24 +225,27 @@ def _rows(mesh: Mesh) -> str | None:
     return DATA if mesh.shape[DATA] > 1 else None
 
 
-def output_specs(table: Architecture, mesh: Mesh) -> dict[str, P]:
+def output_specs(architecture: Architecture, mesh: Mesh) -> dict[str, P]:
     """Return the PartitionSpec of every output that can be asked for: its maps by tower."""
 
     rows = _rows(mesh)
 
     def spec(layer: Layer) -> P:
-        if mesh.shape[TOWER] == 1 or layer is table.layers[-1]:
+        if mesh.shape[TOWER] == 1 or layer is architecture.layers[-1]:
             return P(rows)
         between = (None,) * (2 if isinstance(layer, Conv) else 0)
         return P(rows, *between, TOWER)
 
     names = {
-        layer.name: [layer.name, *(name for _, name in outputs(layer))] for layer in table.layers
+        layer.name: [layer.name, *(name for _, name in outputs(layer))]
+        for layer in architecture.layers
     }
-    return {name: spec(layer) for layer in table.layers for name in names[layer.name]}
+    return {name: spec(layer) for layer in architecture.layers for name in names[layer.name]}
 
 
-def forward(table: Architecture, mesh: Mesh, taps: tuple[str, ...] = ()) -> Callable[..., Any]:
+def forward(
+    architecture: Architecture, mesh: Mesh, taps: tuple[str, ...] = ()
+) -> Callable[..., Any]:
     """Return `apply(variables, images, keep=None) -> logits` on the mesh; differentiate outside it.
 
     `variables` are global arrays, `images` float [B, crop, crop, 3], `keep` the dropout masks, bool
@@ -251,40 +258,42 @@ def forward(table: Architecture, mesh: Mesh, taps: tuple[str, ...] = ()) -> Call
     ("conv5", before its ReLU) or what follows it ("relu5", "pool5").
     """
     split = mesh.shape[TOWER] == TOWERS
-    kernels = response_norm.for_platform(mesh.devices.flat[0].platform)
-    net = AlexNet(table, kernels, CROSSINGS if split else None, taps)
+    kernels = platform.for_platform(mesh.devices.flat[0].platform)
+    net = AlexNet(architecture, kernels, TOWER_COLLECTIVES if split else None, taps)
 
-    def body(variables: Any, images: Array, keep: Mapping[str, Array] | None) -> Any:
+    def body(variables: Any, images: Array, dropout_masks: Mapping[str, Array] | None) -> Any:
         # The custom VJPs in layers.py want every operand to vary over the same axes.
         if rows:
             variables = jax.tree.map(lambda x: lax.pcast(x, rows, to="varying"), variables)
         if split:
             images = lax.pcast(images, TOWER, to="varying")
-        logits, taken = net.apply(variables, images, keep)
+        logits, taken = net.apply(variables, images, dropout_masks)
         return (logits, taken) if taps else logits
 
     rows = _rows(mesh)
     logits = P(rows)
-    every = output_specs(table, mesh)
+    every = output_specs(architecture, mesh)
     outs = (logits, {name: every[name] for name in taps}) if taps else logits
-    masks = {name: every[name] for name in table.dropped}
-    params = {"params": parameter_specs(table, mesh)}
+    masks = {name: every[name] for name in architecture.dropped}
+    params = {"params": parameter_specs(architecture, mesh)}
 
-    def apply(variables: Any, images: Array, keep: Mapping[str, Array] | None = None) -> Any:
-        ins = (params, P(rows), P() if keep is None else masks)
+    def apply(
+        variables: Any, images: Array, dropout_masks: Mapping[str, Array] | None = None
+    ) -> Any:
+        ins = (params, P(rows), P() if dropout_masks is None else masks)
         sharded = jax.shard_map(body, mesh=mesh, in_specs=ins, out_specs=outs)
-        return sharded(variables, images, keep)
+        return sharded(variables, images, dropout_masks)
 
     return apply
 
 
-def joiner(table: Architecture, mesh: Mesh) -> Callable[[Any], Any]:
+def make_gradient_barrier(architecture: Architecture, mesh: Mesh) -> Callable[[Any], Any]:
     """Return `gradients -> gradients`, of which no device of a CPU has one before it has all.
 
     A step writes its parameters over the old ones. Where XLA cannot tell that an update comes after
     the backward pass has read a parameter for the last time, it copies that parameter before.
     """
-    if not response_norm.for_platform(mesh.devices.flat[0].platform).joined:
+    if not platform.for_platform(mesh.devices.flat[0].platform).gradient_barrier:
         return lambda gradients: gradients
 
     def join(gradients: Any) -> Any:
@@ -293,6 +302,6 @@ def joiner(table: Architecture, mesh: Mesh) -> Callable[[Any], Any]:
         one = 1 + 0 * sum(leaf.ravel()[0] for leaf in jax.tree.leaves(gradients))
         return jax.tree.map(lambda leaf: leaf * one, gradients)
 
-    specs = {"params": parameter_specs(table, mesh)}
+    specs = {"params": parameter_specs(architecture, mesh)}
     # Each device by its own halves: `one` varies, and what is multiplied by it does not.
     return jax.shard_map(join, mesh=mesh, in_specs=(specs,), out_specs=specs, check_vma=False)

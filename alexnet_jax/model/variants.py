@@ -43,7 +43,7 @@ def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Archi
     """
     convolutions = _without(model.drop_layer, _convolutions(model))
     layers = [*convolutions, *_fully_connected(model, num_classes)]
-    table = Architecture(
+    architecture = Architecture(
         layers=tuple(layers),
         crop=crop,
         lrn=ResponseNorm(
@@ -61,10 +61,10 @@ def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Archi
         ),
         dropout=model.dropout,
         dropout_scale=model.dropout_scale,
-        compute=model.dtype,
+        dtype=model.dtype,
     )
-    check_crop(table)
-    return _scaled(table, model) if model.scale_init else table
+    check_crop(architecture)
+    return _scaled(architecture, model) if model.scale_init else architecture
 
 
 def _features(model: ModelConfig, at_width_1: int) -> int:
@@ -126,15 +126,15 @@ def _without(name: str, layers: list[Conv]) -> list[Conv]:
         return layers
     number = names.index(name)
     before, layer, behind = layers[number - 1], layers[number], layers[number + 1 :]
-    for operation in layer.then:
+    for operation in layer.ops:
         if operation in ("pool", "dropout"):
-            before = dataclasses.replace(before, then=(*before.then, operation))
+            before = dataclasses.replace(before, ops=(*before.ops, operation))
     if layer.sees == "both" and behind:
         behind[0] = dataclasses.replace(behind[0], sees="both")
     return [*layers[: number - 1], before, *behind]
 
 
-def _scaled(table: Architecture, model: ModelConfig) -> Architecture:
+def _scaled(architecture: Architecture, model: ModelConfig) -> Architecture:
     """Multiply each initial std by sqrt(inputs at width 1 and 224 pixels / inputs).
 
     That keeps the variance of every layer's outputs where it was there.
@@ -142,14 +142,14 @@ def _scaled(table: Architecture, model: ModelConfig) -> Architecture:
     full = dataclasses.replace(model, width=1.0, scale_init=False)
     inputs, inputs_2012 = (
         {row.name: math.prod(row.kernel_shape[:-1]) for row in weighted_rows(t)}
-        for t in (table, build_architecture(full, table.num_classes, 224))
+        for t in (architecture, build_architecture(full, architecture.num_classes, 224))
     )
     return dataclasses.replace(
-        table,
+        architecture,
         layers=tuple(
             dataclasses.replace(
                 layer, std=layer.std * math.sqrt(inputs_2012[layer.name] / inputs[layer.name])
             )
-            for layer in table.layers
+            for layer in architecture.layers
         ),
     )

@@ -23,15 +23,15 @@ IMAGES, EMPTY, FRAME = ("darkgray",), "#f4f4f4", "#9a9a9a"
 Laid = tuple[tuple[int, ...], NamedSharding]  # the shape of an array, and how it lies on the mesh
 
 
-def draw(table: Architecture, mesh: Mesh, images: int) -> Figure:
+def draw(architecture: Architecture, mesh: Mesh, images: int) -> Figure:
     """Draw a column for each device and a row for the images and each layer's kernel.
 
     A box is the whole array, cut along the axis that is split; what is filled of it lies on this
     device, with the number of images or weights. Below stand the parameters that a device holds,
     biases included.
     """
-    devices, parameters = list(mesh.devices.flat), _parameters(table, mesh)
-    shape = (images, table.crop, table.crop, 3)
+    devices, parameters = list(mesh.devices.flat), _parameters(architecture, mesh)
+    shape = (images, architecture.crop, architecture.crop, 3)
     rows = {"images": (shape, towers.batch_sharding(mesh))}
     rows |= {layer: arrays["kernel"] for layer, arrays in parameters.items()}
     width, height = LEFT + COLUMN * len(devices), ABOVE + ROW * len(rows) + BELOW
@@ -65,17 +65,17 @@ def draw(table: Architecture, mesh: Mesh, images: int) -> Figure:
     return figure
 
 
-def _parameters(table: Architecture, mesh: Mesh) -> dict[str, dict[str, Laid]]:
+def _parameters(architecture: Architecture, mesh: Mesh) -> dict[str, dict[str, Laid]]:
     """Return for each layer how kernel and bias lie on the mesh."""
     shapes = {
         row.name: {"kernel": row.kernel_shape, "bias": row.kernel_shape[-1:]}
-        for row in weighted_rows(table)
+        for row in weighted_rows(architecture)
     }
     leaves = {
         layer: {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in arrays.items()}
         for layer, arrays in shapes.items()
     }
-    shardings = towers.state_shardings(leaves, table, mesh)
+    shardings = towers.state_shardings(leaves, architecture, mesh)
     return {
         layer: {name: (shape, shardings[layer][name]) for name, shape in arrays.items()}
         for layer, arrays in shapes.items()

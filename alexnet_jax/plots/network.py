@@ -24,11 +24,11 @@ SHADES = {"front": 1.0, "top": 0.6, "side": 0.8}
 IMAGE, CROSSING, QUIET = "#969696", "#b2182b", "#444444"
 
 
-def draw(table: Architecture) -> Figure:
+def draw(architecture: Architecture) -> Figure:
     """Draw what each of two devices computes and holds, and what crosses between them."""
-    exchanges = any(crossing[2] == "exchange" for crossing in _crossings(table))
+    exchanges = any(crossing[2] == "exchange" for crossing in _crossings(architecture))
     between = BETWEEN + STACKED * exchanges
-    wide = (len(table.layers) + 1.85) * COLUMN  # the image before them, the logits behind
+    wide = (len(architecture.layers) + 1.85) * COLUMN  # the image before them, the logits behind
     high = HEAD + 2 * BLOCKS + between + FOOT
     figure = Figure(figsize=(wide + 2 * EDGE, high + 2 * EDGE))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -39,10 +39,10 @@ def draw(table: Architecture) -> Figure:
         style = {"boxstyle": "round,pad=0,rounding_size=0.1", "linewidth": 0}
         axes.add_patch(FancyBboxPatch((0, low), wide, tall, facecolor=BANDS[tower], **style))
     middles = (below + between + BLOCKS / 2, FOOT + BLOCKS / 2)
-    _words(axes, table, wide, high)
+    _words(axes, architecture, wide, high)
     for tower, middle in enumerate(middles):
-        _blocks(axes, table, tower, middle)
-    _lines(axes, table, middles, exchanges)
+        _blocks(axes, architecture, tower, middle)
+    _lines(axes, architecture, middles, exchanges)
     return figure
 
 
@@ -50,17 +50,19 @@ def _center(column: int) -> float:
     return (column + 0.5) * COLUMN
 
 
-def _words(axes: Axes, table: Architecture, wide: float, high: float) -> None:
+def _words(axes: Axes, architecture: Architecture, wide: float, high: float) -> None:
     """Write names and shapes above the blocks of device 0, what is in them below those of 1."""
     for tower, y in enumerate((high - 0.16, 0.16)):
-        named = f"device {tower}" + f": tower {tower}" * table.has_towers
+        named = f"device {tower}" + f": tower {tower}" * architecture.has_towers
         axes.text(0.1, y, named, va="center", fontsize=11.5, fontweight="bold")
-    held = parameters_held(table, TOWERS)
+    held = parameters_held(architecture, TOWERS)
     said = f"{sum(held.values()):,} parameters on each device"
     axes.text(wide - 0.1, 0.16, said, va="center", ha="right", fontsize=10.5)
-    rows = {row.name: row for row in trace(table)}
-    columns = [("image", f"{table.crop} × {table.crop} × 3", "kernels", "then", "parameters")]
-    for layer in table.layers:
+    rows = {row.name: row for row in trace(architecture)}
+    columns = [
+        ("image", f"{architecture.crop} × {architecture.crop} × 3", "kernels", "then", "parameters")
+    ]
+    for layer in architecture.layers:
         row, mine = rows[layer.name], _channels(layer)
         shape = " or ".join(f"{n:,}" for n in dict.fromkeys(mine))
         shape = f"{row.side} × {row.side} × {shape}" if row.side > 1 else shape
@@ -96,22 +98,22 @@ def _kernel(layer: Layer, shape: tuple[int, ...]) -> str:
 
 def _then(layer: Layer) -> str:
     words = {"relu": "ReLU", "lrn": "LRN", "spatial_norm": "LRN"}
-    return " ".join(words.get(operation, operation) for operation in layer.then)
+    return " ".join(words.get(operation, operation) for operation in layer.ops)
 
 
-def _blocks(axes: Axes, table: Architecture, tower: int, middle: float) -> None:
+def _blocks(axes: Axes, architecture: Architecture, tower: int, middle: float) -> None:
     """Draw the image and the layers of a device, with arrows between them."""
-    right = _block(axes, _center(0), middle, IMAGE, table.crop, 3)
-    rows = {row.name: row for row in trace(table)}
-    for column, layer in enumerate(table.layers, 1):
+    right = _block(axes, _center(0), middle, IMAGE, architecture.crop, 3)
+    rows = {row.name: row for row in trace(architecture)}
+    for column, layer in enumerate(architecture.layers, 1):
         side, channels = rows[layer.name].side, _channels(layer)[tower]
         entered, center = right, _center(column)
         right = _block(axes, center, middle, COLORS[tower], side, channels)
         _arrow(axes, entered, 2 * center - right, middle)
-    end = (len(table.layers) + 1.3) * COLUMN
+    end = (len(architecture.layers) + 1.3) * COLUMN
     _arrow(axes, right, end, middle)
     centered = {"ha": "center", "va": "center", "fontsize": 10}
-    axes.text(end + 0.29 * COLUMN, middle, f"{table.num_classes:,}\nlogits", **centered)
+    axes.text(end + 0.29 * COLUMN, middle, f"{architecture.num_classes:,}\nlogits", **centered)
 
 
 def _block(axes: Axes, center: float, middle: float, color: str, side: int, channels: int) -> float:
@@ -143,11 +145,11 @@ def _arrow(axes: Axes, start: float, end: float, y: float) -> None:
     axes.add_patch(FancyArrowPatch((start, y), (end, y), shrinkA=1, shrinkB=1, **style))
 
 
-def _crossings(table: Architecture) -> Iterator[tuple[int, str, str, int]]:
+def _crossings(architecture: Architecture) -> Iterator[tuple[int, str, str, int]]:
     """Yield what crosses: behind which column, what, by what, values an image each way."""
-    rows = {row.name: row for row in trace(table)}
+    rows = {row.name: row for row in trace(architecture)}
     enters = "image"
-    for column, layer in enumerate(table.layers, 1):
+    for column, layer in enumerate(architecture.layers, 1):
         crossing = rows[layer.name].crossing
         if isinstance(layer, Dense) and layer.sees != "both":
             yield column, "logits", "all-reduce", crossing
@@ -161,12 +163,14 @@ def _crossings(table: Architecture) -> Iterator[tuple[int, str, str, int]]:
                 enters = output
 
 
-def _lines(axes: Axes, table: Architecture, middles: tuple[float, float], exchanges: bool) -> None:
+def _lines(
+    axes: Axes, architecture: Architecture, middles: tuple[float, float], exchanges: bool
+) -> None:
     """Draw a line between the devices wherever something crosses, and say what, and how much."""
     between = sum(middles) / 2
     style = {"ha": "center", "va": "center", "fontsize": 9.5, "color": CROSSING}
     axes.text(_center(0), between, "what crosses,\nvalues an image\neach way", **style)
-    for column, what, by, values in _crossings(table):
+    for column, what, by, values in _crossings(architecture):
         x, y = (column + 1) * COLUMN, between
         if exchanges:  # those stand above, and to the left
             x -= 0.14 * COLUMN if by == "exchange" else -0.04 * COLUMN

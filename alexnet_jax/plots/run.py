@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 from alexnet_jax.plots.class_labels import short
 from alexnet_jax.plots.tiles import draw_mosaic, mosaic, save
 
-TRAINING, LOOKED_AT = "black", "red"  # shownet.py:101-108
+TRAINING, VALIDATION_COLOR = "black", "red"  # shownet.py:101-108
 TRUE_CLASS, OTHER_CLASS = "#ffaaaa", "#aaaaff"  # shownet.py:252-257
 
 
@@ -64,10 +64,12 @@ def _draw_curve(axes: Axes, metrics: Sequence[dict[str, Any]], name: str) -> Non
     style = {"marker": ".", "markersize": 4, "linewidth": 1.2}
     axes.plot(*means, color=TRAINING, **style, label="training, augmented", gid="train")
     validation = _series(metrics, "validation", name)
-    axes.plot(*validation, color=LOOKED_AT, **style, label="validation", gid="validation")
+    axes.plot(*validation, color=VALIDATION_COLOR, **style, label="validation", gid="validation")
     test = _series(metrics, "test", name)
     if test[0].size:
-        axes.plot(*test, "D", color=LOOKED_AT, markerfacecolor="none", label="test", gid="test")
+        axes.plot(
+            *test, "D", color=VALIDATION_COLOR, markerfacecolor="none", label="test", gid="test"
+        )
 
 
 def _series(metrics: Sequence[dict[str, Any]], split: str, name: str) -> np.ndarray:

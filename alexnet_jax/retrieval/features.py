@@ -14,10 +14,10 @@ from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Record, digest, open_image
-from alexnet_jax.inference.network import PREPROCESSING, Trained
+from alexnet_jax.inference.network import PREPROCESSING, Network
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import outputs
-from alexnet_jax.model.preprocess import Preprocess, finish
+from alexnet_jax.model.preprocess import Preprocess, preprocess
 
 LAYER = "fc7"
 BATCH = 32  # images at a time
@@ -54,7 +54,7 @@ class _Files:
         return digest([str(file) for file in self._files])
 
 
-def layer_of(network: Trained) -> str:
+def layer_of(network: Network) -> str:
     """Return which output the features are: fc7 after its ReLU ("relu7"), before dropout.
 
     That is what figure 4 of the paper compares. At test dropout halves all features alike (P4.2),
@@ -63,7 +63,7 @@ def layer_of(network: Trained) -> str:
     Raises:
         ValueError: the network has no such layer.
     """
-    layers = {layer.name: layer for layer in network.table.layers}
+    layers = {layer.name: layer for layer in network.architecture.layers}
     if LAYER not in layers:
         raise ValueError(
             f"{network.workdir}: its network has no layer {LAYER}, whose outputs are compared; "
@@ -73,10 +73,10 @@ def layer_of(network: Trained) -> str:
     return after[0] if after else LAYER
 
 
-def fingerprint(network: Trained) -> str:
+def fingerprint(network: Network) -> str:
     """Digest all that the features of an image follow from: weights, network, preprocessing."""
     config, preprocess = network.config.data, network.preprocess
-    parts = [layer_of(network), repr(network.table), preprocess.where, preprocess.channels]
+    parts = [layer_of(network), repr(network.architecture), preprocess.where, preprocess.channels]
     parts += [f"{name} {getattr(config, name)}" for name in PREPROCESSING]
     sha = hashlib.sha256("\n".join(parts).encode())
     for leaf in jax.tree.leaves((preprocess, network.variables)):
@@ -84,20 +84,20 @@ def fingerprint(network: Trained) -> str:
     return sha.hexdigest()
 
 
-def width(network: Trained) -> int:
+def width(network: Network) -> int:
     """Return the number of features of an image."""
-    return next(layer.features for layer in network.table.layers if layer.name == LAYER)
+    return next(layer.features for layer in network.architecture.layers if layer.name == LAYER)
 
 
 class Extractor:
     """Features of image files by one network, compiled once."""
 
-    def __init__(self, network: Trained):
+    def __init__(self, network: Network):
         layer = layer_of(network)
-        apply = towers.forward(network.table, network.mesh, (layer,))
+        apply = towers.forward(network.architecture, network.mesh, (layer,))
 
-        def extract(variables: Any, batch: Any, preprocess: Preprocess) -> jax.Array:
-            return apply(variables, finish(batch, preprocess))[1][layer]
+        def extract(variables: Any, batch: Any, constants: Preprocess) -> jax.Array:
+            return apply(variables, preprocess(batch, constants))[1][layer]
 
         self._network = network
         self._extract = towers.jit(extract, network.mesh)

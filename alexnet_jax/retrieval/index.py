@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.data.sources import digest, image_files
-from alexnet_jax.inference.network import Trained
+from alexnet_jax.inference.network import Network
 from alexnet_jax.retrieval.features import Features, fingerprint, width
 from alexnet_jax.storage import lock
 
@@ -63,7 +63,7 @@ def folder_for(workdir: Path, checkpoint: str, root: Path) -> Path:
 
 
 def build(
-    network: Trained, extractor: Extract, root: Path, folder: Path, say: Callable[[str], object]
+    network: Network, extractor: Extract, root: Path, folder: Path, say: Callable[[str], object]
 ) -> Index:
     """Return the index of the images in `root`, at any depth, as they are now; it is kept.
 
@@ -78,7 +78,7 @@ def build(
     found = _scan(root)
     mine, units = fingerprint(network), width(network)
     folder.mkdir(parents=True, exist_ok=True)
-    with lock.held(folder, "--index"):
+    with lock.hold_lock(folder, "--index"):
         kept, why = _load(folder, mine, units)
         kept = _without_stale(kept, found, folder, units)
         todo = [name for name in found if name not in kept.rows and name not in kept.unreadable]

@@ -11,7 +11,7 @@ NAME = "lock"
 
 
 @contextlib.contextmanager
-def held(workdir: Path, option: str = "--workdir") -> Iterator[None]:
+def hold_lock(workdir: Path, option: str = "--workdir") -> Iterator[None]:
     """Keep other processes from writing to a folder, `workdir`, that `option` names.
 
     The lock is the kernel's and dies with its holder, however that dies; the file stays behind and

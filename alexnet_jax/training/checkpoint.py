@@ -34,7 +34,7 @@ UNKNOWN = math.inf  # the error of a checkpoint at which nobody looked: worse th
 
 
 @dataclasses.dataclass(frozen=True)
-class Saved:
+class CheckpointData:
     """What one checkpoint holds."""
 
     state: TrainState
@@ -67,9 +67,9 @@ class Checkpoints:
             if not read_only:
                 _make_writable(self._folder, workdir)
                 processes.check_shared(workdir)
-                processes.from_first("lock", lambda: self._enter(stack))
+                processes.broadcast_from_main("lock", lambda: self._enter(stack))
             # First: Orbax reads every error, and would stumble over it.
-            damaged = processes.from_first("examine", lambda: self._examine(read_only))
+            damaged = processes.broadcast_from_main("examine", lambda: self._verify(read_only))
             self._damaged = frozenset(damaged)
             options = _options(read_only, self._write_manifest)
             with _unsaid("Given directory is read only"):
@@ -77,7 +77,7 @@ class Checkpoints:
             self._leave = stack.pop_all()
 
     def _enter(self, stack: contextlib.ExitStack) -> None:
-        stack.enter_context(lock.held(self.workdir))
+        stack.enter_context(lock.hold_lock(self.workdir))
         self._settle_superseded()
 
     def __enter__(self) -> Self:
@@ -106,7 +106,7 @@ class Checkpoints:
         metrics = self._manager.metrics(step)
         return _error(metrics) if metrics and _error(metrics) < UNKNOWN else None
 
-    def save(self, step: int, saved: Saved, error: float | None) -> None:
+    def save(self, step: int, saved: CheckpointData, error: float | None) -> None:
         """Begin to save; `error` is the validation error at this step, a fraction, if known.
 
         It takes the place of a checkpoint of the same step: that of a run which was stopped between
@@ -118,9 +118,9 @@ class Checkpoints:
         self.wait()  # before `_saving` changes: the manifest of the save before may be under way
         self._saving = step
         if step in self._manager.all_steps():
-            if processes.first():
+            if processes.is_main_process():
                 (self._folder / str(step)).rename(self._folder / f"{step}{SUPERSEDED}")
-            processes.wait("superseded")
+            processes.barrier("superseded")
             self._manager.reload()
         with self._writing():
             begun = self._manager.save(
@@ -143,7 +143,7 @@ class Checkpoints:
         """Return when every save begun is on the disk; a ValueError if it could not be written."""
         with self._writing():
             self._manager.wait_until_finished()
-        if processes.first():
+        if processes.is_main_process():
             self._settle_superseded()
 
     def meta(self, step: int) -> dict[str, Any]:
@@ -200,11 +200,13 @@ class Checkpoints:
     def _whole(self) -> list[int]:
         return [step for step in self._manager.all_steps() if step not in self._damaged]
 
-    def _examine(self, read_only: bool) -> list[int]:
+    def _verify(self, read_only: bool) -> list[int]:
         """Set the damaged checkpoints aside, or return them if `read_only`; say so."""
         folders = [path for path in self._folder.iterdir() if path.name.isdigit()]
         with ThreadPoolExecutor() as threads:
-            found = zip(folders, threads.map(checkpoint_digests.fault, folders), strict=True)
+            found = zip(
+                folders, threads.map(checkpoint_digests.find_corruption, folders), strict=True
+            )
             # A reader may see a running process remove its oldest.
             faults = {int(path.name): fault for path, fault in found if path.exists()}
         damaged = sorted(step for step, fault in faults.items() if fault)
@@ -217,7 +219,7 @@ class Checkpoints:
             )
         for step in damaged:
             said = f"the checkpoint of step {step:,} is damaged ({faults[step]})"
-            said += "" if read_only else f" and set aside as {self._set_aside(step)}"
+            said += "" if read_only else f" and set aside as {self._quarantine(step)}"
             self._say(f"{said}; the newest whole one, of step {whole[-1]:,}, is used.")
         if whole and not checkpoint_digests.is_there(self._folder / str(whole[-1])):
             self._say(
@@ -226,7 +228,7 @@ class Checkpoints:
             )
         return damaged if read_only else []
 
-    def _set_aside(self, step: int) -> str:
+    def _quarantine(self, step: int) -> str:
         """Move a checkpoint to a name that Orbax takes for none of its own; return that name."""
         names = (f"{step}.damaged{end}" for end in ("", *(f".{n}" for n in range(2, 1000))))
         free = next(name for name in names if not (self._folder / name).exists())

@@ -26,7 +26,7 @@ def write(folder: Path) -> None:
         os.fsync(file.fileno())
 
 
-def fault(folder: Path) -> str:
+def find_corruption(folder: Path) -> str:
     """Return what is wrong with a checkpoint, or "" where its files are as they were saved."""
     try:
         listed = _listed(json.loads((folder / NAME).read_bytes()))

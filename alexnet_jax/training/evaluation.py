@@ -12,7 +12,7 @@ from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
 from alexnet_jax.training import processes, stopping
-from alexnet_jax.training.stopping import Heed
+from alexnet_jax.training.stopping import StopCheck
 
 
 def evaluate(
@@ -23,7 +23,7 @@ def evaluate(
     batch: int,
     mesh: Mesh,
     progress: bool = False,
-    heed: Heed = stopping.ignore,
+    heed: StopCheck = stopping.ignore,
 ) -> dict[str, float]:
     """Return `loss` (nats), `top1_error`, `top5_error` (fractions) and `count` over a split.
 
@@ -35,7 +35,7 @@ def evaluate(
         ValueError: no image can be read.
     """
     totals: dict[str, float] = {}
-    batches = evaluation_batches(source, config, batch, towers.rows(mesh, batch))
+    batches = evaluation_batches(source, config, batch, towers.local_rows(mesh, batch))
     # disable=None: no bar where stderr is no terminal.
     bar = tqdm(batches, "evaluating", -(-len(source) // batch), disable=None if progress else True)
     with contextlib.closing(batches):
@@ -48,4 +48,6 @@ def evaluate(
             f"None of the {len(source)} images can be read; a score needs some: check the files."
         )
     scores = {**{name: total / count for name, total in totals.items()}, "count": count}
-    return processes.from_first("scores", lambda: scores)  # the schedule follows the last digit
+    return processes.broadcast_from_main(
+        "scores", lambda: scores
+    )  # the schedule follows the last digit

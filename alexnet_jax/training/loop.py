@@ -20,11 +20,18 @@ from alexnet_jax.training.checkpoint import (
     check_not_imported,
     check_same,
 )
-from alexnet_jax.training.metrics import METRICS, Silent, Writer, read_metrics
-from alexnet_jax.training.setup import Run, describe, fingerprints, open_data, open_run, open_splits
+from alexnet_jax.training.metrics import METRICS, NullWriter, Writer, read_metrics
+from alexnet_jax.training.setup import (
+    TrainSetup,
+    build_setup,
+    describe_setup,
+    fingerprints,
+    open_data,
+    open_splits,
+)
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.stopping import Heed, Stopped
-from alexnet_jax.training.trainer import Position, Trainer
+from alexnet_jax.training.stopping import StopCheck, Stopped
+from alexnet_jax.training.trainer import LoopState, Trainer
 
 
 def _never() -> bool:
@@ -55,7 +62,7 @@ def train_and_evaluate(
         if stop_asked():
             raise Stopped(f"Stopped before a step was made in {workdir}; the same command goes on.")
 
-    processes.from_first("start", heed)
+    processes.broadcast_from_main("start", heed)
     processes.check_settings(config)
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch_size
@@ -69,14 +76,18 @@ def train_and_evaluate(
         splits = splits or open_splits(config)
         processes.check_same(fingerprints(splits), "they train on the same images: give them those")
         run, position = _begin(config, mesh, splits, workdir, checkpoints, heed)
-        if said := optimizer.describe(config.optimizer, config.init.reinit_layers):
+        if said := optimizer.describe_learning_rates(config.optimizer, config.init.reinit_layers):
             print(said)
-        if processes.first():
+        if processes.is_main_process():
             run_summary.write_config(run, workdir)
             run_summary.remove_summary(workdir)
         total = run.epoch_end(config.schedule.epochs)
-        stop_agreed = processes.any_process(stop_asked, mesh)
-        with Writer(workdir, position.step, total) if processes.first() else Silent() as writer:
+        stop_agreed = processes.any_process_requests_stop(stop_asked, mesh)
+        with (
+            Writer(workdir, position.step, total)
+            if processes.is_main_process()
+            else NullWriter() as writer
+        ):
             trainer = Trainer(run, position, writer, checkpoints, began, stop_agreed, debug)
             trainer.train()
             summary = run_summary.finish(
@@ -86,7 +97,7 @@ def train_and_evaluate(
                 trainer.seconds(),
                 checkpoints,
                 writer,
-                trainer.heed,
+                trainer.check_stop,
             )
     print(run_summary.closing_line(summary, workdir))
     return summary
@@ -111,7 +122,7 @@ def _finished(config: Config, workdir: Path, checkpoints: Checkpoints) -> dict[s
     check_not_imported(meta, workdir)
     check_same(meta["config"], config, workdir)
     over = schedule.finished(config.schedule, schedule.Progress(**meta["progress"]))
-    summary = processes.from_first("summary", lambda: run_summary.read_summary(workdir))
+    summary = processes.broadcast_from_main("summary", lambda: run_summary.read_summary(workdir))
     return summary if over else None
 
 
@@ -121,44 +132,48 @@ def _begin(
     splits: Splits,
     workdir: Path,
     checkpoints: Checkpoints,
-    heed: Heed,
-) -> tuple[Run, Position]:
+    heed: StopCheck,
+) -> tuple[TrainSetup, LoopState]:
     latest = checkpoints.latest()
     if latest is None:
-        origin = network_loading.load(Path(config.init_from), mesh) if config.init_from else None
+        origin = (
+            network_loading.load_network(Path(config.init_from), mesh) if config.init_from else None
+        )
         inherited = origin.statistics if origin else None
         data = open_data(config, splits, print, inherited=inherited, heed=heed)
-        run = open_run(config, mesh, data)
-        if processes.first():
+        run = build_setup(config, mesh, data)
+        if processes.is_main_process():
             data_files.keep(splits.inventory(), workdir)
-        print(describe(run))
+        print(describe_setup(run))
         if origin:
             print(
                 f"Model ({origin.config.model.variant}) and preprocessing are those of "
                 f"{config.init_from}, whatever --preset says; options of their own change them."
             )
-        return run, Position(_initial(run, origin))
+        return run, LoopState(_initial(run, origin))
     meta = checkpoints.meta(latest)
     files = splits.inventory()
     listed = data_files.check(files, workdir)
     check_data(meta["data"], fingerprints(splits), workdir)
-    if not listed and processes.first():
+    if not listed and processes.is_main_process():
         data_files.keep(files, workdir)  # as good as those that the fingerprints tell from others
     saved = {**meta, "constants": checkpoints.constants(latest)}
-    run = open_run(config, mesh, open_data(config, splits, print, saved))
+    run = build_setup(config, mesh, open_data(config, splits, print, saved))
     state = checkpoints.state(latest, run.target)
     progress = schedule.Progress(**meta["progress"])
-    print(describe(run))
+    print(describe_setup(run))
     print(f"Resumed after step {latest:,}, epoch {progress.epoch}, from {workdir}.")
     rest = {name: meta[name] for name in ("line_sums", "epoch_sums", "seconds")}
-    return run, Position(state, latest, progress, **rest)
+    return run, LoopState(state, latest, progress, **rest)
 
 
-def _initial(run: Run, origin: network_loading.Trained | None) -> TrainState:
+def _initial(run: TrainSetup, origin: network_loading.Network | None) -> TrainState:
     state = run.create()
     if origin is None:
         return state
     reset, class_names = run.config.init.reinit_layers, run.data.splits.class_names
-    params, said = network_loading.take_over(origin, state.variables["params"], reset, class_names)
+    params, said = network_loading.init_from_pretrained(
+        origin, state.variables["params"], reset, class_names
+    )
     print(said)
     return state.replace(variables={"params": params})

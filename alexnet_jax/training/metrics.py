@@ -117,7 +117,7 @@ class Writer:
             raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
-class Silent(Writer):
+class NullWriter(Writer):
     """Stands for the writer in the processes that leave writing to the first one."""
 
     def __init__(self) -> None:

@@ -11,11 +11,11 @@ from jax import Array
 
 from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
-from alexnet_jax.model.preprocess import finish
+from alexnet_jax.model.preprocess import preprocess
 from alexnet_jax.training import processes
-from alexnet_jax.training.setup import Run, preprocessing
+from alexnet_jax.training.setup import TrainSetup, make_preprocess
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.step import Batch, dropout_masks, make_gradient
+from alexnet_jax.training.step import Batch, draw_dropout_masks, make_gradient
 
 BAD_NUMBERS = "bad_numbers.json"
 SHOWN = 3  # images named
@@ -48,14 +48,14 @@ def write(
         "records": [source.describe(number) for number in numbers],
     }
     path = workdir / BAD_NUMBERS
-    if processes.first():
+    if processes.is_main_process():
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(about, indent=2) + "\n")
         partial.replace(path)
     return path
 
 
-def find(run: Run, before: TrainState, batch: Batch) -> str:
+def find(run: TrainSetup, before: TrainState, batch: Batch) -> str:
     """Return in words where the step from `before` on `batch` first makes a bad number.
 
     JAX's own jax_debug_nans does not look inside shard_map, where the whole network is.
@@ -73,21 +73,23 @@ def find(run: Run, before: TrainState, batch: Batch) -> str:
     return "the update of the parameters: all before is finite, so the step was too large"
 
 
-def _values(run: Run, before: TrainState, batch: Batch) -> Iterator[tuple[str, Array, bool]]:
+def _values(run: TrainSetup, before: TrainState, batch: Batch) -> Iterator[tuple[str, Array, bool]]:
     """Yield names, values, and whether the first axis counts images."""
-    constants = preprocessing(run.config.data, run.data.constants)
+    constants = make_preprocess(run.config.data, run.data.constants)
     yield from _leaves("the parameter", before.variables["params"])
-    images = jax.jit(finish)(batch, constants)
+    images = jax.jit(preprocess)(batch, constants)
     yield "the images as the network gets them", images, True
-    names = tuple(towers.output_specs(run.table, run.mesh))
-    keep = dropout_masks(run.table, run.config.seed, before.step, len(images))
-    apply = towers.jit(towers.forward(run.table, run.mesh, names), run.mesh)
-    logits, outputs = apply(before.variables, images, keep)
+    names = tuple(towers.output_specs(run.architecture, run.mesh))
+    dropout_masks = draw_dropout_masks(run.architecture, run.config.seed, before.step, len(images))
+    apply = towers.jit(towers.forward(run.architecture, run.mesh, names), run.mesh)
+    logits, outputs = apply(before.variables, images, dropout_masks)
     for name in names:
         yield f"the outputs of {name}", outputs[name], True
     yield "the logits", logits, True
     seed, frozen = run.config.seed, run.config.optimizer.frozen
-    gradient = towers.jit(make_gradient(run.table, run.mesh, constants, seed, frozen), run.mesh)
+    gradient = towers.jit(
+        make_gradient(run.architecture, run.mesh, constants, seed, frozen), run.mesh
+    )
     (loss, _), gradients = gradient(before.variables, before.step, batch)
     yield "the loss", loss, False
     yield from reversed([*_leaves("the gradient of", gradients["params"])])
@@ -99,7 +101,7 @@ def _leaves(what: str, params: Any) -> Iterator[tuple[str, Array, bool]]:
             yield f"{what} {layer}'s {kind}", value, False
 
 
-def _images(run: Run, batch: Batch, bad: np.ndarray) -> str:
+def _images(run: TrainSetup, batch: Batch, bad: np.ndarray) -> str:
     rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
     source, numbers = run.data.splits.train, towers.fetch(batch["index"])[rows[:SHOWN]]
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""

@@ -57,13 +57,13 @@ def paper_sgd(config: OptimizerConfig) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def set_rates(opt_state: Any, rates: Mapping[str, Mapping[str, float]]) -> Any:
+def set_learning_rates(opt_state: Any, rates: Mapping[str, Mapping[str, float]]) -> Any:
     """Return `opt_state` with the learning rates `{layer: {"kernel", "bias"}}`, all of them."""
     # Arrays like the old ones, placed like them: a plain number would compile the step again.
     return opt_state._replace(rates=jax.tree.map(jnp.full_like, opt_state.rates, rates))
 
 
-def describe(config: OptimizerConfig, anew: Collection[str] = ()) -> str:
+def describe_learning_rates(config: OptimizerConfig, anew: Collection[str] = ()) -> str:
     """Return which layers are frozen or have rates of their own; "" where none.
 
     `anew` are the layers that do not start from another run's weights though the others do.

@@ -32,12 +32,12 @@ OWN = (
 ARRAY = "array"  # the key of what stands for an array in JSON
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Return whether this process is the one that writes and speaks."""
     return jax.process_index() == 0
 
 
-def wait(name: str) -> None:
+def barrier(name: str) -> None:
     """Return when every process is here, however long one of them takes.
 
     A collective would wait as well, but gloo's for half a minute only.
@@ -45,7 +45,7 @@ def wait(name: str) -> None:
     multihost.get_barrier_sync_fn()(key=name, timeout_ms=DAY)
 
 
-def from_first(name: str, make: Callable[[], T]) -> T:
+def broadcast_from_main(name: str, make: Callable[[], T]) -> T:
     """Return what `make` returns in the first process; only there it is called.
 
     Args:
@@ -58,8 +58,8 @@ def from_first(name: str, make: Callable[[], T]) -> T:
     """
     if jax.process_count() == 1:
         return make()
-    content = _outcome(make) if first() else b""
-    wait(name)
+    content = _outcome(make) if is_main_process() else b""
+    barrier(name)
     size = multihost_utils.broadcast_one_to_all(np.int32(len(content)))
     padded = np.frombuffer(content.ljust(int(size)), np.uint8)
     content = multihost_utils.broadcast_one_to_all(padded).tobytes()
@@ -128,13 +128,13 @@ def check_shared(folder: Path) -> None:
     """Raise a ValueError in every process unless all of them see this folder of the first one's."""
     if jax.process_count() == 1:
         return
-    token = from_first("token", lambda: uuid.uuid4().hex)
+    token = broadcast_from_main("token", lambda: uuid.uuid4().hex)
     path = folder / f"seen_by_all.{token}"
-    if first():
+    if is_main_process():
         path.touch()
-    wait("token written")
+    barrier("token written")
     seen = _everywhere("token seen", np.array([_appears(path)]))[:, 0]
-    if first():
+    if is_main_process():
         path.unlink()
     if not seen.all():
         raise ValueError(
@@ -178,11 +178,11 @@ def _appears(path: Path) -> bool:
 
 def _everywhere(name: str, array: np.ndarray) -> np.ndarray:
     """Return the array of every process, stacked in their order."""
-    wait(name)
+    barrier(name)
     return np.asarray(multihost_utils.process_allgather(array))
 
 
-def any_process(asked: Callable[[], bool], mesh: Mesh) -> Callable[[], bool]:
+def any_process_requests_stop(asked: Callable[[], bool], mesh: Mesh) -> Callable[[], bool]:
     """Return what says whether any process had been asked by the time of the call before.
 
     Every process is to call it equally often. The answer of one call comes with the next, so that
@@ -190,7 +190,7 @@ def any_process(asked: Callable[[], bool], mesh: Mesh) -> Callable[[], bool]:
     """
     if jax.process_count() == 1:
         return asked
-    answers = _answers(asked, towers.make_any(mesh))
+    answers = _answers(asked, towers.make_any_reduce(mesh))
     return lambda: next(answers)
 
 

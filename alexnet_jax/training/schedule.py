@@ -53,12 +53,12 @@ def _look(config: ScheduleConfig, progress: Progress, error: float) -> Progress:
     return dataclasses.replace(progress, since=0, drops=progress.drops + 1)
 
 
-def rate(config: ScheduleConfig, progress: Progress, initial: float) -> float:
+def learning_rate(config: ScheduleConfig, progress: Progress, initial: float) -> float:
     """Return the learning rate of the weights for the next epoch, but for conv1's."""
     return initial * config.factor**progress.drops
 
 
-def rates(
+def learning_rates(
     config: ScheduleConfig,
     optimizer: OptimizerConfig,
     progress: Progress,
@@ -80,7 +80,7 @@ def rates(
     Returns:
         `{layer: {"kernel": rate, "bias": rate}}`, as `optimizer.set_rates` takes it.
     """
-    kernel = rate(config, progress, optimizer.learning_rate)
+    kernel = learning_rate(config, progress, optimizer.learning_rate)
     followed = progress.drops
     if optimizer.bias_lr_drops != "all":
         followed = min(followed, optimizer.bias_lr_drops)

@@ -22,7 +22,7 @@ from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
 from alexnet_jax.training.step import make_eval_step, make_train_step
-from alexnet_jax.training.stopping import Heed
+from alexnet_jax.training.stopping import StopCheck
 
 # Reasons by split, then by number of the record, as text because it is kept as JSON.
 Unreadable = dict[str, dict[str, str]]
@@ -41,13 +41,13 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class TrainSetup:
     """Everything that does not change from step to step."""
 
     config: Config
     mesh: Mesh
     data: Data
-    table: Architecture
+    architecture: Architecture
     create: Callable[[], TrainState]
     target: TrainState  # of ShapeDtypeStructs: what a restored state looks like and where it lies
     train_step: Callable[..., Any]
@@ -62,7 +62,7 @@ class Run:
         return step * self.config.optimizer.batch_size / len(self.data.splits.train)
 
     def evaluate(
-        self, variables: Any, source: Source, heed: Heed = stopping.ignore
+        self, variables: Any, source: Source, heed: StopCheck = stopping.ignore
     ) -> dict[str, float]:
         """Score a split; see `evaluation.evaluate`."""
         data, batch = self.config.data, self.config.optimizer.batch_size
@@ -97,7 +97,7 @@ def open_data(
     say: Callable[[str], None],
     saved: Mapping[str, Any] | None = None,
     inherited: Mapping[str, np.ndarray] | None = None,
-    heed: Heed = stopping.ignore,
+    heed: StopCheck = stopping.ignore,
 ) -> Data:
     """Read the splits once for statistics and unreadable files, unless a checkpoint knows them.
 
@@ -120,7 +120,7 @@ def open_data(
         _report(unreadable, config, say)
         return Data(_readable(splits, unreadable), saved["data"], unreadable, saved["constants"])
     # By one process for all: what they each saw of a disk, or computed, might differ.
-    constants, unreadable = processes.from_first(
+    constants, unreadable = processes.broadcast_from_main(
         "survey", lambda: _survey(config.data, splits, heed)
     )
     if config.data.statistics == "init":
@@ -131,14 +131,16 @@ def open_data(
 
 
 def _survey(
-    config: DataConfig, splits: data_splits.Splits, heed: Heed
+    config: DataConfig, splits: data_splits.Splits, heed: StopCheck
 ) -> tuple[Mapping[str, np.ndarray], Unreadable]:
     """Return the constants of the run, where they are not another run's, and what is unreadable."""
     constants, found = {}, {}
     if config.statistics == "computed" and splits.statistics is not None:
         constants = vars(splits.statistics)
     elif config.statistics == "computed":
-        measured, found["train"] = statistics.survey(splits.train, config.threads, heed=heed)
+        measured, found["train"] = statistics.compute_statistics(
+            splits.train, config.threads, heed=heed
+        )
         constants = vars(measured)
     elif config.statistics in statistics.PUBLISHED:
         constants = vars(statistics.published(config.statistics, config.image_size))
@@ -191,7 +193,7 @@ def _readable(splits: data_splits.Splits, unreadable: Unreadable) -> data_splits
     return dataclasses.replace(splits, **less)
 
 
-def preprocessing(config: DataConfig, known: Mapping[str, Any]) -> Preprocess:
+def make_preprocess(config: DataConfig, known: Mapping[str, Any]) -> Preprocess:
     """Return what the device does to images, from the fields of `statistics.Statistics`."""
     unit = known["lighting_std"] ** (2 if config.pca_scale == "eigenvalue" else 1)
     return Preprocess(
@@ -203,39 +205,41 @@ def preprocessing(config: DataConfig, known: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def open_run(config: Config, mesh: Mesh, data: Data) -> Run:
+def build_setup(config: Config, mesh: Mesh, data: Data) -> TrainSetup:
     """Build the network for this data on this mesh."""
     _check_batch(config.optimizer.batch_size, len(data.splits.train))  # less what cannot be read
-    table = build_architecture(config.model, len(data.splits.class_names), config.data.crop)
+    architecture = build_architecture(config.model, len(data.splits.class_names), config.data.crop)
     tx = paper_sgd(config.optimizer)
-    create, target = abstract_state(table, tx, mesh, config.seed)
-    constants = preprocessing(config.data, data.constants)
-    return Run(
+    create, target = abstract_state(architecture, tx, mesh, config.seed)
+    constants = make_preprocess(config.data, data.constants)
+    return TrainSetup(
         config=config,
         mesh=mesh,
         data=data,
-        table=table,
+        architecture=architecture,
         create=create,
         target=target,
         train_step=make_train_step(
-            table, tx, mesh, constants, config.seed, config.optimizer.frozen
+            architecture, tx, mesh, constants, config.seed, config.optimizer.frozen
         ),
-        eval_step=make_eval_step(table, mesh, constants),
+        eval_step=make_eval_step(architecture, mesh, constants),
     )
 
 
-def describe(run: Run) -> str:
+def describe_setup(run: TrainSetup) -> str:
     """Return one sentence about the network, and what of 2012's was scaled."""
-    rows = architecture.trace(run.table)
+    rows = architecture.trace(run.architecture)
     parameters = sum(row.parameters for row in rows)
     operations = sum(row.multiply_adds for row in rows)
     scaled = []
     plain = dataclasses.replace(run.config.model, scale_init=False)
     if run.config.model.width != 1:
         scaled.append(f"width x {run.config.model.width:g}")
-    if run.table.crop not in (224, 227):  # the 2012 code's and Caffe's
-        scaled.append(f"{run.table.crop} px crops of {run.config.data.image_size} px images")
-    if run.table != build_architecture(plain, run.table.num_classes, run.table.crop):
+    if run.architecture.crop not in (224, 227):  # the 2012 code's and Caffe's
+        scaled.append(f"{run.architecture.crop} px crops of {run.config.data.image_size} px images")
+    if run.architecture != build_architecture(
+        plain, run.architecture.num_classes, run.architecture.crop
+    ):
         scaled.append("initial weights for equally loud layers")
     text = (
         f"AlexNet ({run.config.model.variant}), {parameters:,} parameters, "

@@ -22,21 +22,21 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def abstract_state(
-    table: Architecture, tx: optax.GradientTransformation, mesh: Mesh, seed: int
+    architecture: Architecture, tx: optax.GradientTransformation, mesh: Mesh, seed: int
 ) -> tuple[Any, Any]:
     """Return `(create, target)`: the jitted initializer, and its result as sharded shapes.
 
     Initial parameters depend on the seed alone, not on the mesh, and no device ever holds more than
     its part.
     """
-    initialize = towers.initializer(table)
+    initialize = towers.initializer(architecture)
 
     def create() -> TrainState:
         variables = initialize(jax.random.key(seed))
         return TrainState(jnp.zeros((), jnp.int32), variables, tx.init(variables["params"]))
 
     shapes = jax.eval_shape(create)
-    shardings = towers.state_shardings(shapes, table, mesh)
+    shardings = towers.state_shardings(shapes, architecture, mesh)
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
-from alexnet_jax.model.preprocess import Preprocess, finish
+from alexnet_jax.model.preprocess import Preprocess, preprocess
 from alexnet_jax.training.state import TrainState
 
 Metrics = dict[str, Array]
@@ -31,22 +31,24 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
     return 1 - jnp.clip((k - above) / ties, 0, 1)
 
 
-def dropout_masks(table: Architecture, seed: int, step: Array, batch: int) -> dict[str, Array]:
+def draw_dropout_masks(
+    architecture: Architecture, seed: int, step: Array, batch: int
+) -> dict[str, Array]:
     """Return for each layer with dropout which outputs stay in this step, bool [B, ...outputs].
 
     Drawn whole, outside the towers, from (seed, step) alone: the same on every mesh and after every
     resume.
     """
     key = jax.random.fold_in(jax.random.key(seed), step)
-    keys = jax.random.split(key, len(table.dropped))
+    keys = jax.random.split(key, len(architecture.dropped))
     return {
-        name: jax.random.bernoulli(key, 1 - table.dropout, (batch, *shape))
-        for key, (name, shape) in zip(keys, table.dropped.items(), strict=True)
+        name: jax.random.bernoulli(key, 1 - architecture.dropout, (batch, *shape))
+        for key, (name, shape) in zip(keys, architecture.dropped.items(), strict=True)
     }
 
 
 def make_gradient(
-    table: Architecture,
+    architecture: Architecture,
     mesh: Mesh,
     constants: Preprocess,
     seed: int,
@@ -56,16 +58,16 @@ def make_gradient(
 
     The gradients of `frozen` layers are 0, and what only they need is not computed.
     """
-    apply = towers.forward(table, mesh)
+    apply = towers.forward(architecture, mesh)
 
     def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
-        images, labels = finish(batch, constants), batch["label"]
-        keep = dropout_masks(table, seed, step, len(labels))
+        images, labels = preprocess(batch, constants), batch["label"]
+        dropout_masks = draw_dropout_masks(architecture, seed, step, len(labels))
 
         def loss_of(variables: Any) -> tuple[Array, Array]:
             held = {n: lax.stop_gradient(w) for n, w in variables["params"].items() if n in frozen}
             variables = {"params": {**variables["params"], **held}}
-            logits = apply(variables, images, keep)
+            logits = apply(variables, images, dropout_masks)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return jnp.mean(losses), logits
 
@@ -84,7 +86,7 @@ def _all_finite(tree: Any) -> Array:
 
 
 def make_train_step(
-    table: Architecture,
+    architecture: Architecture,
     tx: optax.GradientTransformation,
     mesh: Mesh,
     constants: Preprocess,
@@ -96,8 +98,8 @@ def make_train_step(
     The metrics are sums over the batch, `loss` (nats) and `top1_error`; `count`; and `finite`,
     whether every parameter still is after the step.
     """
-    gradient = make_gradient(table, mesh, constants, seed, frozen)
-    join = towers.joiner(table, mesh)
+    gradient = make_gradient(architecture, mesh, constants, seed, frozen)
+    join = towers.make_gradient_barrier(architecture, mesh)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         labels = batch["label"]
@@ -117,17 +119,17 @@ def make_train_step(
 
 
 def make_eval_step(
-    table: Architecture, mesh: Mesh, constants: Preprocess
+    architecture: Architecture, mesh: Mesh, constants: Preprocess
 ) -> Callable[[Any, Batch], tuple[Metrics, Array]]:
     """Return the jitted `(variables, batch) -> (sums, probabilities)`.
 
     The sums are over the images whose `mask` is true: `loss` (nats), `top1_error`, `top5_error`,
     `count`.
     """
-    apply = towers.forward(table, mesh)
+    apply = towers.forward(architecture, mesh)
 
     def eval_step(variables: Any, batch: Batch) -> tuple[Metrics, Array]:
-        logits, labels = apply(variables, finish(batch, constants)), batch["label"]
+        logits, labels = apply(variables, preprocess(batch, constants)), batch["label"]
         values = {
             "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
             "top1_error": top_k_error(logits, labels, 1),
@@ -141,15 +143,15 @@ def make_eval_step(
 
 
 def make_predict_step(
-    table: Architecture, mesh: Mesh, constants: Preprocess
+    architecture: Architecture, mesh: Mesh, constants: Preprocess
 ) -> Callable[[Any, Batch], Array]:
     """Return the jitted `(variables, batch) -> log-probabilities`, [B, classes]; no labels needed.
 
     Logarithms, as a probability below 1e-38 would be 0, and its loss infinite.
     """
-    apply = towers.forward(table, mesh)
+    apply = towers.forward(architecture, mesh)
 
     def predict_step(variables: Any, batch: Batch) -> Array:
-        return jax.nn.log_softmax(apply(variables, finish(batch, constants)))
+        return jax.nn.log_softmax(apply(variables, preprocess(batch, constants)))
 
     return towers.jit(predict_step, mesh)

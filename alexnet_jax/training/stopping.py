@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 # Called where a run may stop: between steps, batches of an evaluation, images that are surveyed.
 # Raises `Stopped` where somebody asked for it.
-Heed = Callable[[], None]
+StopCheck = Callable[[], None]
 
 
 class Stopped(Exception):

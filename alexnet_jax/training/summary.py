@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax import plots
 from alexnet_jax.config import Config, flatten
-from alexnet_jax.data.pipeline import evaluation_batches, gone_bad
+from alexnet_jax.data.pipeline import evaluation_batches, num_unreadable
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.wrappers import Subset
 from alexnet_jax.model import towers
@@ -20,9 +20,9 @@ from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics import METRICS, Writer, read_metrics
 from alexnet_jax.training.schedule import Progress
-from alexnet_jax.training.setup import UNREADABLE, Run
+from alexnet_jax.training.setup import UNREADABLE, TrainSetup
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.stopping import Heed
+from alexnet_jax.training.stopping import StopCheck
 
 SUMMARY, CONFIG, FIGURES = "summary.json", "config.json", "figures"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
@@ -30,7 +30,7 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 EXAMPLES = 8  # images in the panel of predictions: 2 rows of 4, as in the paper's Figure 4
 
 
-def write_config(run: Run, workdir: Path) -> None:
+def write_config(run: TrainSetup, workdir: Path) -> None:
     """Write config.json, statistics.npz and, where there are any, the unreadable files."""
     write_about(run.config, run.data.splits.class_names, run.mesh, run.data.constants, workdir)
     reasons = [reason for bad in run.data.unreadable.values() for reason in bad.values()]
@@ -75,13 +75,13 @@ def remove_summary(workdir: Path) -> None:
 
 
 def finish(
-    run: Run,
+    run: TrainSetup,
     state: TrainState,
     progress: Progress,
     seconds: float,
     checkpoints: Checkpoints,
     writer: Writer,
-    heed: Heed,
+    heed: StopCheck,
 ) -> dict[str, Any]:
     """Score the final parameters, draw the figures, write and return the summary.
 
@@ -90,7 +90,7 @@ def finish(
     """
     splits, workdir, step = run.data.splits, checkpoints.workdir, int(state.step)
     writer.flush()
-    written = processes.from_first("written", lambda: _written(workdir, step))
+    written = processes.broadcast_from_main("written", lambda: _written(workdir, step))
     scores: dict[str, dict[str, Any]] = {}
     for split, source in (("validation", splits.validation), ("test", splits.test)):
         if line := written.get(split):  # by the last epoch, or a process that ended here
@@ -116,13 +116,15 @@ def finish(
         "seconds": round(seconds, 1),
         "images_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "source": run.config.data.source,
-        "classes": run.table.num_classes,
+        "classes": run.architecture.num_classes,
         # In this process; what was so at the start is in unreadable.txt.
-        "became_unreadable": {name: gone_bad(s) for name, s in sources.items() if s is not None},
+        "became_unreadable": {
+            name: num_unreadable(s) for name, s in sources.items() if s is not None
+        },
         "figures": run.config.log.figures,
         "devices": towers.describe_mesh(run.mesh),
     }
-    if processes.first():
+    if processes.is_main_process():
         partial = workdir / f"{SUMMARY}.partial"
         partial.write_text(json.dumps(summary, indent=2) + "\n")
         partial.replace(workdir / SUMMARY)
@@ -134,7 +136,7 @@ def _written(workdir: Path, step: int) -> dict[str, Any]:
     return {line["split"]: line for line in read_metrics(workdir) if line["step"] == step}
 
 
-def _draw(run: Run, state: TrainState, workdir: Path) -> None:
+def _draw(run: TrainSetup, state: TrainState, workdir: Path) -> None:
     """Draw the figures; every process has its part in what they show, the first one draws."""
     kernel = towers.fetch(state.variables["params"]["conv1"]["kernel"])
     source = run.data.splits.test or run.data.splits.validation
@@ -142,12 +144,12 @@ def _draw(run: Run, state: TrainState, workdir: Path) -> None:
     _, probabilities = run.eval_step(state.variables, batch)
     seen = {name: towers.fetch(batch[name]) for name in ("image", "label", "mask")}
     probabilities = towers.fetch(probabilities)
-    if not processes.first():
+    if not processes.is_main_process():
         return
     folder = workdir / FIGURES
     folder.mkdir(exist_ok=True)
     plots.curves(read_metrics(workdir), folder / "curves.png")
-    plots.filters(kernel, folder / "filters.png", run.table.has_towers)
+    plots.filters(kernel, folder / "filters.png", run.architecture.has_towers)
     shown = np.flatnonzero(seen["mask"])[:EXAMPLES]
     plots.predictions(
         seen["image"][shown],
@@ -158,11 +160,11 @@ def _draw(run: Run, state: TrainState, workdir: Path) -> None:
     )
 
 
-def _examples(run: Run, source: Source) -> Iterator[Any]:
+def _examples(run: TrainSetup, source: Source) -> Iterator[Any]:
     """Yield one batch of images drawn from all over the split."""
     spread = np.random.default_rng(run.config.seed).permutation(len(source))
     batch = run.config.optimizer.batch_size
-    subset, rows = Subset(source, spread[:batch]), towers.rows(run.mesh, batch)
+    subset, rows = Subset(source, spread[:batch]), towers.local_rows(run.mesh, batch)
     return evaluation_batches(subset, run.config.data, batch, rows)
 
 

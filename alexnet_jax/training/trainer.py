@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from alexnet_jax.config import flatten
-from alexnet_jax.data.pipeline import Batch, gone_bad, training_batches
+from alexnet_jax.data.pipeline import Batch, num_unreadable, training_batches
 from alexnet_jax.model import towers
 from alexnet_jax.training import nonfinite, processes, schedule
-from alexnet_jax.training.checkpoint import Checkpoints, Saved
+from alexnet_jax.training.checkpoint import CheckpointData, Checkpoints
 from alexnet_jax.training.metrics import Writer
-from alexnet_jax.training.optimizer import set_rates
-from alexnet_jax.training.setup import Run
+from alexnet_jax.training.optimizer import set_learning_rates
+from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import TrainState
 from alexnet_jax.training.stopping import Stopped
 
@@ -28,7 +28,7 @@ Sums = dict[str, float]
 
 
 @dataclasses.dataclass
-class Position:
+class LoopState:
     """Where a run stands; every checkpoint holds all of it."""
 
     state: TrainState
@@ -40,7 +40,7 @@ class Position:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pending:
+class InFlight:
     """A step that the devices may still be at."""
 
     step: int
@@ -55,8 +55,8 @@ class Trainer:
 
     def __init__(
         self,
-        run: Run,
-        position: Position,
+        run: TrainSetup,
+        position: LoopState,
         writer: Writer,
         checkpoints: Checkpoints,
         began: float,
@@ -68,9 +68,9 @@ class Trainer:
         self._began, self._tracing = began, False
         self._stop_asked, self._debug = stop_asked, debug
         self._saved = checkpoints.latest()
-        self._pending: Pending | None = None
+        self._pending: InFlight | None = None
         # What this process loads of each batch, and a checksum of which images those were.
-        self._rows, self._shown = towers.rows(run.mesh, run.config.optimizer.batch_size), 0
+        self._rows, self._shown = towers.local_rows(run.mesh, run.config.optimizer.batch_size), 0
         self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def seconds(self) -> float:
@@ -93,7 +93,7 @@ class Trainer:
         self._trace(ended=True)
         self._checkpoints.wait()
 
-    def heed(self) -> None:
+    def check_stop(self) -> None:
         """Stop here if that was asked for, with everything saved: here alone it is decided.
 
         Called before every step and every batch of an evaluation. A run that is stopped during an
@@ -118,17 +118,17 @@ class Trainer:
         run, at, log = self._run, self._at, self._run.config.log
         end = run.epoch_end(at.progress.epoch + 1)
         while at.step < end:
-            self.heed()
+            self.check_stop()
             self._trace()
             batch = self._wait_for(batches)
             # A copy: the step takes over the memory of the state.
             start = (jax.tree.map(jnp.copy, at.state), batch) if self._debug else None
             at.state, metrics = run.train_step(at.state, batch)
-            self._settle()  # the step before, while this one runs
+            self.flush_metrics()  # the step before, while this one runs
             at.step += 1
-            self._pending = Pending(at.step, batch["index"], metrics, start)
+            self._pending = InFlight(at.step, batch["index"], metrics, start)
             if at.step % log.every == 0 or at.step == end:
-                self._settle()
+                self.flush_metrics()
                 self._write_line()
                 self._checkpoints.check()  # rather now than at the next save
             if at.step % log.checkpoint_every == 0 and at.step < end:
@@ -149,15 +149,15 @@ class Trainer:
         """Start the profiler before the first step to trace, stop it after the last."""
         first, last = self._run.config.profile.span or (0, 0)
         if self._at.step + 1 == first and not ended:
-            self._settle()
+            self.flush_metrics()
             jax.profiler.start_trace(self._checkpoints.workdir / "profile")
             self._tracing = True
         elif self._tracing and (self._at.step >= last or ended):
-            self._settle()
+            self.flush_metrics()
             jax.profiler.stop_trace()
             self._tracing = False
 
-    def _settle(self) -> None:
+    def flush_metrics(self) -> None:
         """Wait for the pending step's metrics and add them up."""
         if self._pending is None:
             return
@@ -173,9 +173,9 @@ class Trainer:
                 sums[name] = sums.get(name, 0.0) + value.item()
         self._line_count += values["count"].item()
         mean = _mean(at.line_sums)
-        self._writer.advance(pending.step, mean["loss"], mean["top1_error"], self._rate_of_images())
+        self._writer.advance(pending.step, mean["loss"], mean["top1_error"], self.throughput())
 
-    def _stop(self, bad: Pending, reason: str) -> NoReturn:
+    def _stop(self, bad: InFlight, reason: str) -> NoReturn:
         self._checkpoints.wait()
         saved = self._checkpoints.latest()
         workdir, source = self._checkpoints.workdir, self._run.data.splits.train
@@ -191,7 +191,7 @@ class Trainer:
             "anew in another --workdir with a lower --optimizer.learning-rate."
         )
 
-    def _rate_of_images(self) -> float:
+    def throughput(self) -> float:
         return self._line_count / max(1e-9, time.monotonic() - self._line_time)
 
     def _write_line(self) -> None:
@@ -202,7 +202,7 @@ class Trainer:
             min(self._run.epochs(at.step), at.progress.epoch + 1),
             **_mean(at.line_sums),
             rate=self._learning_rate(),
-            images_per_second=self._rate_of_images(),
+            images_per_second=self.throughput(),
             waiting_for_data=self._line_wait / max(1e-9, time.monotonic() - self._line_time),
         )
         at.line_sums.clear()
@@ -210,7 +210,9 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         config = self._run.config
-        return schedule.rate(config.schedule, self._at.progress, config.optimizer.learning_rate)
+        return schedule.learning_rate(
+            config.schedule, self._at.progress, config.optimizer.learning_rate
+        )
 
     def _end_epoch(self) -> None:
         run, at = self._run, self._at
@@ -221,28 +223,28 @@ class Trainer:
         line += f"  training: loss {trained['loss']:.3f}, error {trained['top1_error']:.1%}"
         error, due = None, epoch % config.eval_every == 0
         if due or epoch == config.epochs:
-            values = run.evaluate(at.state.variables, run.data.splits.validation, self.heed)
+            values = run.evaluate(at.state.variables, run.data.splits.validation, self.check_stop)
             error = values["top1_error"]
             self._writer.evaluation("validation", at.step, epoch, **values)
             line += f"  validation: loss {values['loss']:.3f}, error {error:.1%}"
-            if run.table.num_classes > 5:
+            if run.architecture.num_classes > 5:
                 line += f", top-5 error {values['top5_error']:.1%}"
-        if gone := gone_bad(run.data.splits.train):
+        if gone := num_unreadable(run.data.splits.train):
             line += f"  ({gone:,} training images have become unreadable)"
         # A look out of turn, at the very end, is not the schedule's: a run that goes on to more
         # epochs would otherwise drop its rate where a run of as many in one go does not.
         at.progress = schedule.advance(config, at.progress, error if due else None)
         at.epoch_sums = {}
-        layers = [layer.name for layer in run.table.layers]
-        rates = schedule.rates(config, run.config.optimizer, at.progress, layers)
-        at.state = at.state.replace(opt_state=set_rates(at.state.opt_state, rates))
+        layers = [layer.name for layer in run.architecture.layers]
+        rates = schedule.learning_rates(config, run.config.optimizer, at.progress, layers)
+        at.state = at.state.replace(opt_state=set_learning_rates(at.state.opt_state, rates))
         self._save(error)
         self._writer.say(line)  # a run stopped from here on finishes this save, and so the epoch
         self._line_time, self._line_count, self._line_wait = time.monotonic(), 0.0, 0.0
 
     def _save(self, error: float | None) -> None:
         """Save where the run stands; a step whose numbers are bad ends the run before."""
-        self._settle()
+        self.flush_metrics()
         processes.check_images(self._rows, self._shown)
         at = self._at
         self._writer.flush()
@@ -258,7 +260,9 @@ class Trainer:
         }
         # Copied by way of text: the loop goes on to change these while the save is under way.
         meta = json.loads(json.dumps(meta))
-        self._checkpoints.save(at.step, Saved(at.state, self._run.data.constants, meta), error)
+        self._checkpoints.save(
+            at.step, CheckpointData(at.state, self._run.data.constants, meta), error
+        )
         self._saved = at.step
 
 

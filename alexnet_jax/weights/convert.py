@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from alexnet_jax.model.architecture import Architecture, Conv, Layer, Row, trace
-from alexnet_jax.weights.files import Format, Raw
+from alexnet_jax.weights.files import Format, RawWeights
 
 Params = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel", "bias"}}, float32
 
@@ -38,14 +38,14 @@ _TORCHVISION = {
 }
 
 
-def names(format: Format, table: Architecture) -> dict[tuple[str, str], tuple[str, ...]]:
+def names(format: Format, architecture: Architecture) -> dict[tuple[str, str], tuple[str, ...]]:
     """Return the arrays that hold each `(layer, "kernel" or "bias")`; more than one: a tower each.
 
     Raises:
         ValueError: the format has no place for some layer.
     """
     found = {}
-    for number, layer in enumerate(table.layers):
+    for number, layer in enumerate(architecture.layers):
         towers = ("0", "1") if layer.sees == "own" else ("",)
         if format == "torchvision":
             if not in_torchvision(layer):
@@ -70,15 +70,15 @@ def in_torchvision(layer: Layer) -> bool:
     return layer.name in _TORCHVISION and layer.sees != "own"
 
 
-def num_classes(raw: Raw) -> int | None:
+def num_classes(raw: RawWeights) -> int | None:
     """Return the number of outputs of the last layer, or None where it is not in the file."""
     last = {"torchvision": "classifier.6.bias", "theano": "b_7"}.get(raw.format, "fc8_b")
     return raw.arrays[last].size if last in raw.arrays else None
 
 
-def left_out(raw: Raw, table: Architecture) -> tuple[list[str], list[str]]:
+def left_out(raw: RawWeights, architecture: Architecture) -> tuple[list[str], list[str]]:
     """Return the arrays that the table has and the file lacks, and the other way round."""
-    wanted = [name for group in names(raw.format, table).values() for name in group]
+    wanted = [name for group in names(raw.format, architecture).values() for name in group]
     return (
         [name for name in wanted if name not in raw.arrays],
         [name for name in raw.arrays if name not in wanted],
@@ -86,7 +86,12 @@ def left_out(raw: Raw, table: Architecture) -> tuple[list[str], list[str]]:
 
 
 def to_params(
-    raw: Raw, table: Architecture, *, bgr: bool = False, flip: bool = True, partial: bool = False
+    raw: RawWeights,
+    architecture: Architecture,
+    *,
+    bgr: bool = False,
+    flip: bool = True,
+    partial: bool = False,
 ) -> Params:
     """Return the parameters in a file.
 
@@ -101,17 +106,17 @@ def to_params(
     Raises:
         ValueError: arrays of other shapes, missing or extra ones: all of them in one sentence.
     """
-    _check(raw, table, partial)
+    _check(raw, architecture, partial)
     params: Params = {}
-    shapes = _shapes(table)
-    for (layer, kind), group in names(raw.format, table).items():
+    shapes = _shapes(architecture)
+    for (layer, kind), group in names(raw.format, architecture).items():
         if not all(name in raw.arrays for name in group):
             continue
         # Out is Theano's last axis, and only Theano has a file for each tower.
         array = np.concatenate([raw.arrays[name] for name in group], axis=-1)
         if kind == "kernel":
             array = _from_file(raw.format, array, shapes[layer], flip)
-            if bgr and layer == table.layers[0].name:
+            if bgr and layer == architecture.layers[0].name:
                 array = array[:, :, ::-1]
         params.setdefault(layer, {})[kind] = np.ascontiguousarray(array, np.float32)
     return params
@@ -119,25 +124,25 @@ def to_params(
 
 def from_params(
     params: Mapping[str, Mapping[str, np.ndarray]],
-    table: Architecture,
+    architecture: Architecture,
     format: Format,
     metadata: Mapping[str, str] | None = None,
-) -> Raw:
+) -> RawWeights:
     """Return the arrays of all parameters as a format lays them out; undoes `to_params`."""
-    shapes, arrays = _shapes(table), {}
-    for (layer, kind), group in names(format, table).items():
+    shapes, arrays = _shapes(architecture), {}
+    for (layer, kind), group in names(format, architecture).items():
         array = np.asarray(params[layer][kind], np.float32)
         if kind == "kernel":
             array = _to_file(format, array, shapes[layer])
         parts = np.split(array, len(group), axis=-1) if len(group) > 1 else [array]
         arrays |= dict(zip(group, map(np.ascontiguousarray, parts), strict=True))
-    return Raw(format, arrays, dict(metadata or {}))
+    return RawWeights(format, arrays, dict(metadata or {}))
 
 
-def _shapes(table: Architecture) -> dict[str, tuple[Row, tuple[int, ...]]]:
+def _shapes(architecture: Architecture) -> dict[str, tuple[Row, tuple[int, ...]]]:
     """Return for each layer its row, and its kernel's shape with the maps of its input apart."""
     before, found = (1, 1, 3), {}
-    for row in trace(table):
+    for row in trace(architecture):
         if shape := row.kernel_shape:
             if len(shape) == 2:
                 side = before[0]
@@ -172,9 +177,9 @@ def _file_shape(format: Format, kernel_shape: tuple[int, ...]) -> tuple[int, ...
     return kernel_shape[::-1] if _AXES[format][0] == 3 else kernel_shape
 
 
-def _check(raw: Raw, table: Architecture, partial: bool) -> None:
-    shapes, problems = _shapes(table), []
-    for (layer, kind), group in names(raw.format, table).items():
+def _check(raw: RawWeights, architecture: Architecture, partial: bool) -> None:
+    shapes, problems = _shapes(architecture), []
+    for (layer, kind), group in names(raw.format, architecture).items():
         shape = shapes[layer][0].kernel_shape
         wanted = _file_shape(raw.format, shape) if kind == "kernel" else shape[-1:]
         wanted = (*wanted[:-1], wanted[-1] // len(group)) if len(group) > 1 else wanted
@@ -184,14 +189,16 @@ def _check(raw: Raw, table: Architecture, partial: bool) -> None:
                 problems.append(f"{name} is {array.shape} and not {wanted}")
             elif array is not None and array.dtype.kind not in "fiu":
                 problems.append(f"{name} is of {array.dtype} and not of numbers")
-    missing, extra = left_out(raw, table)
-    halves = [g for g in names(raw.format, table).values() if len({n in missing for n in g}) > 1]
+    missing, extra = left_out(raw, architecture)
+    halves = [
+        g for g in names(raw.format, architecture).values() if len({n in missing for n in g}) > 1
+    ]
     if not partial:
         problems += [f"{name} is missing" for name in missing]
         problems += [f"{name} is not of this network" for name in extra]
     elif halves:
         problems += [f"of {' and '.join(group)} one is missing" for group in halves]
-    elif len(missing) == sum(map(len, names(raw.format, table).values())):
+    elif len(missing) == sum(map(len, names(raw.format, architecture).values())):
         problems.append(f"none of {', '.join(missing)} is there")
     if not partial and raw.arrays and len(extra) == len(raw.arrays):
         few = ", ".join(extra[:3])

@@ -18,7 +18,7 @@ Format = Literal["torchvision", "plain", "caffe", "tensorflow", "theano"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Raw:
+class RawWeights:
     """Arrays as a file has them, and what it says about itself."""
 
     format: Format
@@ -26,7 +26,7 @@ class Raw:
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def read(path: Path) -> Raw:
+def read(path: Path) -> RawWeights:
     """Read weights, telling the format by the content.
 
     Raises:
@@ -35,20 +35,20 @@ def read(path: Path) -> Raw:
     """
     if path.is_dir():
         epoch, arrays = numpy_files.read_theano(path)
-        return Raw("theano", arrays, {"epoch": str(epoch)})
+        return RawWeights("theano", arrays, {"epoch": str(epoch)})
     _check_file(path)
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(b"PK\x03\x04"):
         return _read_zip(path)
     if start.startswith(b"\x93NUMPY"):
-        return Raw("tensorflow", numpy_files.read_dictionary(path.read_bytes(), path))
+        return RawWeights("tensorflow", numpy_files.read_dictionary(path.read_bytes(), path))
     if start[8:9] == b"{":
         return _read_safetensors(path)
     if start.startswith(b"\x80"):  # a pickle, PyTorch's or not
         return _named(torch_files.read_legacy(path.read_bytes(), path))
     name, arrays = caffemodel.read(path.read_bytes(), path)
-    return Raw("caffe", arrays, {"name": name})
+    return RawWeights("caffe", arrays, {"name": name})
 
 
 def read_mean(path: Path) -> tuple[np.ndarray, bool]:
@@ -92,7 +92,7 @@ def check_target(path: Path) -> None:
         raise ValueError(f"--to {path}: it is there already; name another file, or remove it.")
 
 
-def write(path: Path, raw: Raw) -> None:
+def write(path: Path, raw: RawWeights) -> None:
     """Write an .npz or .safetensors file with metadata, whole or not at all; see `check_target`."""
     check_target(path)
     partial = path.with_name(f"{path.name}.partial")
@@ -116,7 +116,7 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: it is neither a file nor a folder; copy it to a file.")
 
 
-def _read_zip(path: Path) -> Raw:
+def _read_zip(path: Path) -> RawWeights:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -130,7 +130,7 @@ def _read_zip(path: Path) -> Raw:
     return _named(*numpy_files.read_npz(path))
 
 
-def _read_safetensors(path: Path) -> Raw:
+def _read_safetensors(path: Path) -> RawWeights:
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -143,7 +143,7 @@ def _read_safetensors(path: Path) -> Raw:
     return _named({name: array.astype(np.float32) for name, array in arrays.items()}, metadata)
 
 
-def _named(arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> Raw:
+def _named(arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> RawWeights:
     """Tell torchvision's names from plain ones."""
     plain = any(name.endswith(("_w", "_b")) for name in arrays)
-    return Raw("plain" if plain else "torchvision", arrays, metadata or {})
+    return RawWeights("plain" if plain else "torchvision", arrays, metadata or {})

@@ -14,7 +14,7 @@ from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.weights import convert
 from alexnet_jax.weights.convert import Params
-from alexnet_jax.weights.files import Raw
+from alexnet_jax.weights.files import RawWeights
 from alexnet_jax.weights.merge import merge, split
 
 IMAGENET_CLASSES = 1000
@@ -44,15 +44,15 @@ class Imported:
     """All that a checkpoint at step 0 needs, but for what the file lacks."""
 
     config: Config
-    table: Architecture
+    architecture: Architecture
     params: Params  # where arrays are missing they keep their initial values
     statistics: Statistics
     class_names: list[str]
     notes: list[str]  # for whoever asked for it
 
 
-def prepare(
-    raw: Raw,
+def prepare_import(
+    raw: RawWeights,
     *,
     model: str = "",
     class_names: Sequence[str] = (),
@@ -82,30 +82,34 @@ def prepare(
             f"--class-names: it has {len(class_names)} lines and the weights have {count} classes; "
             "give one name a line, in the order of the outputs."
         )
-    table = build_architecture(config.model, count, config.data.crop)
-    if model and raw.format == "torchvision" and not all(map(convert.in_torchvision, table.layers)):
+    architecture = build_architecture(config.model, count, config.data.crop)
+    if (
+        model
+        and raw.format == "torchvision"
+        and not all(map(convert.in_torchvision, architecture.layers))
+    ):
         raise ValueError(
             f"--model {model}: the file has torchvision's names, and its AlexNet has eight "
             "layers without towers; leave --model out, or say torchvision."
         )
-    params = convert.to_params(raw, table, bgr=bgr, flip=flip, partial=partial)
-    missing, ignored = convert.left_out(raw, table)
-    config, table, params = change_towers(config, table, params, towers)
+    params = convert.to_params(raw, architecture, bgr=bgr, flip=flip, partial=partial)
+    missing, ignored = convert.left_out(raw, architecture)
+    config, architecture, params = change_towers(config, architecture, params, towers)
     notes = []
     if missing:
         notes.append(f"Left at their initial values: {', '.join(missing)}.")
     if ignored:
         notes.append(f"Not of this network, and left aside: {', '.join(ignored)}.")
     names = list(class_names) or _class_names(raw, count)
-    return Imported(config, table, params, statistics, names, notes)
+    return Imported(config, architecture, params, statistics, names, notes)
 
 
 def change_towers(
-    config: Config, table: Architecture, params: Params, towers: Towers
+    config: Config, architecture: Architecture, params: Params, towers: Towers
 ) -> tuple[Config, Architecture, Params]:
     """Return the network, its table and parameters after merging or splitting its towers."""
     if towers == "keep":
-        return config, table, params
+        return config, architecture, params
     before, after = ("two_towers", "merged") if towers == "merge" else ("merged", "two_towers")
     if config.model.variant != before:
         raise ValueError(
@@ -113,12 +117,14 @@ def change_towers(
             " use --towers keep."
         )
     changed = dataclasses.replace(config, model=dataclasses.replace(config.model, variant=after))
-    new = build_architecture(changed.model, table.num_classes, table.crop)
-    change = merge(params, table) if towers == "merge" else split(params, new)
+    new = build_architecture(changed.model, architecture.num_classes, architecture.crop)
+    change = merge(params, architecture) if towers == "merge" else split(params, new)
     return changed, new, change
 
 
-def describe(config: Config, statistics: Statistics, class_names: Sequence[str]) -> dict[str, str]:
+def export_metadata(
+    config: Config, statistics: Statistics, class_names: Sequence[str]
+) -> dict[str, str]:
     """Return what travels with exported weights, as text: network, preprocessing, classes."""
     wanted = ("preset", "data", "model")
     # Where the images lie is nobody else's business.
@@ -140,7 +146,7 @@ def describe(config: Config, statistics: Statistics, class_names: Sequence[str])
 
 
 def _recipe(
-    raw: Raw, model: str, mean: tuple[np.ndarray, bool] | None
+    raw: RawWeights, model: str, mean: tuple[np.ndarray, bool] | None
 ) -> tuple[Config, Statistics, bool]:
     """Return network and preprocessing, and whether conv1 is to be turned from BGR to RGB."""
     if not model and "config" in raw.metadata:
@@ -173,7 +179,7 @@ def _recipe(
     return dataclasses.replace(config, data=data), statistics, bgr
 
 
-def _guess(raw: Raw) -> Config:
+def _guess(raw: RawWeights) -> Config:
     if raw.format == "plain":
         raise ValueError(
             "--model: arrays named conv1_w do not say which network they are of; name it, "
@@ -188,14 +194,14 @@ def _guess(raw: Raw) -> Config:
     return PRESETS["caffenet" if caffenet else "bvlc_alexnet"]
 
 
-def _published(raw: Raw, preset: Config) -> Literal["imagenet", "caffe", "torchvision"]:
+def _published(raw: RawWeights, preset: Config) -> Literal["imagenet", "caffe", "torchvision"]:
     if preset.data.statistics == "torchvision":
         return "torchvision"
     caffe = raw.format in ("caffe", "tensorflow", "theano") or preset.data.channels == "bgr"
     return "caffe" if caffe else "imagenet"
 
 
-def _class_names(raw: Raw, count: int) -> list[str]:
+def _class_names(raw: RawWeights, count: int) -> list[str]:
     try:
         described = json.loads(raw.metadata.get("class_names", "[]"))
     except (ValueError, RecursionError) as error:
@@ -207,7 +213,7 @@ def _class_names(raw: Raw, count: int) -> list[str]:
     return [f"class {number}" for number in range(count)]
 
 
-def _described(raw: Raw) -> tuple[Config, Statistics]:
+def _described(raw: RawWeights) -> tuple[Config, Statistics]:
     """Return what `describe` wrote. A mean image did not travel; its mean color stands for it."""
     try:
         flat = json.loads(raw.metadata["config"])

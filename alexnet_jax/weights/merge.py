@@ -8,7 +8,7 @@ from alexnet_jax.model.architecture import TOWERS, Architecture
 from alexnet_jax.weights.convert import Params
 
 
-def merge(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -> Params:
+def merge(params: Mapping[str, Mapping[str, np.ndarray]], architecture: Architecture) -> Params:
     """Return the parameters of the network without towers that computes the same.
 
     Args:
@@ -18,11 +18,11 @@ def merge(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -
     Raises:
         ValueError: response normalization stays within the towers, which then do not go away.
     """
-    _check_norm(table)
-    return _map_own(params, table, _block_diagonal)
+    _check_norm(architecture)
+    return _map_own(params, architecture, _block_diagonal)
 
 
-def split(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -> Params:
+def split(params: Mapping[str, Mapping[str, np.ndarray]], architecture: Architecture) -> Params:
     """Return the parameters of two towers that compute the same as a network without; undoes merge.
 
     Args:
@@ -33,10 +33,10 @@ def split(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -
         ValueError: a map of one tower would have to see the other, in the layers named; or response
             normalization stays within the towers, and did not before.
     """
-    _check_norm(table)
+    _check_norm(architecture)
     crossing = [
         layer.name
-        for layer in table.layers
+        for layer in architecture.layers
         if layer.sees == "own"
         and "kernel" in params.get(layer.name, {})
         and _crosses(params[layer.name]["kernel"])
@@ -46,11 +46,13 @@ def split(params: Mapping[str, Mapping[str, np.ndarray]], table: Architecture) -
             f"--towers split: {', '.join(crossing)}: a map of one tower sees maps of the other; "
             "towers can be split where those weights are all 0: keep it merged."
         )
-    return _map_own(params, table, _blocks)
+    return _map_own(params, architecture, _blocks)
 
 
-def _check_norm(table: Architecture) -> None:
-    if table.lrn_scope == "tower" and any("lrn" in layer.then for layer in table.layers):
+def _check_norm(architecture: Architecture) -> None:
+    if architecture.lrn_scope == "tower" and any(
+        "lrn" in layer.ops for layer in architecture.layers
+    ):
         raise ValueError(
             "--towers merge or split: in this network LRN takes its neighbors within a tower, and "
             "without towers they would be those of all maps; networks with --model.lrn-scope all "
@@ -58,8 +60,8 @@ def _check_norm(table: Architecture) -> None:
         )
 
 
-def _map_own(params, table: Architecture, change) -> Params:
-    own = {layer.name for layer in table.layers if layer.sees == "own"}
+def _map_own(params, architecture: Architecture, change) -> Params:
+    own = {layer.name for layer in architecture.layers if layer.sees == "own"}
     return {
         layer: {
             kind: change(array) if kind == "kernel" and layer in own else array

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.weights.unpickle import Admitted, Names, load
+from alexnet_jax.weights.unpickle import AllowedCall, Names, load
 
 METADATA = "metadata"  # the array of an .npz that is no weight: a text, JSON
 # Weights hardly shrink when they are packed, 9 of 10 pruned ones to a tenth; zeros to a thousandth.
@@ -135,12 +135,12 @@ def _names(size: int) -> Names:
     encode = _Bytes(size)
     return {
         **{
-            (f"{module}.multiarray", "_reconstruct"): Admitted(lambda *_: _Array(encode))
+            (f"{module}.multiarray", "_reconstruct"): AllowedCall(lambda *_: _Array(encode))
             for module in ("numpy.core", "numpy._core")
         },
-        ("numpy", "ndarray"): Admitted(lambda *_: None),
-        ("numpy", "dtype"): Admitted(_DType),
-        ("_codecs", "encode"): Admitted(encode),  # how Python 3 writes bytes for Python 2
+        ("numpy", "ndarray"): AllowedCall(lambda *_: None),
+        ("numpy", "dtype"): AllowedCall(_DType),
+        ("_codecs", "encode"): AllowedCall(encode),  # how Python 3 writes bytes for Python 2
     }
 
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from alexnet_jax.config import flatten
 from alexnet_jax.model import towers
 from alexnet_jax.training import summary as run_summary
-from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, Saved
+from alexnet_jax.training.checkpoint import FOLDER, CheckpointData, Checkpoints
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.state import TrainState, abstract_state
@@ -48,17 +48,17 @@ def make(imported: Imported, source: Path, workdir: Path) -> None:
     }
     with Checkpoints(workdir) as checkpoints:
         run_summary.write_about(config, imported.class_names, mesh, constants, workdir, source.name)
-        checkpoints.save(0, Saved(state, constants, json.loads(json.dumps(meta))), None)
+        checkpoints.save(0, CheckpointData(state, constants, json.loads(json.dumps(meta))), None)
 
 
 def _state(imported: Imported, mesh: Mesh) -> TrainState:
     """Return the state of a run that has not begun, what the file lacks at its initial values."""
     config, params = imported.config, imported.params
     tx = paper_sgd(config.optimizer)
-    if all(len(params.get(layer.name, ())) == 2 for layer in imported.table.layers):
+    if all(len(params.get(layer.name, ())) == 2 for layer in imported.architecture.layers):
         on_device = jax.device_put(params, jax.devices()[0])  # drawing takes seconds to compile
         return TrainState(jnp.zeros((), jnp.int32), {"params": on_device}, tx.init(on_device))
-    create, _ = abstract_state(imported.table, tx, mesh, config.seed)
+    create, _ = abstract_state(imported.architecture, tx, mesh, config.seed)
     state = create()
     initial = state.variables["params"]
     whole = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.weights.unpickle import Admitted, load
+from alexnet_jax.weights.unpickle import AllowedCall, load
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the old container's
 LEGACY = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")  # how it begins
@@ -74,13 +74,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
 
 
 _NAMES = {
-    ("collections", "OrderedDict"): Admitted(_state_dict),
-    ("torch._utils", "_rebuild_tensor"): Admitted(_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): Admitted(_tensor),
-    ("torch._utils", "_rebuild_parameter"): Admitted(lambda tensor, *_: tensor),
+    ("collections", "OrderedDict"): AllowedCall(_state_dict),
+    ("torch._utils", "_rebuild_tensor"): AllowedCall(_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): AllowedCall(_tensor),
+    ("torch._utils", "_rebuild_parameter"): AllowedCall(lambda tensor, *_: tensor),
     # Called by nobody: the name alone stands in a reference to a storage.
     **{
-        ("torch", f"{name}Storage"): Admitted(lambda *_, dtype=dtype: dtype)
+        ("torch", f"{name}Storage"): AllowedCall(lambda *_, dtype=dtype: dtype)
         for name, dtype in _DTYPES.items()
     },
 }
@@ -89,7 +89,7 @@ _NAMES = {
 def _storage(pid: Any) -> _Storage:
     """Return what a reference ("storage", type, key, device, elements[, view]) stands for."""
     kind, make_dtype, key, *rest = pid
-    if kind != "storage" or not isinstance(make_dtype, Admitted) or not isinstance(key, str):
+    if kind != "storage" or not isinstance(make_dtype, AllowedCall) or not isinstance(key, str):
         raise TypeError("it refers to something other than a storage")
     view = rest[2] if len(rest) > 2 else None  # (key, first element, elements), in old files
     return _Storage(key, make_dtype(), 0 if view is None else view[1])

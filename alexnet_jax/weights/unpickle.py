@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-Names = Mapping[tuple[str, str], "Admitted"]
+Names = Mapping[tuple[str, str], "AllowedCall"]
 
 
-class Admitted:
+class AllowedCall:
     """What a name in a pickle stands for: a call, and nothing that a pickle could change."""
 
     __slots__ = ("_call",)

@@ -32,16 +32,18 @@ def ours(towers: int):
         from alexnet_jax.model import towers as model
         from alexnet_jax.presets import PRESETS
         from alexnet_jax.training.optimizer import paper_sgd
-        from alexnet_jax.training.setup import preprocessing
+        from alexnet_jax.training.setup import make_preprocess
         from alexnet_jax.training.state import abstract_state
         from alexnet_jax.training.step import make_predict_step
 
         config, batch = PRESETS["paper"], asked.batch
         mesh = model.make_mesh(towers=towers, data=1, batch=batch)
-        table = build_architecture(config.model, 1000, 224)
-        constants = preprocessing(config.data, vars(statistics.published("imagenet", 256)))
-        variables = abstract_state(table, paper_sgd(config.optimizer), mesh, 0)[0]().variables
-        predict_step = make_predict_step(table, mesh, constants)
+        architecture = build_architecture(config.model, 1000, 224)
+        constants = make_preprocess(config.data, vars(statistics.published("imagenet", 256)))
+        variables = abstract_state(architecture, paper_sgd(config.optimizer), mesh, 0)[
+            0
+        ]().variables
+        predict_step = make_predict_step(architecture, mesh, constants)
         images = model.put_batch(
             {
                 "image": np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), np.uint8),

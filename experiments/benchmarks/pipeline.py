@@ -52,9 +52,9 @@ def prepare(asked: argparse.Namespace) -> None:
     from alexnet_jax.data.crops import resize_center
     from alexnet_jax.data.images import encode
     from alexnet_jax.data.sources import Folder
-    from alexnet_jax.data.synthetic import Embedded
+    from alexnet_jax.data.synthetic import Synthetic
 
-    source = Folder(Path(asked.path)) if asked.path else Embedded("train")
+    source = Folder(Path(asked.path)) if asked.path else Synthetic("train")
     different = []
     for index in range(min(asked.images, len(source))):
         record = source[index]
@@ -117,7 +117,7 @@ def ours(threads: int = 0, finished: bool = True):
         source = Resized(ArrayRecords(Path(asked.records), "train"), config)
         mesh = towers.make_mesh(towers=1, data=1, batch=asked.batch)
         known = preprocess.Preprocess(*map(jnp.asarray, constants()), scale=jnp.ones(3))
-        finish = jax.jit(preprocess.finish) if finished else lambda batch, _: batch
+        finish = jax.jit(preprocess.preprocess) if finished else lambda batch, _: batch
 
         def run(steps: int) -> int:
             with contextlib.closing(training_batches(source, config, 0, asked.batch)) as batches:

@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 from jax import Array
 from side_by_side import machine
 
-from alexnet_jax.model import response_norm
+from alexnet_jax.model import platform
 from alexnet_jax.model.architecture import TOWERS, Conv, outputs, trace
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
@@ -48,7 +48,7 @@ class Measured:
 
 def milliseconds(function: Callable[..., Any], *arrays: Any, repetitions: int) -> float:
     """Return the median time of a jitted call."""
-    options = response_norm.compiler_options(jax.default_backend())
+    options = platform.compiler_options(jax.default_backend())
     jitted = jax.jit(function, compiler_options=options)
     jax.block_until_ready(jitted(*arrays))
     taken = []
@@ -95,12 +95,12 @@ def directions(
 
 def measure(asked: argparse.Namespace) -> list[Measured]:
     """Time every layer of one tower of `paper`, and what follows it."""
-    table = build_architecture(PRESETS["paper"].model, 1000, 224)
-    kernels = response_norm.for_platform(jax.default_backend())
-    rows = {row.name: row for row in trace(table)}
-    block = kernels.block(asked.batch)
-    side, channels, found = table.crop, 3, []
-    for layer in table.layers:
+    architecture = build_architecture(PRESETS["paper"].model, 1000, 224)
+    kernels = platform.for_platform(jax.default_backend())
+    rows = {row.name: row for row in trace(architecture)}
+    block = kernels.block_size(asked.batch)
+    side, channels, found = architecture.crop, 3, []
+    for layer in architecture.layers:
         row = rows[layer.name]
         kernel = jnp.ones((*row.kernel_shape[:-1], row.kernel_shape[-1] // TOWERS)) * 1e-3
         if isinstance(layer, Conv):
@@ -122,14 +122,14 @@ def measure(asked: argparse.Namespace) -> list[Measured]:
             x = jax.random.normal(jax.random.key(1), (block, side, side, channels))
             if operation == "lrn":
                 # A square, a sum of n, and the power by two roots: as many operations a number.
-                flop = x.size * (table.lrn.n + 7)
+                flop = x.size * (architecture.lrn.n + 7)
                 found += directions(
-                    output, lambda x: kernels.normalize(x, table.lrn), x, (), flop, asked
+                    output, lambda x: kernels.normalize(x, architecture.lrn), x, (), flop, asked
                 )
             elif operation == "pool":
-                flop = x.size / table.pooling.stride**2 * table.pooling.window**2
+                flop = x.size / architecture.pooling.stride**2 * architecture.pooling.window**2
                 found += directions(
-                    output, lambda x: kernels.pool(x, table.pooling), x, (), flop, asked
+                    output, lambda x: kernels.pool(x, architecture.pooling), x, (), flop, asked
                 )
                 side = rows[output].side
     return found

@@ -48,7 +48,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, trace, weighted_rows
-from alexnet_jax.model.partition import Collective, parameters_held, training_step
+from alexnet_jax.model.partition import Collective, parameters_held, step_collectives
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 
@@ -117,54 +117,54 @@ class Plan:
     traffic: tuple[Collective, ...]
 
 
-def towers(table: Architecture, devices: int, images: int) -> Plan:
+def towers(architecture: Architecture, devices: int, images: int) -> Plan:
     """Return the mesh of this package, two towers."""
     shards = devices // TOWERS
-    return Plan("towers", devices, images, training_step(table, images, shards, TOWERS))
+    return Plan("towers", devices, images, step_collectives(architecture, images, shards, TOWERS))
 
 
-def data(table: Architecture, devices: int, images: int) -> Plan:
+def data(architecture: Architecture, devices: int, images: int) -> Plan:
     """Return the mesh of this package, both towers on each device."""
-    return Plan("data", devices, images, training_step(table, images, devices, 1))
+    return Plan("data", devices, images, step_collectives(architecture, images, devices, 1))
 
 
-def weird(table: Architecture, devices: int, images: int, group: int) -> Plan:
+def weird(architecture: Architecture, devices: int, images: int, group: int) -> Plan:
     """Return One weird trick's hybrid; `group` devices share the fully connected layers."""
     name = "weird" if group == devices else f"weird, groups of {group}"
-    groups, rows = devices // group, {row.name: row for row in trace(table)}
-    held, found = parameters_held(table, 1), []
+    groups, rows = devices // group, {row.name: row for row in trace(architecture)}
+    held, found = parameters_held(architecture, 1), []
 
     def add(kind, what: str, over: int, stride: int, values: int) -> None:
         if over > 1:
             found.append(Collective(kind, what, over, stride, values))
 
-    for layer in table.layers:
+    for layer in architecture.layers:
         if isinstance(layer, Dense) and layer.sees == "rows":
             add("all-reduce", layer.name, group, 1, images // groups * layer.features)
         elif isinstance(layer, Dense):
             entering = images // groups * rows[layer.name].kernel_shape[0]
             add("all-gather", layer.name, group, 1, entering)
             add("reduce-scatter", layer.name, group, 1, entering)
-    units = sum(held[layer.name] for layer in table.layers if isinstance(layer, Dense))
+    units = sum(held[layer.name] for layer in architecture.layers if isinstance(layer, Dense))
     add("all-reduce", "gradients of convolutions", devices, 1, sum(held.values()) - units)
     add("all-reduce", "gradients of units", groups, group, units // group)
     return Plan(name, devices, images, tuple(found))
 
 
-def plans(table: Architecture, devices: int, images: int, groups: int) -> Iterator[Plan]:
+def plans(architecture: Architecture, devices: int, images: int, groups: int) -> Iterator[Plan]:
     """Yield every arrangement of so many devices that deals the images out evenly."""
     if images % devices:
         return
-    yield towers(table, devices, images)
-    yield data(table, devices, images)
-    yield weird(table, devices, images, devices)
+    yield towers(architecture, devices, images)
+    yield data(architecture, devices, images)
+    yield weird(architecture, devices, images, devices)
     if groups < devices:
-        yield weird(table, devices, images, groups)
+        yield weird(architecture, devices, images, groups)
 
 
-def operations(table: Architecture) -> int:
+def operations(architecture: Architecture) -> int:
     """Return the operations of one image in one training step."""
-    rows = weighted_rows(table)
+    rows = weighted_rows(architecture)
     return 2 * (3 * sum(row.multiply_adds for row in rows) - rows[0].multiply_adds)
 
 
@@ -194,9 +194,11 @@ class Step:
         return self.plan.images / (self.compute + self.communication)
 
 
-def cost(plan: Plan, table: Architecture, hardware: Hardware, asked: argparse.Namespace) -> Step:
+def cost(
+    plan: Plan, architecture: Architecture, hardware: Hardware, asked: argparse.Namespace
+) -> Step:
     """Return what a plan costs on that hardware."""
-    compute = plan.images / plan.devices * operations(table)
+    compute = plan.images / plan.devices * operations(architecture)
     compute /= hardware.flops * asked.utilization
     communication = sum(seconds(one, hardware) for one in plan.traffic)
     hosts = math.ceil(plan.devices / asked.devices_per_host)
@@ -207,7 +209,7 @@ def cost(plan: Plan, table: Architecture, hardware: Hardware, asked: argparse.Na
         compute,
         communication,
         images,
-        images * table.crop**2 * 3,
+        images * architecture.crop**2 * 3,
     )
 
 
@@ -258,14 +260,14 @@ def ring_of_two() -> tuple[float, float]:
 
 
 def steps(
-    table: Architecture, hardware: Hardware, asked: argparse.Namespace, batch: int | None
+    architecture: Architecture, hardware: Hardware, asked: argparse.Namespace, batch: int | None
 ) -> dict[str, list[Step]]:
     """Return by arrangement what each number of devices costs; `batch` None: so many a device."""
     found: dict[str, list[Step]] = {}
     for devices in DEVICES:
         images = batch or devices * asked.per_device
-        for plan in plans(table, devices, images, asked.groups):
-            step = cost(plan, table, hardware, asked)
+        for plan in plans(architecture, devices, images, asked.groups):
+            step = cost(plan, architecture, hardware, asked)
             found.setdefault(plan.name, []).append(step)
     return found
 
@@ -352,17 +354,19 @@ def main() -> None:
     given = {name: value for name in fields if (value := getattr(asked, name, None)) is not None}
     hardware = dataclasses.replace(hardware, **given)
     config = PRESETS[asked.model]
-    table = build_architecture(config.model, 1000, config.data.crop)
+    architecture = build_architecture(config.model, 1000, config.data.crop)
     print(f"{hardware.source}.", *(f"{name} {value:g}" for name, value in given.items()))
     print(
-        f"{asked.model}: {operations(table) / 1e9:.2f} Gop an image; per device "
+        f"{asked.model}: {operations(architecture) / 1e9:.2f} Gop an image; per device "
         f"{hardware.flops * asked.utilization / 1e12:,.3g} Tflop/s (utilization "
         f"{asked.utilization:g}), {hardware.bandwidth / GB:g} GB/s in a node of {hardware.node:g}, "
         f"{hardware.between / GB:g} out of it, {hardware.latency * 1e6:g} us a message."
     )
     panels = {
-        f"{asked.per_device} images a device": steps(table, hardware, asked, None),
-        f"a batch of {asked.global_batch:,}": steps(table, hardware, asked, asked.global_batch),
+        f"{asked.per_device} images a device": steps(architecture, hardware, asked, None),
+        f"a batch of {asked.global_batch:,}": steps(
+            architecture, hardware, asked, asked.global_batch
+        ),
     }
     for panel, found in panels.items():
         for plan, row in found.items():

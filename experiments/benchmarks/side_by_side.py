@@ -144,7 +144,7 @@ def compare(
     }
 
 
-def table(results: Mapping[str, Mapping[str, Any]], unit: str) -> str:
+def architecture(results: Mapping[str, Mapping[str, Any]], unit: str) -> str:
     """Return a Markdown table; ratios are to the first contestant."""
     base = next(iter(results.values()))["median"]
     rates = f"{unit}, median (lowest to highest) | ratio | {unit} of CPU time"
@@ -193,6 +193,6 @@ def main(
         results = compare(script, asked.only, arguments, asked.repetitions, asked.steps, fresh)
     about = {"machine": machine() | environment, "options": rest}
     print(json.dumps(about))
-    print(table(results, unit))
+    print(architecture(results, unit))
     if asked.json:
         asked.json.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")

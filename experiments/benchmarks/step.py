@@ -34,17 +34,17 @@ def ours(towers: int, data: int = 1, **model_changes: Any):
         from alexnet_jax.model import towers as model
         from alexnet_jax.presets import PRESETS
         from alexnet_jax.training.optimizer import paper_sgd
-        from alexnet_jax.training.setup import preprocessing
+        from alexnet_jax.training.setup import make_preprocess
         from alexnet_jax.training.state import abstract_state
         from alexnet_jax.training.step import make_train_step
 
         config, batch = PRESETS["paper"], asked.batch
         mesh = model.make_mesh(towers=towers, data=data, batch=batch)
         network = dataclasses.replace(config.model, **model_changes)
-        table, tx = build_architecture(network, 1000, 224), paper_sgd(config.optimizer)
-        constants = preprocessing(config.data, vars(statistics.published("imagenet", 256)))
-        create, _ = abstract_state(table, tx, mesh, seed=0)
-        train_step = make_train_step(table, tx, mesh, constants, seed=0)
+        architecture, tx = build_architecture(network, 1000, 224), paper_sgd(config.optimizer)
+        constants = make_preprocess(config.data, vars(statistics.published("imagenet", 256)))
+        create, _ = abstract_state(architecture, tx, mesh, seed=0)
+        train_step = make_train_step(architecture, tx, mesh, constants, seed=0)
         rng = np.random.default_rng(0)
         images = model.put_batch(
             {

@@ -73,9 +73,9 @@ def cli(main: Callable[[Arguments], None], about: str | None) -> None:
     """Run an experiment's `main` as the training command runs, and exit; see `experiment.cli`."""
 
     def run(asked: Arguments) -> None:
-        signals.listen()
+        signals.install_handlers()
         process.restart_with_large_pages(ProcessConfig())
-        process.keep_compiled(ProcessConfig())
+        process.enable_compilation_cache(ProcessConfig())
         main(asked)
 
     experiment.cli(run, about)
@@ -108,7 +108,7 @@ def train(settings: Mapping[str, Config], asked: Arguments) -> None:
         print(f"{name}, seed {seed}: {folder}")
         line = {"what": "run", "setting": name, "seed": seed, "made": _made(own)}
         try:
-            summary = train_and_evaluate(own, folder, signals.asked)
+            summary = train_and_evaluate(own, folder, signals.stop_requested)
         except FloatingPointError as error:
             record.append(asked.record, {**line, "diverged": str(error)})
             continue

@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from alexnet_jax.config import OptimizerConfig
-from alexnet_jax.training.optimizer import paper_sgd, set_rates
+from alexnet_jax.training.optimizer import paper_sgd, set_learning_rates
 
 BATCH, CLASSES = 128, 10
 SIDES = {True: 24, False: 32}  # of what a net sees, in pixels: crops where it is regularized
@@ -153,7 +153,7 @@ def with_rate(state: Training, rate: float) -> Training:
     """Return `state` with the weights' rate `rate` and the biases' twice that."""
     rates = {name: {"kernel": rate, "bias": 2 * rate} for name in state.params}
     decay, rule = state.opt_state
-    return state._replace(opt_state=(decay, set_rates(rule, rates)))
+    return state._replace(opt_state=(decay, set_learning_rates(rule, rates)))
 
 
 def _logits(net: FourLayerNet, params: Any, pixels: Array, mean: Array) -> Any:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from alexnet_jax.model import response_norm
+from alexnet_jax.model import platform
 from alexnet_jax.model.architecture import Pooling, ResponseNorm
 from alexnet_jax.model.convolution import convolve
 
@@ -98,9 +98,9 @@ class FourLayerNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Return the logits [B, 10] of images [B, side, side, 3] less their mean; side 32 or 24."""
-        kernels = response_norm.for_platform(jax.default_backend())
+        kernels = platform.for_platform(jax.default_backend())
         plain = functools.partial(convolve, stride=1, padding=(2, 2))
-        first = convolve_colors if kernels is response_norm.CPU else plain
+        first = convolve_colors if kernels is platform.CPU else plain
         pooling = Pooling(self.window, 2)
         normalize = lambda x: kernels.normalize(x, self.norm) if self.norm else x
         # The activation commutes with the maximum, and has a quarter of the numbers to do there.

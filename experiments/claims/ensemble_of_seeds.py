@@ -49,13 +49,13 @@ def score(asked: caltech_baseline.Arguments) -> None:
             f"{', '.join(missing)}: missing, and the record alone holds no network; remove its "
             f"line from {asked.record}, and it is trained again."
         )
-    networks = [network_loading.load(folder, mesh) for folder in folders]
-    askers = [ensemble.Asker(network, views=10) for network in networks]
-    sources = [network_loading.split(network, "validation") for network in networks]
+    networks = [network_loading.load_network(folder, mesh) for folder in folders]
+    askers = [ensemble.Predictor(network, views=10) for network in networks]
+    sources = [network_loading.open_split(network, "validation") for network in networks]
     numbers = range(len(seeds))
     sets = [s for n in numbers for s in itertools.combinations(numbers, n + 1)]
     mixtures = [np.isin(numbers, members) / len(members) for members in sets]
-    found = ensemble.answers(askers, sources, mixtures, BATCH)
+    found = ensemble.predict_sources(askers, sources, mixtures, BATCH)
     for members, answer in zip(sets, found, strict=True):
         line: dict[str, Any] = {"seeds": [seeds[number] for number in members], **answer.scores()}
         if len(members) == len(seeds):  # written last: the record has all sets or is scored anew

@@ -69,7 +69,7 @@ def cli(main: Callable[[Arguments], None], about: str | None) -> None:
             main(asked)
             return
         asked.folder.mkdir(parents=True, exist_ok=True)
-        with lock.held(asked.folder):
+        with lock.hold_lock(asked.folder):
             main(asked)
 
     sys.exit(

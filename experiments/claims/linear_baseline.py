@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alexnet_jax.data.synthetic import CLASS_NAMES, Embedded
+from alexnet_jax.data.synthetic import CLASS_NAMES, Synthetic
 
 DECAYS = (1e-3, 1e-2, 1e-1)
 STEPS = 80  # full-batch steps of Adam at each decay
@@ -37,7 +37,7 @@ class Split(NamedTuple):
 
 def load(split: str) -> Split:
     """Draw a whole split."""
-    source = Embedded(split)
+    source = Synthetic(split)
     records = [source[index] for index in range(len(source))]
     images = np.stack([record["image"] for record in records])
     return Split(images, np.array([record["label"] for record in records]))

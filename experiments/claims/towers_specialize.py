@@ -46,7 +46,7 @@ def measure(asked: caltech_baseline.Arguments) -> None:
         for run in caltech_baseline.runs(asked.record, name):
             key = {"what": "towers", "setting": name, "seed": run["seed"]}
             if run["seed"] in asked.seeds and not record.finished(asked.record, **key):
-                found = tower_specialization.measure(
+                found = tower_specialization.measure_specialization(
                     _kernel(caltech_baseline.run_folder(asked, name, run["seed"]))
                 )
                 record.append(asked.record, {**key, **tower_specialization.as_json(found)})
@@ -56,7 +56,7 @@ def _kernel(folder: Path) -> Any:
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
 
-    network = network_loading.load(folder, towers.make_mesh(towers=1, data=1, batch=1))
+    network = network_loading.load_network(folder, towers.make_mesh(towers=1, data=1, batch=1))
     return towers.fetch(network.variables["params"]["conv1"]["kernel"])
 
 

@@ -300,9 +300,11 @@ def final_state(command: list[str]) -> dict[str, np.ndarray]:
     from alexnet_jax.training.state import abstract_state
 
     asked = main.parse(command)
-    table = build_architecture(asked.config.model, 3, asked.config.data.crop)
+    architecture = build_architecture(asked.config.model, 3, asked.config.data.crop)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    _, target = abstract_state(table, paper_sgd(asked.config.optimizer), mesh, asked.config.seed)
+    _, target = abstract_state(
+        architecture, paper_sgd(asked.config.optimizer), mesh, asked.config.seed
+    )
     with Checkpoints(asked.workdir, read_only=True) as checkpoints:
         latest = checkpoints.latest()
         assert latest is not None

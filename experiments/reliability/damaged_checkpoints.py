@@ -30,7 +30,7 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import checkpoint_digests
-from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, Saved
+from alexnet_jax.training.checkpoint import FOLDER, CheckpointData, Checkpoints
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
 
@@ -69,7 +69,7 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-def saved(step: int) -> Saved:
+def saved(step: int) -> CheckpointData:
     """Return something small of the form that a run saves."""
     rng = np.random.default_rng(step)
     params = {
@@ -77,7 +77,7 @@ def saved(step: int) -> Saved:
         for name in ("conv1", "conv2")
     }
     state = TrainState(jnp.array(step), {"params": params}, jax.tree.map(lambda x: -x, params))
-    return Saved(state, {"mean_color": np.full(3, step, np.float32)}, {"step": step})
+    return CheckpointData(state, {"mean_color": np.full(3, step, np.float32)}, {"step": step})
 
 
 def same(checkpoints: Checkpoints, step: int) -> bool:
@@ -126,9 +126,9 @@ def injections(each: int) -> None:
 def cost(times: int) -> None:
     """Print what digests cost a run of the full network: 60,965,224 parameters and velocities."""
     config = PRESETS["paper"]
-    table = build_architecture(config.model, 1000, config.data.crop)
+    architecture = build_architecture(config.model, 1000, config.data.crop)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    create, target = abstract_state(table, paper_sgd(config.optimizer), mesh, 0)
+    create, target = abstract_state(architecture, paper_sgd(config.optimizer), mesh, 0)
     state = create()
     velocity = jax.tree.map(  # zeros would be compressed away
         lambda x: jax.random.normal(jax.random.key(x.size), x.shape, x.dtype) if x.ndim else x,
@@ -150,7 +150,7 @@ def cost(times: int) -> None:
         with Checkpoints(Path(folder)) as checkpoints:
             for step in range(times):
                 began = time.perf_counter()
-                checkpoints.save(step, Saved(state, {"mean": np.zeros(3)}, {}), None)
+                checkpoints.save(step, CheckpointData(state, {"mean": np.zeros(3)}, {}), None)
                 blocked.append(time.perf_counter() - began)
                 checkpoints.wait()
                 whole.append(time.perf_counter() - began)
@@ -158,7 +158,7 @@ def cost(times: int) -> None:
         on_disk = sum(path.stat().st_size for path in last.rglob("*") if path.is_file())
         for _ in range(times):
             began = time.perf_counter()
-            assert checkpoint_digests.fault(last) == ""
+            assert checkpoint_digests.find_corruption(last) == ""
             checked.append(time.perf_counter() - began)
         began = time.perf_counter()
         with Checkpoints(Path(folder)) as checkpoints:

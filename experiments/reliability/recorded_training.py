@@ -36,8 +36,8 @@ def record(order: str) -> None:
 
 
 if __name__ == "__main__":
-    signals.listen()
+    signals.install_handlers()
     _, order, *arguments = sys.argv
     sys.argv = [main.__file__, *arguments]
     record(order)
-    distributed.leave(main.main())
+    distributed.shutdown(main.main())

@@ -7,7 +7,7 @@ import pytest
 from alexnet_jax.analysis import compiled
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.partition import Collective, training_step
+from alexnet_jax.model.partition import Collective, step_collectives
 from alexnet_jax.model.variants import build_architecture
 
 GATHER = "  %g.1 = f32[32,7]{1,0} all-gather(%x), channel_id=1, replica_groups=%s, dimensions={1}"
@@ -66,10 +66,10 @@ def test_groups_written_in_an_unknown_way_are_no_nothing():
 
 
 def test_the_forward_program_crosses_where_the_table_says():
-    table = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
+    architecture = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
     mesh = towers.make_mesh(data=1, towers=2, batch=4)
-    found = compiled.collectives(compiled.forward(table, mesh, 4))
-    wanted = [one for one in training_step(table, 4, 1, 2) if one.way == "forward"]
+    found = compiled.collectives(compiled.forward(architecture, mesh, 4))
+    wanted = [one for one in step_collectives(architecture, 4, 1, 2) if one.way == "forward"]
     assert [(one.kind, one.what) for one in wanted] == [
         *(("all-gather", name) for name in ("conv3", "fc6", "fc7")),
         ("all-reduce", "fc8"),

@@ -7,7 +7,7 @@ import pytest
 from alexnet_jax.analysis import compiled, first_step
 from alexnet_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.partition import training_step
+from alexnet_jax.model.partition import step_collectives
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training import setup as train_setup
 
@@ -27,7 +27,9 @@ def test_meshes_agree_to_the_last_digits_and_cross_as_the_table_says(photos):
         towers.make_mesh(towers=1, data=1, batch=8),
         towers.make_mesh(towers=2, data=2, batch=8),
     )
-    one, four = (first_step.first_step(train_setup.open_run(config, mesh, data)) for mesh in meshes)
+    one, four = (
+        first_step.first_step(train_setup.build_setup(config, mesh, data)) for mesh in meshes
+    )
     found = first_step.differences(four, one)
     assert set(found) == {
         "logits",
@@ -36,9 +38,9 @@ def test_meshes_agree_to_the_last_digits_and_cross_as_the_table_says(photos):
     assert max(found.values()) < 1e-5
     assert four.loss == pytest.approx(one.loss, rel=1e-6)
     assert compiled.collectives(one.program) == ()
-    table = build_architecture(config.model, 3, 36)
+    architecture = build_architecture(config.model, 3, 36)
     crossings = compiled.beside(
-        training_step(table, 8, 2, 2), compiled.collectives(four.program)
+        step_collectives(architecture, 8, 2, 2), compiled.collectives(four.program)
     ).splitlines()
     assert len(crossings) == 9
     for theirs, ours in zip(crossings[1::3], crossings[2::3], strict=True):

@@ -9,8 +9,8 @@ import pytest
 from alexnet_jax.analysis import tower_specialization
 from alexnet_jax.analysis.tower_specialization import (
     color_share,
-    measure,
-    orientedness,
+    measure_specialization,
+    orientation_strength,
     permutation_test,
 )
 from alexnet_jax.plots import specialization as scatter
@@ -55,22 +55,22 @@ def test_the_share_of_color_by_hand():
 def test_gratings_are_oriented_whatever_their_direction_color_and_strength():
     gratings = [gabor(angle) for angle in np.linspace(0, np.pi, 7)]
     gratings += [gabor(0.4, RED_GREEN), 1e-3 * gabor(0.4), gabor(0.4) + 5]
-    assert (orientedness(kernel_of(gratings)) > 0.8).all()
+    assert (orientation_strength(kernel_of(gratings)) > 0.8).all()
 
 
 def test_what_has_no_direction_is_not_oriented():
     plaid = gabor(0.7) + gabor(0.7 + np.pi / 2)
     none = [blob(GRAY), blob(RED_GREEN), plaid, np.ones((SIDE, SIDE, 3)), np.zeros((SIDE, SIDE, 3))]
-    np.testing.assert_allclose(orientedness(kernel_of(none)), 0, atol=0.02)
+    np.testing.assert_allclose(orientation_strength(kernel_of(none)), 0, atol=0.02)
 
 
 def test_a_uniform_filter_has_no_direction_by_rounding():
     filters = np.full((SIDE, SIDE, 3, 2), 0.1, np.float32) * [1, 1 / 3]
-    assert orientedness(filters.astype(np.float32)).tolist() == [0, 0]
+    assert orientation_strength(filters.astype(np.float32)).tolist() == [0, 0]
 
 
 def test_specialized_towers_differ():
-    found = measure(specialized())
+    found = measure_specialization(specialized())
     for one in (found.color, found.orientation):
         assert one.p_value == 1 / 10_001  # no dealing of 10,000 is as far apart
         assert one.difference > 0.5
@@ -87,7 +87,7 @@ def test_specialized_towers_differ():
 def test_shuffled_towers_do_not(seed):
     kernel = specialized()
     shuffled = kernel[..., np.random.default_rng(seed).permutation(kernel.shape[-1])]
-    found = measure(shuffled)
+    found = measure_specialization(shuffled)
     assert min(found.color.p_value, found.orientation.p_value) > tower_specialization.LEVEL
     assert tower_specialization.statement(found).count("the towers do not differ") == 2
 
@@ -102,7 +102,10 @@ def test_p_values_of_random_towers_are_spread_evenly():
 
 def test_which_tower_is_called_0_changes_nothing():
     kernel = specialized()[..., np.random.default_rng(4).permutation(48)]
-    found, swapped = measure(kernel), measure(np.roll(kernel, 24, axis=-1))
+    found, swapped = (
+        measure_specialization(kernel),
+        measure_specialization(np.roll(kernel, 24, axis=-1)),
+    )
     for one, other in ((found.color, swapped.color), (found.orientation, swapped.orientation)):
         assert one.means == other.means[::-1]
         assert (one.p_value, one.difference) == (other.p_value, other.difference)
@@ -123,36 +126,36 @@ def test_few_filters_are_dealt_in_all_ways():
 
 
 def test_equal_filters_do_not_differ():
-    found = measure(kernel_of([gabor(0.2)] * 40))
+    found = measure_specialization(kernel_of([gabor(0.2)] * 40))
     assert found.color.p_value == found.orientation.p_value == 1
 
 
 def test_filters_of_zeros_count_nowhere():
     kernel = specialized()
     kernel[..., [0, 30]] = 0
-    found = measure(kernel)
+    found = measure_specialization(kernel)
     assert found.zero == 2
     assert [len(values) for values in found.color.towers] == [23, 23]
     kernel[..., :24] = 0
     with pytest.raises(ValueError, match="all filters of a tower are zero"):
-        measure(kernel)
+        measure_specialization(kernel)
 
 
 @pytest.mark.parametrize("shape", [(11, 11, 3, 5), (5, 5, 48, 256), (11, 11, 3)])
 def test_other_kernels_are_refused(shape):
     with pytest.raises(ValueError, match="specialization is measured on"):
-        measure(np.zeros(shape))
+        measure_specialization(np.zeros(shape))
 
 
 def test_noise_is_what_it_is_said_to_be():
-    found = measure(np.random.default_rng(0).normal(size=(SIDE, SIDE, 3, 96)))
+    found = measure_specialization(np.random.default_rng(0).normal(size=(SIDE, SIDE, 3, 96)))
     for one in (found.color, found.orientation):
         assert np.mean(one.means) == pytest.approx(one.noise, abs=0.03)
     assert found.color.noise == pytest.approx(2 / 3, abs=0.01)
 
 
 def test_all_of_it_is_json():
-    found = measure(specialized())
+    found = measure_specialization(specialized())
     read = json.loads(json.dumps(tower_specialization.as_json(found)))
     assert read["color"]["differs"] is True
     assert read["color"]["towers"] == list(found.color.means)
@@ -160,7 +163,7 @@ def test_all_of_it_is_json():
 
 
 def test_the_picture_has_a_point_for_each_filter():
-    found = measure(specialized())
+    found = measure_specialization(specialized())
     middle = scatter.draw(found).axes[2]
     for tower, points in enumerate(middle.collections):
         expected = np.stack([found.color.towers[tower], found.orientation.towers[tower]], -1)

@@ -27,7 +27,7 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.training.metrics import Silent
+from alexnet_jax.training.metrics import NullWriter
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
 from alexnet_jax.training.stopping import Stopped
@@ -141,9 +141,9 @@ def wait_for_step(workdir, step, group):
 
 def state_at(workdir):
     """Return the step and the whole of what the latest checkpoint of the tiny run holds."""
-    table = build_architecture(ModelConfig(width=0.05, conv345_init_std=0.03), CLASSES, 36)
+    architecture = build_architecture(ModelConfig(width=0.05, conv345_init_std=0.03), CLASSES, 36)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    _, target = abstract_state(table, paper_sgd(OptimizerConfig()), mesh, 0)
+    _, target = abstract_state(architecture, paper_sgd(OptimizerConfig()), mesh, 0)
     with Checkpoints(workdir, read_only=True) as checkpoints:
         latest = checkpoints.latest()
         assert latest is not None
@@ -367,21 +367,21 @@ def test_no_reduce_scatter_crosses_processes():
 def test_the_rows_of_a_process_are_those_of_its_devices(data, tower, numbers, rows):
     mesh = towers.make_mesh(towers=tower, data=data, batch=8)
     mine = [mesh.devices.flat[number] for number in numbers]
-    assert towers.rows(mesh, 8, mine) == tuple(slice(*bounds) for bounds in rows)
+    assert towers.local_rows(mesh, 8, mine) == tuple(slice(*bounds) for bounds in rows)
 
 
 def test_one_process_reads_all_rows():
     mesh = towers.make_mesh(towers=1, data=4, batch=8)
-    covered = np.concatenate([np.arange(8)[block] for block in towers.rows(mesh, 8)])
+    covered = np.concatenate([np.arange(8)[block] for block in towers.local_rows(mesh, 8)])
     np.testing.assert_array_equal(covered, np.arange(8))
 
 
 def test_what_crosses_between_processes_arrives_as_it_was():
-    table = {"mean": np.arange(12, dtype=np.float32).reshape(2, 2, 3), "axes": np.eye(3)}
-    value = [table, {"train": {"3": "torn"}}]
+    architecture = {"mean": np.arange(12, dtype=np.float32).reshape(2, 2, 3), "axes": np.eye(3)}
+    value = [architecture, {"train": {"3": "torn"}}]
     content = processes._outcome(lambda: value)
     arrived = json.loads(content, object_hook=processes._array)["made"]
-    jax.tree.map(np.testing.assert_array_equal, arrived[0], table)
+    jax.tree.map(np.testing.assert_array_equal, arrived[0], architecture)
     assert arrived[0]["mean"].dtype == np.float32
     assert arrived[1] == value[1]
 
@@ -413,8 +413,8 @@ def test_one_process_agrees_with_itself():
         return True
 
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    assert processes.any_process(asked, mesh) is asked
-    assert processes.from_first("anything", lambda: {1: 2}) == {1: 2}
+    assert processes.any_process_requests_stop(asked, mesh) is asked
+    assert processes.broadcast_from_main("anything", lambda: {1: 2}) == {1: 2}
     processes.check_settings(Config())
 
 
@@ -439,7 +439,7 @@ def test_towers_that_were_shown_other_images_are_not_saved(held, said, monkeypat
 
 def test_a_silent_writer_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with Silent() as writer:
+    with NullWriter() as writer:
         writer.train(1, 0.5, loss=2.0)
         writer.evaluation("test", 1, 0.5, loss=2.0)
         writer.advance(1, 2.0, 0.5, 100.0)
@@ -474,8 +474,8 @@ def test_a_scheduler_says_how_many(variables, number, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert distributed.processes(DistributedConfig()) == number
-    assert distributed.processes(DistributedConfig(coordinator="none")) == 1
+    assert distributed.process_count(DistributedConfig()) == number
+    assert distributed.process_count(DistributedConfig(coordinator="none")) == 1
 
 
 @pytest.mark.parametrize(
@@ -529,7 +529,7 @@ def test_a_process_may_be_named(tmp_path):
     arguments += ["--distributed.num-processes", "2", "--distributed.process-id", "1"]
     asked = parse(arguments).config.distributed
     assert asked == DistributedConfig("node1:1234", 2, 1)
-    assert distributed.processes(asked) == 2
+    assert distributed.process_count(asked) == 2
 
 
 def test_a_mesh_that_leaves_a_process_idle_is_refused(monkeypatch):

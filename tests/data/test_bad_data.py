@@ -19,7 +19,7 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data import sources
 from alexnet_jax.data.array_record import ArrayRecords, write_array_records
 from alexnet_jax.data.images import UnreadableImage, decode, encode
-from alexnet_jax.data.pipeline import evaluation_batches, gone_bad, training_batches
+from alexnet_jax.data.pipeline import evaluation_batches, num_unreadable, training_batches
 from alexnet_jax.data.sources import Folder, read_image
 from alexnet_jax.data.splits import open_splits
 from alexnet_jax.main import main
@@ -209,11 +209,11 @@ def test_what_becomes_unreadable_is_counted_and_the_first_are_named(caplog):
     assert (next(batches)["index"] >= 25).all()
     batches.close()
     list(evaluation_batches(source, config, 8))
-    assert gone_bad(source) == 25
+    assert num_unreadable(source) == 25
     said = [record.getMessage() for record in caplog.records]
     assert sum("is unreadable and left out: torn." in line for line in said) == 10
     assert said[10:] == ["Whatever else becomes unreadable is counted, not named."]
-    assert gone_bad(Failing(bad=0)) == 0
+    assert num_unreadable(Failing(bad=0)) == 0
 
 
 def test_a_run_of_which_a_tenth_is_gone_stops():

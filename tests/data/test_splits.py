@@ -21,7 +21,7 @@ from alexnet_jax.data.images import Encoding, UnreadableImage, encode
 from alexnet_jax.data.sources import Folder, Source
 from alexnet_jax.data.splits import Splits, open_splits, stratify
 from alexnet_jax.data.statistics import find_unreadable
-from alexnet_jax.data.synthetic import Embedded
+from alexnet_jax.data.synthetic import Synthetic
 from alexnet_jax.data.wrappers import Cached, Resized, Subset, without
 
 
@@ -651,11 +651,13 @@ def test_the_fingerprint_of_tfds_data_knows_no_place(tmp_path: Path):
 
 
 def test_the_fingerprint_of_the_embedded_set_is_its_seed_and_split(monkeypatch):
-    before = [Embedded(split).fingerprint() for split in ("train", "validation", "test")]
+    before = [Synthetic(split).fingerprint() for split in ("train", "validation", "test")]
     assert len(set(before)) == 3
-    assert Resized(Embedded("train"), DataConfig(image_size=24, crop=24)).fingerprint() == before[0]
+    assert (
+        Resized(Synthetic("train"), DataConfig(image_size=24, crop=24)).fingerprint() == before[0]
+    )
     monkeypatch.setattr(synthetic, "SEED", 2013)
-    assert Embedded("train").fingerprint() not in before
+    assert Synthetic("train").fingerprint() not in before
 
 
 def test_records_left_out_keep_their_number_and_name():

@@ -54,7 +54,7 @@ def check(computed: statistics.Statistics, images: np.ndarray):
 
 def test_statistics_equal_plain_numpy():
     source = Colored()
-    computed, unreadable = statistics.survey(source, threads=2, progress=False)
+    computed, unreadable = statistics.compute_statistics(source, threads=2, progress=False)
     assert unreadable == {}
     check(computed, source.images)
     assert computed.mean_image.shape == (12, 12, 3)
@@ -63,7 +63,10 @@ def test_statistics_equal_plain_numpy():
 
 
 def test_statistics_do_not_depend_on_threads():
-    results = [statistics.survey(Colored(), threads, progress=False)[0] for threads in (0, 1, 4)]
+    results = [
+        statistics.compute_statistics(Colored(), threads, progress=False)[0]
+        for threads in (0, 1, 4)
+    ]
     for other in results[1:]:
         for name, array in vars(results[0]).items():
             np.testing.assert_array_equal(getattr(other, name), array, err_msg=name)
@@ -71,7 +74,7 @@ def test_statistics_do_not_depend_on_threads():
 
 def test_unreadable_records_are_reported_and_left_out():
     source = Colored(unreadable=(0, 70, 149))
-    computed, unreadable = statistics.survey(source, threads=2, progress=False)
+    computed, unreadable = statistics.compute_statistics(source, threads=2, progress=False)
     assert unreadable == {index: f"file-{index}.jpg: torn" for index in (0, 70, 149)}
     check(computed, np.delete(source.images, [0, 70, 149], axis=0))
     assert statistics.find_unreadable(source, threads=2, progress=False) == unreadable
@@ -80,19 +83,19 @@ def test_unreadable_records_are_reported_and_left_out():
 def test_nothing_readable_is_an_error_that_names_a_file():
     source = Colored(unreadable=tuple(range(150)))
     with pytest.raises(ValueError, match=r"None of the 150 training images.*file-0\.jpg: torn"):
-        statistics.survey(source, threads=1, progress=False)
+        statistics.compute_statistics(source, threads=1, progress=False)
 
 
 def test_progress_counts_every_image(capsys: pytest.CaptureFixture[str], monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    statistics.survey(Colored(), threads=2)
+    statistics.compute_statistics(Colored(), threads=2)
     assert "150/150" in capsys.readouterr().err
 
 
 def test_one_flat_color_has_no_spread():
     source = Colored()
     source.images[:] = (10, 20, 30)
-    computed, _ = statistics.survey(source, threads=1, progress=False)
+    computed, _ = statistics.compute_statistics(source, threads=1, progress=False)
     np.testing.assert_array_equal(computed.mean_color, [10, 20, 30])
     np.testing.assert_allclose(computed.lighting_std, 0, atol=1e-4)
     assert np.isfinite(computed.lighting_axes).all()

@@ -16,7 +16,7 @@ from alexnet_jax.data.synthetic import (
     PATTERNS,
     RANGES,
     SIZES,
-    Embedded,
+    Synthetic,
     paint,
     scene,
 )
@@ -35,7 +35,7 @@ def digest(image: np.ndarray) -> str:
 
 
 def images(split: str, count: int) -> np.ndarray:
-    source = Embedded(split)
+    source = Synthetic(split)
     return np.stack([source[index]["image"] for index in range(count)])
 
 
@@ -58,14 +58,14 @@ def color_shares(pictures: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("split", "index"), GOLDEN)
 def test_images_are_the_golden_ones(split, index):
-    assert digest(Embedded(split)[index]["image"]) == GOLDEN[split, index], (
+    assert digest(Synthetic(split)[index]["image"]) == GOLDEN[split, index], (
         "The embedded data set has changed. If that was not intended, it is a bug. If it was, all "
         "results measured on it are void: renew GOLDEN and what README.md and RESULTS.md say of it."
     )
 
 
 def test_an_image_depends_on_neither_order_nor_process():
-    source = Embedded("train")
+    source = Synthetic("train")
     backwards = {index: digest(source[index]["image"]) for index in (2718, 31, 5, 0)}
     program = (
         "import hashlib; from alexnet_jax.data.synthetic import Embedded\n"
@@ -80,7 +80,7 @@ def test_an_image_depends_on_neither_order_nor_process():
 
 
 def test_a_record_is_drawn_once_and_cannot_be_written_to():
-    source = Embedded("test")
+    source = Synthetic("test")
     record = source[3]
     assert record["image"] is source[np.int64(3)]["image"]
     assert record["image"].shape == (72, 72, 3)
@@ -91,7 +91,7 @@ def test_a_record_is_drawn_once_and_cannot_be_written_to():
 
 @pytest.mark.parametrize(("split", "size"), [("train", 4000), ("validation", 1000), ("test", 1000)])
 def test_every_class_is_equally_frequent(split, size):
-    source = Embedded(split)
+    source = Synthetic(split)
     assert len(source) == SIZES[split] == size
     counts = collections.Counter(synthetic._label(split, index) for index in range(size))
     assert counts == dict.fromkeys(range(20), size // 20)
@@ -231,17 +231,17 @@ def test_unknown_split_and_index_are_refused():
     with pytest.raises(
         ValueError, match="Split 'val': the embedded data set has train, validation, test"
     ):
-        Embedded("val")
+        Synthetic("val")
     for index in (-1, 1000):
         with pytest.raises(IndexError, match=f"Record {index}: split 'test' .* has 0 to 999"):
-            Embedded("test")[index]
+            Synthetic("test")[index]
 
 
 def test_images_are_saved_as_they_are_in_class_folders(tmp_path):
     files = synthetic.save("test", tmp_path / "new", 3)
     names = [str(file.relative_to(tmp_path / "new")) for file in files]
     assert names == [f"test/{CLASS_NAMES[n]}/000{n}.png" for n in range(3)]
-    source = synthetic.Embedded("test")
+    source = synthetic.Synthetic("test")
     for number, file in enumerate(files):
         with Image.open(file) as image:
             np.testing.assert_array_equal(np.asarray(image), source[number]["image"])

@@ -26,7 +26,7 @@ def scaling():
 
 
 @pytest.fixture(scope="module")
-def table():
+def architecture():
     return build_architecture(PRESETS["paper"].model, 1000, 224)
 
 
@@ -39,18 +39,18 @@ def test_a_ring_of_four_sends_what_it_must(kind, sent, hops):
     assert (one.bytes, one.sent, one.hops) == (4000, sent, hops)
 
 
-def test_the_network_of_2012_on_its_two_devices(scaling, table):
-    plan = scaling.towers(table, 2, 128)
+def test_the_network_of_2012_on_its_two_devices(scaling, architecture):
+    plan = scaling.towers(architecture, 2, 128)
     gathered = 43_264 + 9_216 + 4_096
     # A ring of two: gathers send half, all-reduces the whole.
     assert sum(one.sent for one in plan.traffic) == 128 * 4 * (gathered // 2 + gathered + 1000)
-    assert scaling.operations(table) == 2 * (3 * 724_406_816 - 105_415_200)
+    assert scaling.operations(architecture) == 2 * (3 * 724_406_816 - 105_415_200)
 
 
-def test_gradients_cross_between_shards(scaling, table):
-    (one,) = scaling.data(table, 4, 256).traffic
+def test_gradients_cross_between_shards(scaling, architecture):
+    (one,) = scaling.data(architecture, 4, 256).traffic
     assert (one.kind, one.values, one.devices, one.stride) == ("all-reduce", 60_965_224, 4, 1)
-    gradients = scaling.towers(table, 4, 256).traffic[-1]
+    gradients = scaling.towers(architecture, 4, 256).traffic[-1]
     # Half of all, but of fc8's biases, of which each device has all.
     assert (gradients.values, gradients.devices, gradients.stride) == (
         (60_965_224 + 1000) // 2,
@@ -59,15 +59,17 @@ def test_gradients_cross_between_shards(scaling, table):
     )
 
 
-def test_one_weird_trick_moves_activations_in_place_of_the_gradients_of_units(scaling, table):
-    everyone = scaling.weird(table, 8, 512, 8).traffic
+def test_one_weird_trick_moves_activations_in_place_of_the_gradients_of_units(
+    scaling, architecture
+):
+    everyone = scaling.weird(architecture, 8, 512, 8).traffic
     assert {one.what: one.values for one in everyone if one.kind == "all-gather"} == {
         "fc6": 512 * 9216,
         "fc7": 512 * 4096,
     }
     convolutions = 60_965_224 - 9217 * 4096 - 4097 * 4096 - 4097 * 1000
     assert [one.values for one in everyone if one.what.startswith("grad")] == [convolutions]
-    groups = scaling.weird(table, 8, 512, 4).traffic
+    groups = scaling.weird(architecture, 8, 512, 4).traffic
     assert [(one.devices, one.stride) for one in groups if one.what == "gradients of units"] == [
         (2, 4)
     ]
@@ -98,11 +100,11 @@ def test_what_is_printed_and_drawn(scaling, monkeypatch, capsys, tmp_path):
     assert path.stat().st_size > 10_000
 
 
-def test_what_hosts_must_make_ready(scaling, table):
+def test_what_hosts_must_make_ready(scaling, architecture):
     hardware = scaling.Hardware(1e12, 1e9, 0.0, node=8, between=1e9, source="")
     asked = argparse.Namespace(utilization=0.5, devices_per_host=4)
-    step = scaling.cost(scaling.data(table, 8, 512), table, hardware, asked)
-    assert step.compute == pytest.approx(64 * scaling.operations(table) / 0.5e12)
+    step = scaling.cost(scaling.data(architecture, 8, 512), architecture, hardware, asked)
+    assert step.compute == pytest.approx(64 * scaling.operations(architecture) / 0.5e12)
     assert step.communication == pytest.approx(2 * 7 / 8 * 60_965_224 * 4 / 1e9)
     assert step.host_images == pytest.approx(512 / (step.compute + step.communication) / 2)
     assert step.host_bytes == pytest.approx(step.host_images * 224 * 224 * 3)

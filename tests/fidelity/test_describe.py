@@ -37,17 +37,17 @@ def changed(config: Config, field: str, value: Any) -> Config:
 
 def words(config: Config, classes: int = 1000) -> str:
     """Return the text with single spaces, as if it had no lines."""
-    return " ".join(text.render(facts.describe(config, classes)).split())
+    return " ".join(text.render(facts.describe_network(config, classes)).split())
 
 
 def followed(config: Config) -> dict[str, list[str]]:
-    points = facts.describe(config, 1000)["comparison"]
+    points = facts.describe_network(config, 1000)["comparison"]
     return {point["point"]: point["follows"] for point in points if point["arises"]}
 
 
 def here(config: Config) -> dict[str, Any]:
     """Return each point but for whom it follows what it has, as the text shows it."""
-    points = facts.describe(config, 1000)["comparison"]
+    points = facts.describe_network(config, 1000)["comparison"]
     return {point["point"]: {**point, "options": None} for point in points}
 
 
@@ -116,7 +116,7 @@ def test_the_half_network_is_one_tower_unless_it_is_halved_again():
 def test_no_line_is_longer_than_100_columns(preset, bottleneck, lrn_scope):
     config = changed(PRESETS[preset], "model.bottleneck", bottleneck)
     config = changed(config, "model.lrn_scope", lrn_scope)
-    printed = text.render(facts.describe(config, 21_843))
+    printed = text.render(facts.describe_network(config, 21_843))
     assert max(map(len, printed.splitlines())) <= 100
     assert not [line for line in printed.splitlines() if line != line.rstrip()]
 
@@ -146,7 +146,7 @@ def test_json_has_the_numbers_of_the_layer_table(preset, capsys):
     ],
 )
 def test_a_preset_follows_its_source_on_every_point_that_it_states(preset, network, of):
-    counts = facts.describe(PRESETS[preset], 1000)["agreement"][network]
+    counts = facts.describe_network(PRESETS[preset], 1000)["agreement"][network]
     assert counts == {"same": of, "of": of, "different": []}
 
 
@@ -159,7 +159,7 @@ NOT_TORCHVISION = [
 
 
 def test_torchvision_is_torchvision_but_for_its_training():
-    counts = facts.describe(PRESETS["torchvision"], 1000)["agreement"]["torchvision"]
+    counts = facts.describe_network(PRESETS["torchvision"], 1000)["agreement"]["torchvision"]
     assert counts == {"same": 24, "of": 32, "different": NOT_TORCHVISION}
 
 
@@ -168,13 +168,15 @@ def test_torchvision_with_its_batch_and_schedule_differs_in_what_no_option_says(
     for name, value in {"kind": "step", "milestones": (30, 60), "epochs": 90}.items():
         config = changed(config, f"schedule.{name}", value)
     config = changed(config, "optimizer.weight_decay", 1e-4)  # biases have none, there they have
-    different = facts.describe(config, 1000)["agreement"]["torchvision"]["different"]
+    different = facts.describe_network(config, 1000)["agreement"]["torchvision"]["different"]
     assert {*NOT_TORCHVISION} - {*different} == {"batch", "schedule"}
 
 
 def test_what_the_paper_does_not_say_is_not_claimed_for_it():
     silent = {
-        p["point"] for p in facts.describe(PAPER, 1000)["comparison"] if "paper" in p["silent"]
+        p["point"]
+        for p in facts.describe_network(PAPER, 1000)["comparison"]
+        if "paper" in p["silent"]
     }
     assert silent == {"padding of conv1", "LRN scope", "resize filter", "order of images"}
 
@@ -283,20 +285,20 @@ def test_no_two_choices_of_a_point_are_the_same_and_every_source_is_cited():
     ],
 )
 def test_it_answers_whether_this_is_the_network_of_the_paper(preset, begins, names):
-    said = facts.describe(PRESETS[preset], 1000)["is_the_paper"]
+    said = facts.describe_network(PRESETS[preset], 1000)["is_the_paper"]
     assert said.startswith(begins)
     assert names in said
 
 
 def test_one_switch_makes_it_another_network():
-    said = facts.describe(changed(PAPER, "model.lrn_k", 1.0), 1000)["is_the_paper"]
+    said = facts.describe_network(changed(PAPER, "model.lrn_k", 1.0), 1000)["is_the_paper"]
     assert said == "No: it differs from the paper's in LRN k."
 
 
 def test_a_layer_that_is_left_out_is_named():
-    said = facts.describe(changed(PAPER, "model.drop_layer", "conv3"), 1000)["is_the_paper"]
+    said = facts.describe_network(changed(PAPER, "model.drop_layer", "conv3"), 1000)["is_the_paper"]
     assert said.endswith(" in widths, towers. It lacks a layer of the paper's: conv3.")
-    assert "layer" not in facts.describe(PRESETS["merged"], 1000)["is_the_paper"]
+    assert "layer" not in facts.describe_network(PRESETS["merged"], 1000)["is_the_paper"]
 
 
 def test_where_nothing_sees_one_tower_neighbors_are_of_a_half():
@@ -333,7 +335,7 @@ def test_a_folder_of_a_run_has_its_network_and_classes(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(about))
     assert describe.main(["--workdir", str(tmp_path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said == json.loads(json.dumps(facts.describe(config, 3)))
+    assert said == json.loads(json.dumps(facts.describe_network(config, 3)))
     assert said["layers"][0]["shape"] == [55, 55, 48]
 
 
@@ -426,7 +428,7 @@ def test_of_imported_weights_their_file_is_named_and_no_training(tmp_path, capsy
     said = of_folder(workdir, capsys)
     assert said["imported"] == "alexnet-owt.pth"
     points = {point["point"] for point in said["comparison"]}
-    every = {p["point"]: p["part"] for p in facts.describe(PAPER, 1000)["comparison"]}
+    every = {p["point"]: p["part"] for p in facts.describe_network(PAPER, 1000)["comparison"]}
     assert {*every} - points == TRAINING | {n for n, p in every.items() if p in ("start", "update")}
     assert said["agreement"]["torchvision"]["different"] == []
     assert said["is_the_paper"].endswith("From torchvision: images.")
@@ -441,14 +443,14 @@ def test_of_imported_weights_their_file_is_named_and_no_training(tmp_path, capsy
 
 def test_an_import_writes_the_name_of_its_file(tmp_path, capsys):
     config = changed(PRESETS["torchvision"], "model.width", 1 / 128)
-    table = build_architecture(config.model, 2, config.data.crop)
+    architecture = build_architecture(config.model, 2, config.data.crop)
     params = {
         row.name: {"kernel": np.zeros(row.kernel_shape, np.float32), "bias": np.zeros(row.channels)}
-        for row in trace(table)
+        for row in trace(architecture)
         if row.kernel_shape
     }
     statistics = published("torchvision", config.data.image_size)
-    imported = Imported(config, table, params, statistics, ["cat", "dog"], [])
+    imported = Imported(config, architecture, params, statistics, ["cat", "dog"], [])
     run_folder.make(imported, tmp_path / "weights.npz", tmp_path / "a")
     said = of_folder(tmp_path / "a", capsys)
     assert said["imported"] == "weights.npz"
@@ -489,10 +491,10 @@ def test_preset_is_another_name_of_model(capsys):
 def test_brief_leaves_out_what_is_as_in_the_paper(preset, capsys):
     assert describe.main(["--model", preset, "--classes", "1000", "--brief"]) == 0
     brief = capsys.readouterr().out
-    whole = text.render(facts.describe(PRESETS[preset], 1000))
+    whole = text.render(facts.describe_network(PRESETS[preset], 1000))
     kept, _, points = whole.partition("\n\nWhom it follows\n")
     assert brief.startswith(f"{kept}\n\n")
-    differs = facts.describe(PRESETS[preset], 1000)["comparison"]
+    differs = facts.describe_network(PRESETS[preset], 1000)["comparison"]
     differs = [p["point"] for p in differs if p["differs_from_paper"]]
     lines = brief.removeprefix(kept).splitlines()
     said = [line for line in lines if line.startswith("  ") and line[2] not in " >"]
@@ -544,10 +546,12 @@ def test_whoever_reads_may_stop_reading():
 
 
 def test_beside_the_paper_stands_what_a_network_has():
-    lines = text.beside_paper(facts.brief(facts.describe(PRESETS["source2012"], 1000))).splitlines()
+    lines = text.beside_paper(
+        facts.brief(facts.describe_network(PRESETS["source2012"], 1000))
+    ).splitlines()
     assert lines[0].split() == ["paper", "source2012"]
     assert len(lines) == 13
     assert re.split(r"  +", lines[4]) == ["std of conv3-5", ".01", ".03"]
     ours = dataclasses.replace(PRESETS["paper"], model=ModelConfig(conv345_init_std=0.02))
-    (line,) = text.beside_paper(facts.brief(facts.describe(ours, 1000))).splitlines()[1:]
+    (line,) = text.beside_paper(facts.brief(facts.describe_network(ours, 1000))).splitlines()[1:]
     assert re.split(r"  +", line) == ["std of conv3-5", ".01", "0.02"]

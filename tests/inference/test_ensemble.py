@@ -17,7 +17,7 @@ from alexnet_jax.config import Config, DataConfig, ModelConfig
 from alexnet_jax.data.wrappers import Subset
 from alexnet_jax.inference import ensemble, paper_scores
 from alexnet_jax.inference import network as network_loading
-from alexnet_jax.inference.network import Trained
+from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.plots import confusion
@@ -46,12 +46,12 @@ def known(seed, names=NAMES, **fields):
         "lighting_std": np.ones(3, np.float32),
         "scale": np.ones(3, np.float32),
     }
-    return Trained(
+    return Network(
         workdir=Path(f"runs/{seed}"),
         step=5 + seed,
         config=dataclasses.replace(Config(), data=DATA),
         class_names=names,
-        table=TABLE,
+        architecture=TABLE,
         statistics=statistics,
         meta={},
         **fields,
@@ -119,9 +119,9 @@ def test_views_and_networks_are_averaged_as_probabilities(reference):
     source, weights = noise(unreadable=(3,)), [0.3, 0.7]
     kept = [index for index in range(NUMBER) if index != 3]
     by_network = reference[:, kept]
-    askers = [ensemble.Asker(network_of(seed, 1, 1), 10) for seed in (0, 1)]
+    askers = [ensemble.Predictor(network_of(seed, 1, 1), 10) for seed in (0, 1)]
     mixtures = [*np.eye(2), np.array([0.5, 0.5]), np.array(weights)]
-    found = ensemble.answers(askers, [source, source], mixtures, 4)
+    found = ensemble.predict_sources(askers, [source, source], mixtures, 4)
     expected = [*by_network, by_network.mean(axis=0), np.tensordot(weights, by_network, 1)]
     labels = source.labels[kept]
     for answer, probabilities in zip(found, expected, strict=True):
@@ -144,7 +144,7 @@ def test_views_and_networks_are_averaged_as_probabilities(reference):
 
 
 def test_ten_views_are_the_same_on_four_devices(reference):
-    ask = ensemble.Asker(network_of(0, 2, 2), 10)
+    ask = ensemble.Predictor(network_of(0, 2, 2), 10)
     shares = np.exp(ask(noise().images[:4]))
     np.testing.assert_allclose(shares, reference[0, :4], rtol=1e-4, atol=1e-7)
 
@@ -152,9 +152,9 @@ def test_ten_views_are_the_same_on_four_devices(reference):
 def test_a_network_alone_is_told_exactly():
     logs = jax.nn.log_softmax(jnp.array(np.random.default_rng(0).normal(0, 40, (3, 5, 7))))
     for place, weights in enumerate(np.eye(3, dtype=np.float32)):
-        np.testing.assert_array_equal(ensemble.mix(logs, weights), logs[place])
+        np.testing.assert_array_equal(ensemble.mix_log_probabilities(logs, weights), logs[place])
     assert np.exp(logs).min() == 0  # of probabilities themselves the loss would be infinite
-    assert np.isfinite(ensemble.mix(logs, np.full(3, 1 / 3, np.float32))).all()
+    assert np.isfinite(ensemble.mix_log_probabilities(logs, np.full(3, 1 / 3, np.float32))).all()
 
 
 def test_the_weights_searched_have_the_least_loss():
@@ -342,7 +342,7 @@ def test_the_papers_numbers_stand_beside_their_like(changes, row, said, monkeypa
         "networks": [PAPERS],
         "views": 10,
     }
-    found, why = paper_scores.beside(**{**usual, **changes})
+    found, why = paper_scores.comparable_row(**{**usual, **changes})
     assert (found.name if found else None) == row
     assert said in why
 

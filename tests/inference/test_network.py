@@ -15,7 +15,7 @@ from alexnet_jax.config import flatten
 from alexnet_jax.data.crops import center_view, resize_center
 from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
-from alexnet_jax.model.preprocess import finish
+from alexnet_jax.model.preprocess import preprocess
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.checkpoint import FOLDER
 
@@ -65,7 +65,7 @@ def workdir(photographs, tmp_path_factory):
 
 
 def load(workdir):
-    return network_loading.load(workdir, towers.make_mesh(towers=1, data=1, batch=1))
+    return network_loading.load_network(workdir, towers.make_mesh(towers=1, data=1, batch=1))
 
 
 def test_evaluate_gives_the_scores_of_the_run(workdir, capsys):
@@ -237,8 +237,8 @@ def test_predictions_are_those_of_a_plain_forward_pass(workdir, photographs):
     square = resize_center(np.asarray(Image.open(file)), 72)
     view = center_view(square, 64)
     batch = {name: np.asarray(view[name])[None] for name in ("image", "offset", "mirror")}
-    images = jax.jit(finish)(towers.put_batch(batch, network.mesh), network.preprocess)
-    logits = jax.jit(towers.forward(network.table, network.mesh))(network.variables, images)
+    images = jax.jit(preprocess)(towers.put_batch(batch, network.mesh), network.preprocess)
+    logits = jax.jit(towers.forward(network.architecture, network.mesh))(network.variables, images)
     (prediction,) = predict.predict(network, [file])
     assert prediction.probabilities is not None
     np.testing.assert_allclose(prediction.probabilities, jax.nn.softmax(logits)[0], rtol=1e-5)
@@ -300,14 +300,16 @@ def test_fine_tuning_keeps_frozen_layers_to_the_bit(workdir, photographs, tmp_pa
 def test_fine_tuning_says_what_it_leaves_behind_and_which_classes_are_others(workdir):
     network = load(workdir)
     params = {n: w for n, w in network.variables["params"].items() if n != "conv5"}
-    _, said = network_loading.take_over(network, params, ("fc7",), ("blue", "ochre", "red"))
+    _, said = network_loading.init_from_pretrained(
+        network, params, ("fc7",), ("blue", "ochre", "red")
+    )
     assert "fc6, fc8; anew: fc7; left behind: conv5.\n" in said
     assert "for 1 of 3 classes ('green' there is 'ochre' here): unless they mean the same" in said
-    _, said = network_loading.take_over(
+    _, said = network_loading.init_from_pretrained(
         network, params, ("fc8",), ("blue", "ochre", "red", "white")
     )
     assert "classes" not in said
-    _, said = network_loading.take_over(network, params, (), network.class_names)
+    _, said = network_loading.init_from_pretrained(network, params, (), network.class_names)
     assert said.endswith("left behind: conv5.")
 
 

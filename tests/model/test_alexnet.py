@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from alexnet_jax.config import ModelConfig
-from alexnet_jax.model import response_norm
+from alexnet_jax.model import platform
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.variants import build_architecture
 
@@ -24,18 +24,18 @@ def normal(seed, *shape, scale=1.0):
 
 @pytest.fixture(scope="module")
 def variables():
-    variables = AlexNet(TABLE, response_norm.CPU).init(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))
+    variables = AlexNet(TABLE, platform.CPU).init(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))
     # Larger than at the start, so that every layer matters to the logits.
     return jax.tree.map(lambda x: 8 * x + normal(x.size, *x.shape, scale=0.01), variables)
 
 
-def logits_of(table, kernels, variables, x, keep=None) -> jax.Array:
-    logits, _ = AlexNet(table, kernels).apply(variables, x, keep)
+def logits_of(architecture, kernels, variables, x, dropout_masks=None) -> jax.Array:
+    logits, _ = AlexNet(architecture, kernels).apply(variables, x, dropout_masks)
     assert isinstance(logits, jax.Array)
     return logits
 
 
-def plain_forward(params, x, keep):
+def plain_forward(params, x, dropout_masks):
     """Compute the logits by P3.5 with `feature_group_count=2`, and LRN map by map."""
 
     def conv(x, name, stride, padding, groups):
@@ -71,7 +71,7 @@ def plain_forward(params, x, keep):
     x = pool(conv(x, "conv5", 1, (1, 1), 2)).reshape(len(x), -1)
     for name in ("fc6", "fc7"):
         x = jax.nn.relu(dense(x, name))
-        x = x * 0.5 if keep is None else x * keep[name]
+        x = x * 0.5 if dropout_masks is None else x * dropout_masks[name]
     return dense(x, "fc8")
 
 
@@ -81,18 +81,18 @@ def masks(batch):
 
 
 @pytest.mark.parametrize(
-    "kernels", [response_norm.CPU, response_norm.ACCELERATOR], ids=["cpu", "accelerator"]
+    "kernels", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"]
 )
 @pytest.mark.parametrize("training", [True, False], ids=["training", "test"])
 def test_logits_and_every_gradient_match_the_plain_network(variables, kernels, training):
-    x, keep = normal(1, 5, 67, 67, 3, scale=50), masks(5) if training else None
+    x, dropout_masks = normal(1, 5, 67, 67, 3, scale=50), masks(5) if training else None
     weight = normal(2, 5, 11)
 
     def ours(variables):
-        return jnp.sum(weight * logits_of(TABLE, kernels, variables, x, keep))
+        return jnp.sum(weight * logits_of(TABLE, kernels, variables, x, dropout_masks))
 
     def plain(variables):
-        return jnp.sum(weight * plain_forward(variables["params"], x, keep))
+        return jnp.sum(weight * plain_forward(variables["params"], x, dropout_masks))
 
     value, grads = jax.jit(jax.value_and_grad(ours))(variables)
     expected, expected_grads = jax.jit(jax.value_and_grad(plain), compiler_options=QUICKLY)(
@@ -109,15 +109,15 @@ def test_logits_and_every_gradient_match_the_plain_network(variables, kernels, t
     ("batch", "size"), [(1, 1), (8, 8), (9, 5), (16, 8), (32, 8), (64, 16), (128, 32), (130, 26)]
 )
 def test_a_cpu_convolves_in_four_blocks_unless_they_are_small_or_large(batch, size):
-    assert response_norm.CPU.block(batch) == size
-    assert response_norm.ACCELERATOR.block(batch) == batch
+    assert platform.CPU.block_size(batch) == size
+    assert platform.ACCELERATOR.block_size(batch) == batch
 
 
 def test_blocks_of_images_change_nothing(variables):
     x = normal(1, 7, 67, 67, 3, scale=50)
     whole, blocks = (
         logits_of(
-            TABLE, dataclasses.replace(response_norm.CPU, block=lambda _, n=size: n), variables, x
+            TABLE, dataclasses.replace(platform.CPU, block_size=lambda _, n=size: n), variables, x
         )
         for size in (7, 3)
     )
@@ -129,22 +129,20 @@ def test_training_silences_and_does_not_rescale_and_test_halves(variables):
     x = normal(1, 2, 67, 67, 3, scale=50)
     fc8 = variables["params"]["fc8"]
     silent = {name: np.zeros((2, *shape), bool) for name, shape in TABLE.dropped.items()}
-    bias_only = logits_of(
-        TABLE, response_norm.CPU, variables, x, {**masks(2), "fc7": silent["fc7"]}
-    )
+    bias_only = logits_of(TABLE, platform.CPU, variables, x, {**masks(2), "fc7": silent["fc7"]})
     np.testing.assert_allclose(bias_only, np.tile(fc8["bias"], (2, 1)), rtol=1e-6)
     everything = {name: ~mask for name, mask in silent.items()}
     halved = dataclasses.replace(TABLE, dropout=0.0)
     np.testing.assert_array_equal(
-        logits_of(TABLE, response_norm.CPU, variables, x, everything),
-        logits_of(halved, response_norm.CPU, variables, x),
+        logits_of(TABLE, platform.CPU, variables, x, everything),
+        logits_of(halved, platform.CPU, variables, x),
     )
 
 
 def test_initial_parameters_are_those_of_the_paper():
     # P5: weights N(0, .01); biases 1 in conv2, conv4, conv5, fc6, fc7 and 0 elsewhere.
-    table = build_architecture(ModelConfig(scale_init=False), 1000, 67)
-    params = jax.jit(AlexNet(table, response_norm.CPU).init)(
+    architecture = build_architecture(ModelConfig(scale_init=False), 1000, 67)
+    params = jax.jit(AlexNet(architecture, platform.CPU).init)(
         jax.random.key(0), jnp.zeros((1, 67, 67, 3))
     )["params"]
     ones = {name for name, layer in params.items() if np.all(layer["bias"] == 1)}

@@ -98,9 +98,14 @@ def test_pooling_rounds_up(side, pooled):
 
 
 def test_the_smallest_crop_is_36_and_keeps_one_pixel_everywhere():
-    table = build_architecture(ModelConfig(scale_init=False), 10, 224)
-    assert smallest_crop(table) == 36
-    assert [row.side for row in trace(dataclasses.replace(table, crop=36))][-4:] == [1, 1, 1, 1]
+    architecture = build_architecture(ModelConfig(scale_init=False), 10, 224)
+    assert smallest_crop(architecture) == 36
+    assert [row.side for row in trace(dataclasses.replace(architecture, crop=36))][-4:] == [
+        1,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_a_smaller_crop_is_refused_with_the_smallest_that_would_do():
@@ -114,7 +119,7 @@ def test_a_narrower_network_keeps_the_table_and_splits_in_two():
         build_architecture(ModelConfig(scale_init=False), 101, 224),
     )
     assert [layer.name for layer in narrow.layers] == [layer.name for layer in full.layers]
-    assert [layer.then for layer in narrow.layers] == [layer.then for layer in full.layers]
+    assert [layer.ops for layer in narrow.layers] == [layer.ops for layer in full.layers]
     assert [layer.features for layer in narrow.layers] == [28, 76, 116, 116, 76, 1228, 1228, 101]
 
 

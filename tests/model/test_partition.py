@@ -14,7 +14,7 @@ import pytest
 from alexnet_jax.analysis import compiled
 from alexnet_jax.config import ModelConfig, OptimizerConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.partition import training_step
+from alexnet_jax.model.partition import step_collectives
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
@@ -24,11 +24,11 @@ from alexnet_jax.training.step import make_train_step
 CHECKOUT = Path(__file__).parents[2]
 
 
-def compiled_text(table, mesh, batch):
+def compiled_text(architecture, mesh, batch):
     """Compile a training step from shapes alone; nothing is allocated."""
-    crop = table.crop
+    crop = architecture.crop
     tx = paper_sgd(OptimizerConfig())
-    _, state = abstract_state(table, tx, mesh, seed=0)
+    _, state = abstract_state(architecture, tx, mesh, seed=0)
     constants = Preprocess(jnp.zeros((crop + 8, crop + 8, 3)), jnp.eye(3), jnp.ones(3))
     rows = jax.NamedSharding(mesh, jax.P("data"))
     fields = {
@@ -43,7 +43,7 @@ def compiled_text(table, mesh, batch):
         name: jax.ShapeDtypeStruct((batch, *shape), kind, sharding=rows)
         for name, (shape, kind) in fields.items()
     }
-    step: Any = make_train_step(table, tx, mesh, constants, seed=0)
+    step: Any = make_train_step(architecture, tx, mesh, constants, seed=0)
     return step.lower(state, images).compile().as_text()
 
 
@@ -59,8 +59,8 @@ def found_in(program):
     return summed(compiled.collectives(program))
 
 
-def expected(table, batch, data, tower):
-    return summed(training_step(table, batch, data, tower))
+def expected(architecture, batch, data, tower):
+    return summed(step_collectives(architecture, batch, data, tower))
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,16 @@ def expected(table, batch, data, tower):
     ],
 )
 def test_the_compiled_step_moves_the_bytes_of_the_table(data, tower):
-    table = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
+    architecture = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
     mesh = towers.make_mesh(data=data, towers=tower, batch=8)
-    found = found_in(compiled_text(table, mesh, 8))
+    found = found_in(compiled_text(architecture, mesh, 8))
     assert found
-    assert found == expected(table, 8, data, tower)
+    assert found == expected(architecture, 8, data, tower)
 
 
 def test_one_device_neither_copies_its_weights_nor_adds_its_gradients_up():
-    table = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
-    program = compiled_text(table, towers.make_mesh(data=1, towers=1, batch=8), 8)
+    architecture = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
+    program = compiled_text(architecture, towers.make_mesh(data=1, towers=1, batch=8), 8)
     weights = r"%state_variables__params\w*kernel"
     assert len(set(re.findall(weights, program))) == 8
     assert not re.findall(rf"copy\({weights}.*", program)
@@ -99,9 +99,9 @@ def test_one_device_neither_copies_its_weights_nor_adds_its_gradients_up():
 )
 @pytest.mark.slow
 def test_so_does_that_of_other_networks(model):
-    table = build_architecture(model, 11, 67)
+    architecture = build_architecture(model, 11, 67)
     mesh = towers.make_mesh(data=2, towers=2, batch=8)
-    assert found_in(compiled_text(table, mesh, 8)) == expected(table, 8, 2, 2)
+    assert found_in(compiled_text(architecture, mesh, 8)) == expected(architecture, 8, 2, 2)
 
 
 # The emulated devices of a process are counted when jax starts: 64 want a process of their own.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.model import response_norm
+from alexnet_jax.model import platform, response_norm
 from alexnet_jax.model.architecture import SPATIAL_NORM, Pooling, ResponseNorm
 
 RAMP = jnp.arange(0.0, 800.0, 100.0)
@@ -147,7 +147,7 @@ def test_convolutions_on_a_cpu_and_their_gradients_match_the_plain_one(geometry)
         normal(1, kernel_side, kernel_side, inputs, outputs),
     )
     results = []
-    for convolve in (response_norm.CPU.convolve, response_norm.ACCELERATOR.convolve):
+    for convolve in (platform.CPU.convolve, platform.ACCELERATOR.convolve):
         y, backward = jax.vjp(lambda x, k, f=convolve: f(x, k, stride, padding), x, kernel)
         results.append((y, *backward(normal(2, *y.shape))))
     for ours, plain in zip(*results, strict=True):
@@ -158,7 +158,7 @@ def test_a_convolution_by_hand():
     # 1 x 1 output of a 2 x 2 / 2 window over [[1, 2], [3, 4]], kernel [[1, 10], [100, 1000]].
     x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
     kernel = jnp.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
-    for convolve in (response_norm.CPU.convolve, response_norm.ACCELERATOR.convolve):
+    for convolve in (platform.CPU.convolve, platform.ACCELERATOR.convolve):
         assert convolve(x, kernel, 2, (0, 0)).item() == 4321
 
 
@@ -174,15 +174,15 @@ OVERLAPPING, APART = Pooling(), Pooling(window=2, rounds="down")  # P3.4, and it
 def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size, pooling):
     x = normal(0, 2, *size, 3)
     x = jnp.round(x) if values == "ties" else x
-    ours, backward = jax.vjp(lambda x: response_norm.CPU.pool(x, pooling), x)
-    plain, plain_backward = jax.vjp(lambda x: response_norm.ACCELERATOR.pool(x, pooling), x)
+    ours, backward = jax.vjp(lambda x: platform.CPU.pool(x, pooling), x)
+    plain, plain_backward = jax.vjp(lambda x: platform.ACCELERATOR.pool(x, pooling), x)
     np.testing.assert_array_equal(ours, plain)
     g = normal(1, *ours.shape)
     np.testing.assert_allclose(backward(g)[0], plain_backward(g)[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "kernels", [response_norm.CPU, response_norm.ACCELERATOR], ids=["cpu", "accelerator"]
+    "kernels", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"]
 )
 def test_a_tie_gives_its_gradient_to_the_first_pixel(kernels):
     y, backward = jax.vjp(lambda x: kernels.pool(x, OVERLAPPING), jnp.ones((1, 3, 3, 1)))
@@ -192,7 +192,7 @@ def test_a_tie_gives_its_gradient_to_the_first_pixel(kernels):
 
 
 @pytest.mark.parametrize(
-    "kernels", [response_norm.CPU, response_norm.ACCELERATOR], ids=["cpu", "accelerator"]
+    "kernels", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"]
 )
 def test_the_last_window_may_hang_over_the_edge(kernels):
     # Rows 0-2 and 2-4 of four: the second window sees rows 2 and 3 alone, negative as they are.
@@ -201,20 +201,16 @@ def test_the_last_window_may_hang_over_the_edge(kernels):
 
 
 def test_the_platform_decides_in_one_place():
-    assert response_norm.for_platform("cpu") is response_norm.CPU
-    assert (
-        response_norm.for_platform("gpu")
-        is response_norm.for_platform("tpu")
-        is response_norm.ACCELERATOR
-    )
+    assert platform.for_platform("cpu") is platform.CPU
+    assert platform.for_platform("gpu") is platform.for_platform("tpu") is platform.ACCELERATOR
 
 
 def test_an_option_that_this_xla_does_not_know_is_left_out():
-    assert response_norm.is_known("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED")
-    assert not response_norm.is_known("xla_cpu_scheduler_type", "of another release")
-    assert not response_norm.is_known("xla_cpu_of_another_release", "1")
+    assert platform.is_known("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED")
+    assert not platform.is_known("xla_cpu_scheduler_type", "of another release")
+    assert not platform.is_known("xla_cpu_of_another_release", "1")
 
 
 def test_of_the_release_installed_every_option_is_known():
-    assert response_norm.compiler_options("cpu") == dict(response_norm.CPU.compiler_options)
-    assert response_norm.compiler_options("gpu") == {}
+    assert platform.compiler_options("cpu") == dict(platform.CPU.compiler_options)
+    assert platform.compiler_options("gpu") == {}

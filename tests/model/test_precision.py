@@ -49,11 +49,11 @@ def batch():
     }
 
 
-def steps_of(table, mesh, batch, steps=2):
+def steps_of(architecture, mesh, batch, steps=2):
     tx = paper_sgd(OptimizerConfig(batch_size=BATCH, learning_rate=0.001))
     constants = Preprocess(mean=jnp.full(3, 120.0), lighting=jnp.zeros((3, 3)), scale=jnp.ones(3))
-    create, _ = abstract_state(table, tx, mesh, seed=0)
-    step, state, losses = make_train_step(table, tx, mesh, constants, seed=0), create(), []
+    create, _ = abstract_state(architecture, tx, mesh, seed=0)
+    step, state, losses = make_train_step(architecture, tx, mesh, constants, seed=0), create(), []
     for _ in range(steps):
         state, metrics = step(state, towers.put_batch(batch, mesh))
         losses.append(metrics["loss"].item() / BATCH)

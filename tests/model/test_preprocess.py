@@ -9,8 +9,8 @@ import pytest
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data import statistics
-from alexnet_jax.model.preprocess import Preprocess, finish
-from alexnet_jax.training.setup import preprocessing
+from alexnet_jax.model.preprocess import Preprocess, preprocess
+from alexnet_jax.training.setup import make_preprocess
 
 RNG = np.random.default_rng(0)
 MEAN = RNG.uniform(0, 255, (9, 9, 3)).astype(np.float32)
@@ -23,7 +23,7 @@ BATCH = {
     "lighting": RNG.normal(0, 0.1, (4, 3)).astype(np.float32),
     "divisor": np.array([1.1, 1.0, 1.1, 1.3], np.float32),
 }
-finished = jax.jit(finish)
+finished = jax.jit(preprocess)
 KRIZHEVSKY = vars(statistics.published("imagenet", 9))
 
 
@@ -112,7 +112,7 @@ def black(lighting):
 )
 def test_lighting_has_the_sigmas_of_2012(unit, sigmas):
     # 12.2, 3.7 and 2.0 gray levels along Krizhevsky's axes; 1,483 by the letter of P4.1.
-    constants = preprocessing(DataConfig(pca_scale=unit, mean="channel"), KRIZHEVSKY)
+    constants = make_preprocess(DataConfig(pca_scale=unit, mean="channel"), KRIZHEVSKY)
     np.testing.assert_allclose(
         0.1 * np.linalg.norm(constants.lighting, axis=0)[::-1], sigmas, rtol=1e-3
     )
@@ -131,17 +131,17 @@ def test_torchvisions_numbers_are_those_of_its_own_formula():
     mirrored = BATCH["mirror"][:, None, None, None]
     crops = np.where(mirrored, BATCH["image"][:, :, ::-1], BATCH["image"])
     expected = (crops / 255 - mean) / std
-    np.testing.assert_allclose(finished(batch, preprocessing(config, known)), expected, atol=1e-6)
+    np.testing.assert_allclose(finished(batch, make_preprocess(config, known)), expected, atol=1e-6)
 
 
 def test_the_configuration_reaches_the_device():
     known = vars(statistics.published("caffe", 9)) | {"mean_image": MEAN}
     config = DataConfig(mean="image-center", channels="bgr")
-    centered = preprocessing(config, known)
+    centered = make_preprocess(config, known)
     assert (centered.where, centered.channels) == ("center", "bgr")
     np.testing.assert_array_equal(centered.mean, MEAN)
-    aligned = preprocessing(DataConfig(mean="image"), known)
+    aligned = make_preprocess(DataConfig(mean="image"), known)
     assert (aligned.where, aligned.channels) == ("aligned", "rgb")
     np.testing.assert_array_equal(aligned.mean, MEAN)
-    color = preprocessing(DataConfig(mean="channel"), known)
+    color = make_preprocess(DataConfig(mean="channel"), known)
     np.testing.assert_allclose(color.mean, [122.68, 116.67, 104.01], atol=0.005)  # RGB

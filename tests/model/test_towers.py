@@ -14,7 +14,7 @@ from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.step import dropout_masks, make_train_step
+from alexnet_jax.training.step import draw_dropout_masks, make_train_step
 
 MESHES = {"one device": (1, 1), "two": (1, 2), "four": (2, 2)}  # (data, tower)
 COLLECTIVE = re.compile(
@@ -54,7 +54,7 @@ class Trained:
     """A network on one mesh: its start, the first gradient, and five steps of training."""
 
     def __init__(self, mesh, classes, crop, width=1.0, batch=BATCH, steps=5, weight_decay=5e-4):
-        self.table = build_architecture(
+        self.architecture = build_architecture(
             ModelConfig(width=width, conv345_init_std=0.03, scale_init=False), classes, crop
         )
         # Where the last digits of two meshes move a pixel past its neighbor in a pooling window,
@@ -62,8 +62,8 @@ class Trained:
         # A low rate and small images keep that rare over five steps; in one step of full size it
         # does not happen.
         tx = paper_sgd(OptimizerConfig(learning_rate=1e-3, weight_decay=weight_decay))
-        self.create, _ = abstract_state(self.table, tx, mesh, seed=3)
-        step = make_train_step(self.table, tx, mesh, make_constants(crop + 8), seed=5)
+        self.create, _ = abstract_state(self.architecture, tx, mesh, seed=3)
+        step = make_train_step(self.architecture, tx, mesh, make_constants(crop + 8), seed=5)
         self.state = self.create()
         batch = towers.put_batch(make_batch(crop, classes, batch), mesh)
         compiled = compile_for(step, self.state, batch)
@@ -105,7 +105,7 @@ def test_every_mesh_trains_the_same(trained, name):
     error, errors = worst(many.velocity, one.velocity)
     assert error < 1e-5, errors
     assert "reduce-scatter" not in many.program
-    assert_halves(many.state, many.table)
+    assert_halves(many.state, many.architecture)
 
 
 def test_every_mesh_has_the_gradient_of_the_network_of_2012():
@@ -117,17 +117,17 @@ def test_every_mesh_has_the_gradient_of_the_network_of_2012():
         assert many.losses == pytest.approx(one.losses, rel=1e-5)
         error, errors = worst(many.gradient, one.gradient)
         assert error < 1e-5, errors
-        assert_halves(many.state, many.table)
+        assert_halves(many.state, many.architecture)
 
 
-def assert_halves(state, table):
+def assert_halves(state, architecture):
     """Every device holds half of each split parameter and velocity, and all of fc8's bias."""
     trees = {
         "parameters": state.variables["params"],
         "velocity": state.opt_state.velocity,
     }
     for kind, tree in trees.items():
-        for layer in table.layers:
+        for layer in architecture.layers:
             for name, array in tree[layer.name].items():
                 share = 1 if (layer.sees, name) == ("rows", "bias") else 2
                 held = {shard.data.nbytes for shard in array.addressable_shards}
@@ -143,14 +143,14 @@ def test_one_device_holds_everything_and_talks_to_nobody(trained):
 
 
 def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
-    table, mesh, batch = (
+    architecture, mesh, batch = (
         build_architecture(ModelConfig(scale_init=False), 1000, 224),
         mesh_of("two"),
         2,
     )
-    variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
+    variables = jax.eval_shape(towers.initializer(architecture), jax.random.key(0))
     images = jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.float32)
-    text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
+    text = compile_for(jax.jit(towers.forward(architecture, mesh)), variables, images).as_text()
     found = Counter()
     for shape, operation in COLLECTIVE.findall(text):
         dimensions = [int(n) for n in re.findall(r"\d+", shape.partition("[")[2].partition("]")[0])]
@@ -166,8 +166,11 @@ def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
 
 
 def test_no_device_ever_makes_a_whole_split_parameter():
-    table, mesh = build_architecture(ModelConfig(scale_init=False), 1000, 224), mesh_of("two")
-    create, _ = abstract_state(table, paper_sgd(OptimizerConfig()), mesh, seed=0)
+    architecture, mesh = (
+        build_architecture(ModelConfig(scale_init=False), 1000, 224),
+        mesh_of("two"),
+    )
+    create, _ = abstract_state(architecture, paper_sgd(OptimizerConfig()), mesh, seed=0)
     text = compile_for(create).as_text()
     assert "f32[9216,2048]" in text
     assert "[9216,4096]" not in text
@@ -176,13 +179,13 @@ def test_no_device_ever_makes_a_whole_split_parameter():
 
 def test_blocks_of_images_cross_once():
     # 16 images are convolved as 8 + 8 on one tower; a gather for each block would make 5 of 3.
-    table, mesh = (
+    architecture, mesh = (
         build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36),
         mesh_of("two"),
     )
-    variables = jax.eval_shape(towers.initializer(table), jax.random.key(0))
+    variables = jax.eval_shape(towers.initializer(architecture), jax.random.key(0))
     images = jax.ShapeDtypeStruct((16, 36, 36, 3), jnp.float32)
-    text = compile_for(jax.jit(towers.forward(table, mesh)), variables, images).as_text()
+    text = compile_for(jax.jit(towers.forward(architecture, mesh)), variables, images).as_text()
     assert Counter(operation for _, operation in COLLECTIVE.findall(text)) == {
         "all-gather": 3,
         "all-reduce": 1,
@@ -199,12 +202,14 @@ def test_blocks_of_images_have_one_gradient():
 
 
 def test_dropout_masks_are_the_same_on_every_mesh_and_differ_between_steps_and_layers():
-    table = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
+    architecture = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
     drawn = []
     for name in MESHES:
         mesh = mesh_of(name)
         sharding = jax.sharding.NamedSharding(mesh, jax.P("data", "tower"))
-        draw = jax.jit(lambda step: dropout_masks(table, 0, step, 64), out_shardings=sharding)
+        draw = jax.jit(
+            lambda step: draw_dropout_masks(architecture, 0, step, 64), out_shardings=sharding
+        )
         drawn.append([jax.device_get(draw(step)) for step in (0, 1)])
     for other in drawn[1:]:
         jax.tree.map(np.testing.assert_array_equal, other, drawn[0])

@@ -15,7 +15,7 @@ from alexnet_jax.model.architecture import trace, weighted_rows
 from alexnet_jax.model.features import features
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.training.step import dropout_masks
+from alexnet_jax.training.step import draw_dropout_masks
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -130,9 +130,9 @@ def normal(seed, *shape, scale=1.0):
 IMAGES = normal(0, BATCH, CROP, CROP, 3, scale=60)
 
 
-def variables_of(table):
+def variables_of(architecture):
     """Return parameters larger than at the start, so that every layer matters to the logits."""
-    layers = zip(table.layers, weighted_rows(table), strict=True)
+    layers = zip(architecture.layers, weighted_rows(architecture), strict=True)
     params = {
         layer.name: {
             "kernel": normal(seed, *row.kernel_shape, scale=2 * layer.std + 0.02),
@@ -143,13 +143,13 @@ def variables_of(table):
     return {"params": jax.tree.map(np.float32, params)}
 
 
-def logits_and_grads(table, mesh, variables):
-    apply = towers.forward(table, mesh)
+def logits_and_grads(architecture, mesh, variables):
+    apply = towers.forward(architecture, mesh)
     weights = normal(2, BATCH, CLASSES)
 
     def value(variables):
-        keep = dropout_masks(table, 1, jnp.zeros((), jnp.int32), BATCH)
-        logits = apply(variables, IMAGES, keep)
+        dropout_masks = draw_dropout_masks(architecture, 1, jnp.zeros((), jnp.int32), BATCH)
+        logits = apply(variables, IMAGES, dropout_masks)
         return jnp.sum(weights * logits), logits
 
     grads, logits = jax.jit(jax.grad(value, has_aux=True))(variables)
@@ -168,10 +168,12 @@ def relative(ours, theirs):
     [pytest.param(name, marks=pytest.mark.slow) if name in CONTROLS else name for name in SMALL],
 )
 def test_every_variant_is_the_same_on_one_device_and_on_two(name):
-    table = small(SMALL[name])
-    variables = variables_of(table)
+    architecture = small(SMALL[name])
+    variables = variables_of(architecture)
     one, two = (
-        logits_and_grads(table, towers.make_mesh(towers=number, data=1, batch=BATCH), variables)
+        logits_and_grads(
+            architecture, towers.make_mesh(towers=number, data=1, batch=BATCH), variables
+        )
         for number in (1, 2)
     )
     error, errors = relative(two, one)
@@ -181,14 +183,14 @@ def test_every_variant_is_the_same_on_one_device_and_on_two(name):
 
 def test_lrn_over_all_maps_may_reach_past_all_maps_of_the_other_tower():
     # 4 maps, 2 a tower, and 3 neighbors on either side.
-    table = small(PAPER, width=0.05, lrn_n=7, lrn_scope="all", lrn_alpha=0.1)
-    params = variables_of(table)["params"]
+    architecture = small(PAPER, width=0.05, lrn_n=7, lrn_scope="all", lrn_alpha=0.1)
+    params = variables_of(architecture)["params"]
     one, two = (
         features(
             params,
             IMAGES,
             ("norm1",),
-            table=table,
+            architecture=architecture,
             mesh=towers.make_mesh(towers=number, data=1, batch=BATCH),
         )["norm1"]
         for number in (1, 2)
@@ -198,17 +200,17 @@ def test_lrn_over_all_maps_may_reach_past_all_maps_of_the_other_tower():
 
 
 def test_lrn_over_all_maps_exchanges_the_maps_at_the_border_and_nothing_else():
-    table = small(PRESETS["bvlc_alexnet"].model)
+    architecture = small(PRESETS["bvlc_alexnet"].model)
     mesh = towers.make_mesh(towers=2, data=1, batch=2)
     program = (
-        jax.jit(towers.forward(table, mesh))
-        .lower(variables_of(table), IMAGES[:2])
+        jax.jit(towers.forward(architecture, mesh))
+        .lower(variables_of(architecture), IMAGES[:2])
         .compile()
         .as_text()
     )
     assert program is not None
     moved = re.findall(r"= (\S+?)\{\S* collective-permute(?:-start)?\(", program)
-    sides = [row.side for row in trace(table) if row.name in ("norm1", "norm2")]
+    sides = [row.side for row in trace(architecture) if row.name in ("norm1", "norm2")]
     assert sorted(moved) == sorted(f"f32[2,{side},{side},2]" for side in sides)
     assert len(re.findall(r" all-gather(?:-start)?\(", program)) == 3
 
@@ -232,13 +234,15 @@ SWITCHES: dict[str, Any] = {
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_changes_the_output(switch):
-    table, flipped = small(PAPER), small(PAPER, **{switch: SWITCHES[switch]})
-    variables = variables_of(table)
+    architecture, flipped = small(PAPER), small(PAPER, **{switch: SWITCHES[switch]})
+    variables = variables_of(architecture)
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
     if switch == "padding":  # 67 pixels need none; 65 hang over by 2
-        table, flipped = (dataclasses.replace(t, crop=65) for t in (table, flipped))
-    images = IMAGES[:, : table.crop, : table.crop]
-    ours, theirs = (jax.jit(towers.forward(t, mesh))(variables, images) for t in (table, flipped))
+        architecture, flipped = (dataclasses.replace(t, crop=65) for t in (architecture, flipped))
+    images = IMAGES[:, : architecture.crop, : architecture.crop]
+    ours, theirs = (
+        jax.jit(towers.forward(t, mesh))(variables, images) for t in (architecture, flipped)
+    )
     assert np.max(np.abs(ours - theirs)) > 1e-3 * np.max(np.abs(ours))
 
 
@@ -252,10 +256,10 @@ def test_the_order_of_layer_1_matters_through_its_lrn_alone():
     assert np.max(np.abs(with_lrn[0] - with_lrn[1])) > 1e-3 * np.max(np.abs(with_lrn[0]))
 
 
-def features_of(table, name, towers_=1):
+def features_of(architecture, name, towers_=1):
     mesh = towers.make_mesh(towers=towers_, data=1, batch=BATCH)
-    params = variables_of(table)["params"]
-    return np.asarray(features(params, IMAGES, (name,), table=table, mesh=mesh)[name])
+    params = variables_of(architecture)["params"]
+    return np.asarray(features(params, IMAGES, (name,), architecture=architecture, mesh=mesh)[name])
 
 
 @pytest.mark.parametrize("towers_", [1, 2])
@@ -285,7 +289,7 @@ def test_initial_values_differ_as_2012s_text_and_code_do():
 def test_what_the_convolutions_are_followed_by():
     def then(preset):
         layers = build_architecture(PRESETS[preset].model, 10, 227).layers
-        return {layer.name: layer.then for layer in layers if layer.name in ("conv1", "conv2")}
+        return {layer.name: layer.ops for layer in layers if layer.name in ("conv1", "conv2")}
 
     paper = ("relu", "lrn", "pool")
     assert then("paper") == {"conv1": paper, "conv2": paper}
@@ -298,34 +302,35 @@ def test_what_the_convolutions_are_followed_by():
 
 
 def test_dropout_of_torchvision_silences_pool5_and_fc6_and_rescales_in_training():
-    table = small(PRESETS["torchvision"].model)
-    rows = {row.name: row for row in trace(table)}
-    assert table.dropped == {
+    architecture = small(PRESETS["torchvision"].model)
+    rows = {row.name: row for row in trace(architecture)}
+    assert architecture.dropped == {
         "conv5": rows["pool5"].shape,
         "fc6": (rows["fc6"].channels,),
     }
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
-    apply = towers.forward(table, mesh, ("pool5", "drop5"))
-    keep = dropout_masks(table, 1, jnp.zeros((), jnp.int32), BATCH)
-    variables = variables_of(table)
-    _, training = jax.jit(apply)(variables, IMAGES, keep)
+    apply = towers.forward(architecture, mesh, ("pool5", "drop5"))
+    dropout_masks = draw_dropout_masks(architecture, 1, jnp.zeros((), jnp.int32), BATCH)
+    variables = variables_of(architecture)
+    _, training = jax.jit(apply)(variables, IMAGES, dropout_masks)
     np.testing.assert_allclose(
-        training["drop5"], np.where(keep["conv5"], 2 * training["pool5"], 0), rtol=1e-6
+        training["drop5"], np.where(dropout_masks["conv5"], 2 * training["pool5"], 0), rtol=1e-6
     )
     _, test = jax.jit(apply)(variables, IMAGES)
     np.testing.assert_array_equal(test["drop5"], test["pool5"])
 
 
 def test_features_are_those_on_the_way_to_the_logits_on_any_mesh():
-    table = small(PAPER)
-    params = variables_of(table)["params"]
+    architecture = small(PAPER)
+    params = variables_of(architecture)["params"]
     names = ("conv5", "relu5", "pool5", "fc7", "relu7", "drop7", "fc8")
     meshes = [
         towers.make_mesh(towers=number, data=data, batch=4) for number, data in ((1, 1), (2, 2))
     ]
     images = np.concatenate([IMAGES, IMAGES[:1]])
     one, four = (
-        jax.device_get(features(params, images, names, table=table, mesh=mesh)) for mesh in meshes
+        jax.device_get(features(params, images, names, architecture=architecture, mesh=mesh))
+        for mesh in meshes
     )
     assert relative(four, one)[0] < 1e-5
     assert [one[name].shape for name in names[:4]] == [
@@ -344,12 +349,13 @@ def test_features_are_those_on_the_way_to_the_logits_on_any_mesh():
 
 
 def test_features_take_parameters_wherever_they_lie():
-    table = small(PAPER)
-    params = variables_of(table)["params"]
+    architecture = small(PAPER)
+    params = variables_of(architecture)["params"]
     four = towers.make_mesh(towers=2, data=2, batch=4)
-    spread = jax.device_put(params, towers.state_shardings(params, table, four))
+    spread = jax.device_put(params, towers.state_shardings(params, architecture, four))
     there, here = (
-        features(tree, IMAGES, ("fc7",), table=table)["fc7"] for tree in (spread, params)
+        features(tree, IMAGES, ("fc7",), architecture=architecture)["fc7"]
+        for tree in (spread, params)
     )
     np.testing.assert_array_equal(there, here)
 
@@ -367,9 +373,9 @@ def test_features_take_parameters_wherever_they_lie():
     ],
 )
 def test_features_refuse_what_does_not_fit(arguments, said):
-    table = small(PAPER)
-    params = variables_of(table)["params"]
-    call = {"images": IMAGES, "layers": ("fc7",), "table": table} | arguments
+    architecture = small(PAPER)
+    params = variables_of(architecture)["params"]
+    call = {"images": IMAGES, "layers": ("fc7",), "table": architecture} | arguments
     if "mesh" in call:
         data, towers_ = call["mesh"]
         call["mesh"] = towers.make_mesh(towers=towers_, data=data, batch=BATCH + 1)

@@ -15,7 +15,7 @@ from alexnet_jax.plots import network
 from alexnet_jax.presets import PRESETS
 
 
-def table(preset: str, classes: int = 1000) -> Architecture:
+def architecture(preset: str, classes: int = 1000) -> Architecture:
     config = PRESETS[preset]
     return build_architecture(config.model, classes, config.data.crop)
 
@@ -35,7 +35,7 @@ def crossings(figure: Figure) -> list[str]:
 
 
 def test_the_network_of_2012_meets_four_times():
-    drawn = network.draw(table("paper"))
+    drawn = network.draw(architecture("paper"))
     assert crossings(drawn) == [
         "all-gather of pool2 21,632",
         "all-gather of pool5 4,608",
@@ -52,7 +52,7 @@ def test_the_network_of_2012_meets_four_times():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_network_is_drawn_as_it_is_described(preset: str):
-    rows = table(preset)
+    rows = architecture(preset)
     drawn, facts = network.draw(rows), described(rows)
     expected = [
         f"{row['by']} {'for' if row['by'] == 'exchange' else 'of'} "
@@ -70,7 +70,7 @@ def test_every_network_is_drawn_as_it_is_described(preset: str):
 
 
 def test_no_words_lie_on_others_and_all_lie_within_the_picture():
-    for rows in (table("source2012"), table("merged"), table("bvlc_alexnet")):
+    for rows in (architecture("source2012"), architecture("merged"), architecture("bvlc_alexnet")):
         drawn = network.draw(rows)
         renderer = FigureCanvasAgg(drawn).get_renderer()
         boxes = [

@@ -385,8 +385,8 @@ def test_towers_that_are_not_there_are_not_compared(photograph, tmp_path, capsys
 
 
 def test_each_device_has_its_column_of_what_it_holds():
-    table = build_architecture(ModelConfig(), 1000, 224)
-    figure = devices.draw(table, towers.make_mesh(towers=2, data=2, batch=128), 128)
+    architecture = build_architecture(ModelConfig(), 1000, 224)
+    figure = devices.draw(architecture, towers.make_mesh(towers=2, data=2, batch=128), 128)
     said = collections.Counter(text.get_text() for text in figure.axes[0].texts)
     assert {f"cpu {number}" for number in range(4)} <= set(said)
     assert said["64 images"] == 4  # of 128, by both towers of a pair
@@ -400,8 +400,8 @@ def test_each_device_has_its_column_of_what_it_holds():
 
 
 def test_one_device_holds_both_halves():
-    table = build_architecture(ModelConfig(), 1000, 224)
-    figure = devices.draw(table, towers.make_mesh(towers=1, data=1, batch=128), 128)
+    architecture = build_architecture(ModelConfig(), 1000, 224)
+    figure = devices.draw(architecture, towers.make_mesh(towers=1, data=1, batch=128), 128)
     said = [text.get_text() for text in figure.axes[0].texts]
     assert "128 images" in said
     assert said[-2] == "60,965,224"

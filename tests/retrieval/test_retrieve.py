@@ -94,7 +94,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(workdir):
-    return network_loading.load(workdir, towers.make_mesh(towers=1, data=1, batch=1))
+    return network_loading.load_network(workdir, towers.make_mesh(towers=1, data=1, batch=1))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_other_weights_see_all_again(build, tmp_path):
     first, *_ = build()
     before = np.array(first.features)
     other = untrained.make(tmp_path / "other", seed=1)
-    other = network_loading.load(other, towers.make_mesh(towers=1, data=1, batch=1))
+    other = network_loading.load_network(other, towers.make_mesh(towers=1, data=1, batch=1))
     _, seen, said = build(network=other)
     assert len(seen) == 40
     assert said.endswith(": the network is another one than the index was made with.")
@@ -244,7 +244,10 @@ def test_a_folder_of_nothing_but_torn_files(build, folder):
 
 def test_two_processes_do_not_build_one_index(build, tmp_path):
     (tmp_path / "index").mkdir()
-    with lock.held(tmp_path / "index"), pytest.raises(ValueError, match="--index .* is writing"):
+    with (
+        lock.hold_lock(tmp_path / "index"),
+        pytest.raises(ValueError, match="--index .* is writing"),
+    ):
         build()
 
 

@@ -16,7 +16,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lock.fcntl, "flock", refuse)
     match = r"--to .*: it cannot be locked \(No locks available\), and two"
-    with pytest.raises(ValueError, match=match), lock.held(tmp_path, "--to"):
+    with pytest.raises(ValueError, match=match), lock.hold_lock(tmp_path, "--to"):
         pass
 
 
@@ -35,10 +35,13 @@ def test_the_lock_dies_with_its_holder(tmp_path):
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(ValueError, match=rf"process {holder.pid} on "), lock.held(tmp_path):
+        with (
+            pytest.raises(ValueError, match=rf"process {holder.pid} on "),
+            lock.hold_lock(tmp_path),
+        ):
             pass
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
-    with lock.held(tmp_path):
+    with lock.hold_lock(tmp_path):
         pass

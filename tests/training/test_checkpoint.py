@@ -18,7 +18,7 @@ from alexnet_jax.cli.errors import run_command
 from alexnet_jax.main import Command
 from alexnet_jax.storage import lock
 from alexnet_jax.training import checkpoint_digests
-from alexnet_jax.training.checkpoint import FOLDER, FORMAT, Checkpoints, Saved
+from alexnet_jax.training.checkpoint import FOLDER, FORMAT, CheckpointData, Checkpoints
 from alexnet_jax.training.metrics import Writer
 from alexnet_jax.training.state import TrainState
 
@@ -32,7 +32,7 @@ def saved(value):
     params = {"w": jnp.asarray(kernel, jnp.float32), "b": jnp.full(7, value, jnp.float32)}
     velocity = jax.tree.map(lambda x: -x, params)
     state = TrainState(jnp.array(value), {"params": params}, {"velocity": velocity})
-    return Saved(state, {"mean": np.full(3, value, np.float32)}, {"value": value})
+    return CheckpointData(state, {"mean": np.full(3, value, np.float32)}, {"value": value})
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,9 @@ def test_a_flipped_byte_in_any_file_is_noticed(workdir, part):
         before = path.read_bytes()
         for _ in range(3):
             flip(path, rng)
-            assert checkpoint_digests.fault(workdir / FOLDER / "30") != "", path
+            assert checkpoint_digests.find_corruption(workdir / FOLDER / "30") != "", path
             path.write_bytes(before)
-        assert checkpoint_digests.fault(workdir / FOLDER / "30") == ""
+        assert checkpoint_digests.find_corruption(workdir / FOLDER / "30") == ""
 
 
 def test_what_no_digest_is_kept_of_is_never_read(workdir):
@@ -210,7 +210,7 @@ def test_where_none_is_whole_nothing_is_changed(workdir, read_only):
             "another --workdir."
         )
         assert contents(workdir / FOLDER) == before
-    with lock.held(workdir):
+    with lock.hold_lock(workdir):
         pass  # a refusal does not keep it
 
 
@@ -291,7 +291,7 @@ def test_saving_does_not_wait_for_the_digests(tmp_path, monkeypatch):
         assert not (tmp_path / FOLDER / "5").exists()  # not before its digests
         let.set()
         checkpoints.wait()
-        assert checkpoint_digests.fault(tmp_path / FOLDER / "5") == ""
+        assert checkpoint_digests.find_corruption(tmp_path / FOLDER / "5") == ""
 
 
 def full(*_):
@@ -346,7 +346,7 @@ def test_an_error_of_the_run_is_not_hidden_by_a_save_that_fails(workdir, monkeyp
 
     with pytest.raises(FloatingPointError):
         train()
-    with lock.held(workdir):
+    with lock.hold_lock(workdir):
         pass
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from alexnet_jax.config import OptimizerConfig
 from alexnet_jax.model import towers
-from alexnet_jax.model.preprocess import Preprocess, finish
+from alexnet_jax.model.preprocess import Preprocess, preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import schedule
-from alexnet_jax.training.optimizer import describe, paper_sgd, set_rates
+from alexnet_jax.training.optimizer import describe_learning_rates, paper_sgd, set_learning_rates
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.step import dropout_masks, make_gradient, make_train_step
+from alexnet_jax.training.step import draw_dropout_masks, make_gradient, make_train_step
 
 SHAPES = {"kernel": (6, 4), "bias": (4,)}
 LAYERS = ("conv1", "conv3", "fc8")
@@ -84,7 +84,7 @@ def scheduled(preset, layers=LAYERS):
     for epoch in TABLES[preset]:
         while progress.epoch < epoch:
             progress = schedule.advance(config.schedule, progress, 0.5)
-        history.append(schedule.rates(config.schedule, config.optimizer, progress, layers))
+        history.append(schedule.learning_rates(config.schedule, config.optimizer, progress, layers))
     return history
 
 
@@ -94,7 +94,7 @@ def product(config, rates):
     params, opt_state, history = START, tx.init(START), []
     step_of = jax.jit(tx.update)
     for gradient, now in zip(GRADIENTS, rates, strict=False):
-        opt_state = set_rates(opt_state, now)
+        opt_state = set_learning_rates(opt_state, now)
         updates, opt_state = step_of(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
         history.append(jax.device_get((params, opt_state.velocity)))
@@ -214,20 +214,23 @@ def test_layers_have_rates_of_their_own_from_the_first_step():
     expected["fc8"] = {"kernel": pytest.approx(3), "bias": pytest.approx(6)}
     assert jax.tree.map(float, opt_state.rates) == expected
     plan = PRESETS["paper"].schedule
-    assert schedule.rates(plan, config, schedule.Progress(), LAYERS) == expected
+    assert schedule.learning_rates(plan, config, schedule.Progress(), LAYERS) == expected
 
 
 def test_what_is_frozen_is_said():
-    assert describe(OptimizerConfig()) == ""
+    assert describe_learning_rates(OptimizerConfig()) == ""
     config = OptimizerConfig(
         layer_learning_rates=("conv2=0", "conv1=0", "fc8=10", "fc7=10", "fc6=.5")
     )
     said = "Frozen: conv2, conv1; at 10 times the rate: fc8, fc7; at 0.5 times the rate: fc6."
-    assert describe(config) == describe(config, ("fc8",)) == said
+    assert describe_learning_rates(config) == describe_learning_rates(config, ("fc8",)) == said
     assert (
-        describe(OptimizerConfig(layer_learning_rates=("fc8=2.",))) == "At 2 times the rate: fc8."
+        describe_learning_rates(OptimizerConfig(layer_learning_rates=("fc8=2.",)))
+        == "At 2 times the rate: fc8."
     )
-    assert "; conv2 will stay at initial values, not th" in describe(config, ("conv2", "fc8"))
+    assert "; conv2 will stay at initial values, not th" in describe_learning_rates(
+        config, ("conv2", "fc8")
+    )
 
 
 def test_a_frozen_matrix_stays_bit_for_bit_and_thaws_with_its_velocity():
@@ -247,7 +250,7 @@ def test_a_frozen_matrix_stays_bit_for_bit_and_thaws_with_its_velocity():
 def test_rates_of_other_layers_are_refused():
     opt_state = paper_sgd(OptimizerConfig()).init(START)
     with pytest.raises(ValueError, match="fc8"):
-        set_rates(opt_state, every(0.1, 0.1, LAYERS[:2]))
+        set_learning_rates(opt_state, every(0.1, 0.1, LAYERS[:2]))
 
 
 def recording(tx):
@@ -270,8 +273,8 @@ class Network:
         config, rng = PRESETS[preset], np.random.default_rng(0)
         self.mesh = towers.make_mesh(data=data, towers=tower, batch=batch)
         model = dataclasses.replace(config.model, width=0.125, scale_init=True)
-        self.table = build_architecture(model, 10, crop)
-        self.layers = [layer.name for layer in self.table.layers]
+        self.architecture = build_architecture(model, 10, crop)
+        self.layers = [layer.name for layer in self.architecture.layers]
         self.constants = Preprocess(jnp.full(3, 120.0), jnp.eye(3), jnp.ones(3))
         images = {
             "image": rng.integers(0, 256, (batch, crop, crop, 3), np.uint8),
@@ -280,15 +283,15 @@ class Network:
         }
         self.batch = towers.put_batch(images, self.mesh)
         tx = recording(paper_sgd(config.optimizer))
-        create, _ = abstract_state(self.table, tx, self.mesh, seed=3)
-        self.step = make_train_step(self.table, tx, self.mesh, self.constants, seed=5)
+        create, _ = abstract_state(self.architecture, tx, self.mesh, seed=3)
+        self.step = make_train_step(self.architecture, tx, self.mesh, self.constants, seed=5)
         state = create()
         self.start = jax.device_get(state.variables["params"])
         self.gradients, self.history = [], []
         for number, rates in enumerate(scheduled(preset, self.layers)):
             if number:  # the first step's rates are those of the start
                 own, kept = state.opt_state
-                state = state.replace(opt_state=(set_rates(own, rates), kept))
+                state = state.replace(opt_state=(set_learning_rates(own, rates), kept))
             state, _ = self.step(state, self.batch)
             own, gradients = state.opt_state
             self.gradients.append(jax.device_get(gradients))
@@ -297,11 +300,13 @@ class Network:
 
     def first_gradient(self):
         """Return the gradient of the mean cross-entropy at the start."""
-        apply, labels = towers.forward(self.table, self.mesh), self.batch["label"]
-        keep = dropout_masks(self.table, 5, jnp.asarray(0), len(labels))
+        apply, labels = towers.forward(self.architecture, self.mesh), self.batch["label"]
+        dropout_masks = draw_dropout_masks(self.architecture, 5, jnp.asarray(0), len(labels))
 
         def loss(params):
-            logits = apply({"params": params}, finish(self.batch, self.constants), keep)
+            logits = apply(
+                {"params": params}, preprocess(self.batch, self.constants), dropout_masks
+            )
             return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels])
 
         return jax.device_get(jax.jit(jax.grad(loss))(self.start))
@@ -334,7 +339,8 @@ def test_conv1_of_the_network_freezes_bit_for_bit(network):
 def test_frozen_layers_have_no_gradient_and_the_others_theirs(network):
     frozen = ("conv1", "conv2", "fc6")
     gradient = towers.jit(
-        make_gradient(network.table, network.mesh, network.constants, 5, frozen), network.mesh
+        make_gradient(network.architecture, network.mesh, network.constants, 5, frozen),
+        network.mesh,
     )
     start = {"params": jax.device_put(network.start)}
     (_, _), found = gradient(start, jnp.asarray(0), network.batch)
@@ -346,7 +352,7 @@ def test_frozen_layers_have_no_gradient_and_the_others_theirs(network):
 
 def test_what_only_frozen_layers_need_is_not_computed(network):
     def operations(frozen):
-        gradient = make_gradient(network.table, network.mesh, network.constants, 5, frozen)
+        gradient = make_gradient(network.architecture, network.mesh, network.constants, 5, frozen)
         arguments = {"params": network.start}, jnp.asarray(0), network.batch
         analysis: Any = jax.jit(gradient).lower(*arguments).cost_analysis()
         return analysis["flops"]
@@ -372,7 +378,7 @@ def test_setting_the_rates_does_not_compile_the_rule_again(mesh):
     step_of = jax.jit(lambda gradient, state, params: tx.update(gradient, state, params))
     gradient = jax.device_put(GRADIENTS[0], place)
     _, opt_state = step_of(gradient, opt_state, params)
-    changed = set_rates(opt_state, every(0.001, 0.002))
+    changed = set_learning_rates(opt_state, every(0.001, 0.002))
     updates, _ = step_of(gradient, changed, params)
     assert step_of._cache_size() == 1  # pyrefly: ignore[missing-attribute] (no public name)
     # .9 of the first step's velocity, at the old rate, is still there, and the new rate's share.

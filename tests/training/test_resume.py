@@ -27,7 +27,7 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.storage import lock
 from alexnet_jax.training import data_files, loop
-from alexnet_jax.training.checkpoint import Checkpoints, Saved, check_same
+from alexnet_jax.training.checkpoint import CheckpointData, Checkpoints, check_same
 from alexnet_jax.training.metrics import Writer
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import TrainState, abstract_state
@@ -137,11 +137,11 @@ def metrics_of(workdir):
 
 def state_at(workdir):
     """Return what the latest checkpoint of the tiny run holds, whole and on the host."""
-    table = build_architecture(
+    architecture = build_architecture(
         ModelConfig(width=0.05, conv345_init_std=0.03, scale_init=True), CLASSES, 36
     )
     tx = paper_sgd(OptimizerConfig())
-    _, target = abstract_state(table, tx, towers.make_mesh(towers=1, data=1, batch=1), 0)
+    _, target = abstract_state(architecture, tx, towers.make_mesh(towers=1, data=1, batch=1), 0)
     with Checkpoints(workdir) as checkpoints:
         latest = checkpoints.latest()
         assert latest is not None
@@ -574,7 +574,7 @@ def test_a_disk_that_fills_during_a_save(whole, broken, patched, photos, tmp_pat
 def test_the_latest_two_and_the_best_checkpoint_are_kept(tmp_path):
     def saved(value):
         state = TrainState(jnp.array(value), {"w": jnp.full(3, value)}, ())
-        return Saved(state, {"mean": np.full(3, value)}, {"value": value})
+        return CheckpointData(state, {"mean": np.full(3, value)}, {"value": value})
 
     def kept():
         return sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())

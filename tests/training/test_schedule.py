@@ -6,7 +6,7 @@ import pytest
 
 from alexnet_jax.config import OptimizerConfig, ScheduleConfig
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.training.schedule import Progress, advance, finished, rate, rates
+from alexnet_jax.training.schedule import Progress, advance, finished, learning_rate, learning_rates
 
 PLATEAU = ScheduleConfig(
     kind="plateau", epochs=1000, max_drops=2, patience=3, min_delta=0.125, factor=0.1
@@ -50,8 +50,8 @@ def test_the_rate_drops_when_patience_is_reached_and_not_before():
     before, at = follow([0.5] * 4)[-2:]
     assert before == Progress(epoch=3, drops=0, best=0.5, since=2)
     assert at == Progress(epoch=4, drops=1, best=0.5, since=0)
-    assert rate(PLATEAU, before, 0.01) == 0.01
-    assert rate(PLATEAU, at, 0.01) == pytest.approx(0.001)
+    assert learning_rate(PLATEAU, before, 0.01) == 0.01
+    assert learning_rate(PLATEAU, at, 0.01) == pytest.approx(0.001)
 
 
 def test_an_improvement_at_the_last_moment_starts_patience_anew():
@@ -65,7 +65,7 @@ def test_training_ends_at_the_plateau_after_the_last_drop():
     assert [progress.ended for progress in history] == [False] * 9 + [True]
     assert [finished(PLATEAU, progress) for progress in history] == [False] * 9 + [True]
     # The rate stays where it was: the last epochs are not trained at a fourth one.
-    assert rate(PLATEAU, history[-1], 0.01) == pytest.approx(0.0001)
+    assert learning_rate(PLATEAU, history[-1], 0.01) == pytest.approx(0.0001)
 
 
 def test_no_drops_ends_at_the_first_plateau():
@@ -97,9 +97,9 @@ def test_the_fixed_schedule_drops_after_its_epochs():
     history = follow([0.5] * 90, FIXED)
     drops = {progress.epoch: progress.drops for progress in history}
     assert [drops[epoch] for epoch in (1, 22, 23, 50, 51, 77, 78, 90)] == [0, 0, 1, 1, 2, 2, 3, 3]
-    rates = [rate(FIXED, history[epoch - 1], 0.01) for epoch in (22, 23, 51, 78)]
+    rates = [learning_rate(FIXED, history[epoch - 1], 0.01) for epoch in (22, 23, 51, 78)]
     assert rates == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5])
-    assert rate(FIXED, Progress(), 0.01) == 0.01
+    assert learning_rate(FIXED, Progress(), 0.01) == 0.01
 
 
 def test_the_fixed_schedule_does_not_heed_the_error():
@@ -126,7 +126,7 @@ def rates_at(epoch, config=PRESETS["source2012"], layers=("conv1", "conv2", "fc8
     plan, progress = dataclasses.replace(config.schedule, **changes), Progress()
     while progress.epoch < epoch:
         progress = advance(plan, progress, 0.5)
-    return rates(plan, config.optimizer, progress, layers)
+    return learning_rates(plan, config.optimizer, progress, layers)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_biases_follow_as_many_drops_as_they_are_told(bias_drops, expected):
     optimizer = OptimizerConfig(
         learning_rate=0.02, bias_lr_multiplier=3.0, bias_lr_drops=bias_drops
     )
-    found = [rates(FIXED, optimizer, Progress(drops=n), ["fc8"])["fc8"] for n in range(4)]
+    found = [learning_rates(FIXED, optimizer, Progress(drops=n), ["fc8"])["fc8"] for n in range(4)]
     assert [one["bias"] for one in found] == pytest.approx(expected)
     assert [one["kernel"] for one in found] == pytest.approx([2e-2, 2e-3, 2e-4, 2e-5])
 

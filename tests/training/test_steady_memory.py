@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.training.checkpoint import Checkpoints, Saved
+from alexnet_jax.training.checkpoint import CheckpointData, Checkpoints
 from alexnet_jax.training.state import TrainState
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments" / "reliability"
@@ -34,7 +34,7 @@ def on_devices():
 
 def test_a_checkpoint_in_the_making_has_no_copy_on_the_devices(tmp_path):
     state = TrainState(jnp.array(1), {"w": jnp.ones((512, 1024))}, {"v": jnp.ones((512, 1024))})
-    saved = Saved(jax.block_until_ready(state), {"mean": np.zeros(3)}, {})
+    saved = CheckpointData(jax.block_until_ready(state), {"mean": np.zeros(3)}, {})
     with Checkpoints(tmp_path) as checkpoints:
         before = on_devices()
         checkpoints.save(1, saved, None)

@@ -291,7 +291,9 @@ def test_safetensors_of_half_precision(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_what_is_written_is_read_again(suffix, tmp_path):
-    raw = files.Raw("plain", {**NAMED, "fc6_w": NAMED["fc6_w"].T}, {"config": "{}", "other": "ü"})
+    raw = files.RawWeights(
+        "plain", {**NAMED, "fc6_w": NAMED["fc6_w"].T}, {"config": "{}", "other": "ü"}
+    )
     path = tmp_path / f"a{suffix}"
     files.write(path, raw)
     again = files.read(path)
@@ -307,7 +309,7 @@ def test_what_is_written_is_read_again(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_cut_files_of_arrays(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"
-    files.write(path, files.Raw("plain", NAMED, {}))
+    files.write(path, files.RawWeights("plain", NAMED, {}))
     whole = path.read_bytes()
     for size in range(9, len(whole), 13):
         path.write_bytes(whole[:size])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.model import response_norm, towers
+from alexnet_jax.model import platform, towers
 from alexnet_jax.model.architecture import Pooling, weighted_rows
 from alexnet_jax.model.features import features
 from alexnet_jax.model.variants import build_architecture
@@ -27,26 +27,28 @@ def golden(dump) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays}
 
 
-def import_first_two(dump, table):
+def import_first_two(dump, architecture):
     """Return Caffe's conv1 and conv2; of the others the dump has no kernels, and zeros do."""
-    imported = convert.to_params(files.read(dump), table, bgr=True, partial=True)
+    imported = convert.to_params(files.read(dump), architecture, bgr=True, partial=True)
     assert [name for name, weights in imported.items() if "kernel" in weights] == ["conv1", "conv2"]
     zeros = {
         row.name: {
             "kernel": np.zeros(row.kernel_shape, np.float32),
             "bias": np.zeros(row.kernel_shape[-1], np.float32),
         }
-        for row in weighted_rows(table)
+        for row in weighted_rows(architecture)
     }
     return zeros | {name: imported[name] for name in ("conv1", "conv2")}
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_relu1_to_norm2_are_those_of_caffe(dump, golden, devices):
-    table = build_architecture(PRESETS["caffenet"].model, 1000, 227)
+    architecture = build_architecture(PRESETS["caffenet"].model, 1000, 227)
     mesh = towers.make_mesh(towers=devices, data=1, batch=1)
     images = golden["input"][::-1].transpose(1, 2, 0)[None]  # BGR -> RGB, as the import has conv1
-    found = features(import_first_two(dump, table), images, COMPARED, table=table, mesh=mesh)
+    found = features(
+        import_first_two(dump, architecture), images, COMPARED, architecture=architecture, mesh=mesh
+    )
     for name in COMPARED:
         expected = golden[name].transpose(1, 2, 0)
         error = np.max(np.abs(np.asarray(found[name][0]) - expected)) / np.max(np.abs(expected))
@@ -54,7 +56,7 @@ def test_relu1_to_norm2_are_those_of_caffe(dump, golden, devices):
 
 
 @pytest.mark.parametrize(
-    "kernels", [response_norm.ACCELERATOR, response_norm.CPU], ids=["accelerator", "cpu"]
+    "kernels", [platform.ACCELERATOR, platform.CPU], ids=["accelerator", "cpu"]
 )
 def test_pool5_is_that_of_caffe_in_every_digit_of_the_dump(golden, kernels):
     relu5 = jnp.asarray(golden["relu5"].transpose(1, 2, 0)[None])

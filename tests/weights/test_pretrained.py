@@ -23,7 +23,7 @@ from alexnet_jax.presets import PRESETS
 from alexnet_jax.pretrained import main
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.weights import convert, files, imported
-from alexnet_jax.weights.files import Raw
+from alexnet_jax.weights.files import RawWeights
 from alexnet_jax.weights.merge import merge, split
 from tests import foreign
 
@@ -58,24 +58,24 @@ def table_of(preset, **model):
 
 def read(workdir):
     """Return the network in a run folder, its parameters as numpy arrays."""
-    run = network_loading.load(workdir, towers.make_mesh(towers=1, data=1, batch=1))
+    run = network_loading.load_network(workdir, towers.make_mesh(towers=1, data=1, batch=1))
     return SimpleNamespace(
         config=run.config,
-        table=run.table,
+        architecture=run.architecture,
         params=jax.device_get(run.variables["params"]),
         statistics=Statistics(**run.statistics),
         class_names=list(run.class_names),
     )
 
 
-def random_params(table, seed=0):
+def random_params(architecture, seed=0):
     rng = np.random.default_rng(seed)
     return {
         row.name: {
             "kernel": rng.normal(size=row.kernel_shape).astype(np.float32),
             "bias": rng.normal(size=row.kernel_shape[-1:]).astype(np.float32),
         }
-        for row in weighted_rows(table)
+        for row in weighted_rows(architecture)
     }
 
 
@@ -151,9 +151,9 @@ def their_window(format, weights, patch, output):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_kernels_say_what_they_said(format):
-    table, arrays = table_of(PRESET_OF[format]), random_set(format)
+    architecture, arrays = table_of(PRESET_OF[format]), random_set(format)
     bgr = format in ("caffe", "tensorflow", "plain")
-    params = convert.to_params(Raw(format, arrays), table, bgr=bgr)
+    params = convert.to_params(RawWeights(format, arrays), architecture, bgr=bgr)
     rng = np.random.default_rng(1)
     image = rng.normal(size=(3, 11, 11))
     weights = arrays[name_of(format, "conv1")]
@@ -178,15 +178,15 @@ def test_kernels_say_what_they_said(format):
 
 def test_kernels_of_cuda_convnet_are_not_mirrored():
     arrays = random_set("theano")
-    params = convert.to_params(Raw("theano", arrays), table_of("caffenet"), flip=False)
+    params = convert.to_params(RawWeights("theano", arrays), table_of("caffenet"), flip=False)
     np.testing.assert_array_equal(params["conv1"]["kernel"], arrays["W_0"].transpose(1, 2, 0, 3))
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_fc6_reads_the_pooled_maps_in_their_order(format):
     arrays = random_set(format)
-    table = table_of(PRESET_OF[format])
-    kernel = convert.to_params(Raw(format, arrays), table)["fc6"]["kernel"]
+    architecture = table_of(PRESET_OF[format])
+    kernel = convert.to_params(RawWeights(format, arrays), architecture)["fc6"]["kernel"]
     weights = arrays[name_of(format, "fc6")]
     relu5 = np.random.default_rng(2).normal(size=(8, 5, 5))
     pooled = np.array(  # [map, row, column], 3 x 3 / 2
@@ -208,14 +208,14 @@ def test_fc6_reads_the_pooled_maps_in_their_order(format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_there_and_back_bit_for_bit(format):
-    table, arrays = table_of(PRESET_OF[format]), random_set(format)
-    params = convert.to_params(Raw(format, arrays), table)
-    back = convert.from_params(params, table, format)
+    architecture, arrays = table_of(PRESET_OF[format]), random_set(format)
+    params = convert.to_params(RawWeights(format, arrays), architecture)
+    back = convert.from_params(params, architecture, format)
     assert back.format == format
     assert sorted(back.arrays) == sorted(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(back.arrays[name], array, strict=True)
-    again = convert.to_params(back, table)
+    again = convert.to_params(back, architecture)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, params))
 
 
@@ -226,7 +226,7 @@ def test_all_that_is_wrong_is_in_one_error():
     del arrays["classifier.1.bias"], arrays["features.8.weight"]
     arrays["features.1.running_mean"] = np.zeros(3)
     with pytest.raises(ValueError, match="do not fit the network") as refusal:
-        convert.to_params(Raw("torchvision", arrays), table_of("torchvision"))
+        convert.to_params(RawWeights("torchvision", arrays), table_of("torchvision"))
     for words in (
         "features.3.weight is (6, 1, 5, 5) and not (6, 2, 5, 5)",
         "classifier.6.bias is of <U1 and not of numbers",
@@ -241,12 +241,12 @@ def test_all_that_is_wrong_is_in_one_error():
 def test_a_set_with_nothing_in_common_is_refused_in_a_clause():
     arrays = {f"layer{i}.0.weight": np.zeros(3) for i in range(20)}
     with pytest.raises(ValueError, match="no layer in common: it holds 20 arrays") as refusal:
-        convert.to_params(Raw("torchvision", arrays), table_of("torchvision"))
+        convert.to_params(RawWeights("torchvision", arrays), table_of("torchvision"))
     assert str(refusal.value).count(";") == 1
 
 
 def test_torchvision_has_no_place_for_towers():
-    raw = Raw("torchvision", random_set("torchvision"))
+    raw = RawWeights("torchvision", random_set("torchvision"))
     for preset in ("bvlc_alexnet", "six_conv"):
         with pytest.raises(ValueError, match="torchvision's layout has no place for it"):
             convert.to_params(raw, table_of(preset))
@@ -255,30 +255,30 @@ def test_torchvision_has_no_place_for_towers():
 def test_a_part_of_a_set():
     arrays = {n: a for n, a in random_set("plain").items() if n.startswith("conv")}
     arrays["relu1"] = np.zeros(4)
-    raw, table = Raw("plain", arrays), table_of("caffenet")
+    raw, architecture = RawWeights("plain", arrays), table_of("caffenet")
     with pytest.raises(ValueError, match="fc6_w is missing; fc6_b is missing; .*relu1 is not of"):
-        convert.to_params(raw, table)
-    params = convert.to_params(raw, table, partial=True)
+        convert.to_params(raw, architecture)
+    params = convert.to_params(raw, architecture, partial=True)
     assert sorted(params) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
-    assert convert.left_out(raw, table) == (
+    assert convert.left_out(raw, architecture) == (
         ["fc6_w", "fc6_b", "fc7_w", "fc7_b", "fc8_w", "fc8_b"],
         ["relu1"],
     )
     arrays["conv5_w"] = arrays["conv5_w"][1:]
     with pytest.raises(ValueError, match=r"conv5_w is \(7, 6, 3, 3\)"):
-        convert.to_params(raw, table, partial=True)
+        convert.to_params(raw, architecture, partial=True)
     with pytest.raises(ValueError, match="none of conv1_w, .* is there"):
-        convert.to_params(Raw("plain", {"relu1": np.zeros(4)}), table, partial=True)
+        convert.to_params(RawWeights("plain", {"relu1": np.zeros(4)}), architecture, partial=True)
     half = {n: a for n, a in random_set("theano").items() if n != "W1_1"}
     with pytest.raises(ValueError, match="of W0_1 and W1_1 one is missing"):
-        convert.to_params(Raw("theano", half), table, partial=True)
+        convert.to_params(RawWeights("theano", half), architecture, partial=True)
 
 
 def test_merged_towers_compute_the_same():
-    table = table_of("bvlc_alexnet")
-    params = random_params(table)
-    merged = merge(params, table)
-    own = [row for row in table.layers if isinstance(row, Conv) and row.sees == "own"]
+    architecture = table_of("bvlc_alexnet")
+    params = random_params(architecture)
+    merged = merge(params, architecture)
+    own = [row for row in architecture.layers if isinstance(row, Conv) and row.sees == "own"]
     assert [row.name for row in own] == ["conv2", "conv4", "conv5"]
 
     def convolve(x, kernel, groups):
@@ -295,17 +295,17 @@ def test_merged_towers_compute_the_same():
         np.testing.assert_allclose(convolve(x, jnp.asarray(whole), 1), theirs, atol=1e-4)
     shapes = {row.name: row.kernel_shape for row in weighted_rows(table_of("merged"))}
     assert {name: kinds["kernel"].shape for name, kinds in merged.items()} == shapes
-    again = split(merged, table)
+    again = split(merged, architecture)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, params))
 
 
 def test_what_cannot_be_merged_or_split():
-    table = table_of("bvlc_alexnet")
-    params = merge(random_params(table), table)
+    architecture = table_of("bvlc_alexnet")
+    params = merge(random_params(architecture), architecture)
     params["conv2"]["kernel"][0, 0, 0, -1] = 1e-9
     params["conv5"]["kernel"][0, 0, -1, 0] = 1e-9
     with pytest.raises(ValueError, match="--towers split: conv2, conv5: a map of one tower"):
-        split(params, table)
+        split(params, architecture)
     within = table_of("bvlc_alexnet", lrn_scope="tower")
     for change in (merge, split):
         with pytest.raises(ValueError, match="LRN takes its neighbors within a tower"):
@@ -327,7 +327,9 @@ def presets(monkeypatch):
 def test_theanos_weights_see_red_first_whatever_the_network():
     arrays = random_set("theano")
     for model in ("", "caffenet"):
-        kernel = imported.prepare(Raw("theano", arrays), model=model).params["conv1"]["kernel"]
+        kernel = imported.prepare_import(RawWeights("theano", arrays), model=model).params["conv1"][
+            "kernel"
+        ]
         np.testing.assert_array_equal(kernel, arrays["W_0"].transpose(1, 2, 0, 3)[::-1, ::-1])
 
 
@@ -402,9 +404,9 @@ def test_a_set_becomes_a_run(format, tmp_path, capsys):
     about = json.loads((workdir / "config.json").read_text())
     assert about["config"] == meta["config"]
     # The parameters, compared with what the conversion alone makes of the arrays.
-    table = build_architecture(config.model, CLASSES, config.data.crop)
+    architecture = build_architecture(config.model, CLASSES, config.data.crop)
     bgr = format in ("caffe", "tensorflow", "plain")
-    wanted = convert.to_params(Raw(format, arrays), table, bgr=bgr)
+    wanted = convert.to_params(RawWeights(format, arrays), architecture, bgr=bgr)
     weights = read(workdir)
     assert jax.tree.all(jax.tree.map(np.array_equal, weights.params, wanted))
 
@@ -434,7 +436,7 @@ def test_weights_out_and_in_again(format, towers, name, first, tmp_path, capsys)
     assert main(["--from", str(out), "--workdir", str(second_run)]) == 0
     said(capsys)
     before, after = read(first_run), read(second_run)
-    wanted = before.params if towers == "keep" else merge(before.params, before.table)
+    wanted = before.params if towers == "keep" else merge(before.params, before.architecture)
     assert jax.tree.all(jax.tree.map(np.array_equal, after.params, wanted))
     assert after.class_names == names
     flat = flatten(before.config) | {"data.statistics": "init"}
@@ -446,7 +448,7 @@ def test_weights_out_and_in_again(format, towers, name, first, tmp_path, capsys)
     for kind, value in vars(before.statistics).items():
         np.testing.assert_array_equal(getattr(after.statistics, kind), value, strict=True)
     # And the network of the file is what it says that it is.
-    assert after.table == build_architecture(after.config.model, CLASSES, 99)
+    assert after.architecture == build_architecture(after.config.model, CLASSES, 99)
 
 
 @pytest.mark.usefixtures("presets")
@@ -512,7 +514,7 @@ def test_out_and_in_again_with_the_mean_image_is_the_same_network(tmp_path, caps
 
 
 def test_a_file_of_weights_is_for_whom_the_umask_says(tmp_path):
-    raw = Raw("plain", {"conv1_w": np.zeros((2, 3, 1, 1), np.float32)})
+    raw = RawWeights("plain", {"conv1_w": np.zeros((2, 3, 1, 1), np.float32)})
     (tmp_path / "plain").touch()
     for name in ("a.npz", "a.safetensors"):
         files.write(tmp_path / name, raw)
@@ -624,36 +626,36 @@ STATISTICS = json.dumps(
     ],
 )
 def test_a_description_that_cannot_be_read(metadata):
-    raw = Raw("plain", random_set("plain"), metadata)
+    raw = RawWeights("plain", random_set("plain"), metadata)
     with pytest.raises(ValueError, match="description of its network cannot be read"):
-        imported.prepare(raw)
+        imported.prepare_import(raw)
 
 
 @pytest.mark.usefixtures("presets")
 @pytest.mark.parametrize("names", ["no JSON", "[" * 100_000])
 def test_class_names_that_cannot_be_read(names):
-    raw = Raw("torchvision", random_set("torchvision"), {"class_names": names})
+    raw = RawWeights("torchvision", random_set("torchvision"), {"class_names": names})
     with pytest.raises(ValueError, match="class names cannot be read.*--class-names"):
-        imported.prepare(raw)
+        imported.prepare_import(raw)
 
 
 @pytest.mark.usefixtures("presets")
 def test_class_names_that_are_no_list_are_passed_over():
-    raw = Raw("torchvision", random_set("torchvision"), {"class_names": "3"})
-    assert imported.prepare(raw).class_names[0] == "class 0"
+    raw = RawWeights("torchvision", random_set("torchvision"), {"class_names": "3"})
+    assert imported.prepare_import(raw).class_names[0] == "class 0"
 
 
 def test_where_images_lie_does_not_travel():
     data = dataclasses.replace(PRESETS["photos"].data, path="/home/me/photos", name="mine")
     config = dataclasses.replace(PRESETS["photos"], data=data)
     found = imported.published("imagenet", 4)
-    assert "/home/me" not in "".join(imported.describe(config, found, ["a"]).values())
+    assert "/home/me" not in "".join(imported.export_metadata(config, found, ["a"]).values())
 
 
 def test_caffes_own_arrays(real_data):
     """The published conv1 and conv2 of CaffeNet, among activations, and biases of bvlc_alexnet."""
     raw = files.read(real_data / "golden-caffenet" / "caffenet_cat_golden.npz")
-    found = imported.prepare(raw, model="caffenet", partial=True)
+    found = imported.prepare_import(raw, model="caffenet", partial=True)
     theirs = raw.arrays["conv1_w"]
     kernel = found.params["conv1"]["kernel"]
     assert kernel.shape == (11, 11, 3, 96)
@@ -665,7 +667,7 @@ def test_caffes_own_arrays(real_data):
     assert "relu1" in ignored
     assert len(found.class_names) == 1000
     raw = files.read(real_data / "golden-caffenet" / "bvlc_alexnet_partial.npz")
-    found = imported.prepare(raw, model="bvlc_alexnet", partial=True)
+    found = imported.prepare_import(raw, model="bvlc_alexnet", partial=True)
     assert sum(kinds["bias"].size for kinds in found.params.values()) == 10_568
     assert "fc8_w_last_rows" in found.notes[1]
     assert "mean_image_rgb_chw" in found.notes[1]

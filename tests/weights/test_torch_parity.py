@@ -144,7 +144,7 @@ class Example:
     """A network with weights, images, and the masks of one training step."""
 
     net: nn.Module
-    table: Architecture
+    architecture: Architecture
     images: np.ndarray  # [B, crop, crop, 3]
     labels: np.ndarray
     keep: Arrays  # [B, ..., maps], by layer
@@ -190,9 +190,9 @@ def plain(name: str) -> str:
     return f"{layer}_{kind[0]}"
 
 
-def raw(arrays: dict[str, torch.Tensor]) -> files.Raw:
+def raw(arrays: dict[str, torch.Tensor]) -> files.RawWeights:
     format = "torchvision" if "features.0.weight" in arrays else "plain"
-    return files.Raw(format, {name: array.numpy() for name, array in arrays.items()})
+    return files.RawWeights(format, {name: array.numpy() for name, array in arrays.items()})
 
 
 def by_torch(example: Example, keep: Arrays | None):
@@ -205,20 +205,20 @@ def by_torch(example: Example, keep: Arrays | None):
     logits = example.net(torch.from_numpy(example.images).movedim(-1, 1))
     nn.functional.cross_entropy(logits, torch.from_numpy(example.labels)).backward()
     gradients = {plain(name): array.grad for name, array in example.net.named_parameters()}
-    return logits.detach().numpy(), convert.to_params(raw(gradients), example.table)
+    return logits.detach().numpy(), convert.to_params(raw(gradients), example.architecture)
 
 
 def by_ours(example: Example, keep: Arrays | None, params: convert.Params, devices: int):
     """Return the same of our network on a mesh."""
     mesh = towers.make_mesh(towers=devices, data=1, batch=len(example.images))
-    apply = towers.forward(example.table, mesh)
+    apply = towers.forward(example.architecture, mesh)
 
     def loss(params, images, keep):
         logits = apply({"params": params}, images, keep)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, example.labels)
         return losses.mean(), logits
 
-    params = jax.device_put(params, towers.state_shardings(params, example.table, mesh))
+    params = jax.device_put(params, towers.state_shardings(params, example.architecture, mesh))
     gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(params, example.images, keep)
     return jax.device_get((logits, gradients))
 
@@ -247,7 +247,7 @@ def example(request) -> Example:
 def imported(example, tmp_path_factory) -> convert.Params:
     path = tmp_path_factory.mktemp("weights") / "weights.pth"
     torch.save(example.state, path)
-    params = convert.to_params(files.read(path), example.table)
+    params = convert.to_params(files.read(path), example.architecture)
     path.unlink()  # pytest would keep a quarter of a gigabyte
     return params
 
@@ -269,7 +269,7 @@ def expected(example, keep):
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_logits_and_every_gradient_are_those_of_pytorch(example, imported, keep, expected, devices):
-    assert list(example.table.dropped) == list(example.keep)
+    assert list(example.architecture.dropped) == list(example.keep)
     logits, gradients = expected
     found_logits, found_gradients = by_ours(example, keep, imported, devices)
     worst = errors({"logits": found_logits, **found_gradients}, {"logits": logits, **gradients})
@@ -278,7 +278,7 @@ def test_logits_and_every_gradient_are_those_of_pytorch(example, imported, keep,
 
 
 def test_weights_go_back_to_pytorch_bit_for_bit(example, imported, tmp_path: Path):
-    out = convert.from_params(imported, example.table, raw(example.state).format)
+    out = convert.from_params(imported, example.architecture, raw(example.state).format)
     path = tmp_path / "weights.safetensors"
     files.write(path, out)
     returned = safetensors.load(path.read_bytes())

@@ -22,9 +22,9 @@ from alexnet_jax.data.images import Encoding, UnreadableImage, decode, encode
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards import writer
 from alexnet_jax.data.shards.manifest import Manifest, Split
-from alexnet_jax.data.shards.writer import Outcome, Part
+from alexnet_jax.data.shards.writer import ShardResult, ShardSpec
 from alexnet_jax.data.sources import Source, Stored, digest
-from alexnet_jax.data.statistics import Statistics, Sums, survey
+from alexnet_jax.data.statistics import Statistics, Sums, compute_statistics
 from alexnet_jax.data.wrappers import Resized
 
 PLAN = "plan.json"
@@ -81,9 +81,9 @@ class Preparation:
                 "give the same again, or a new folder."
             )
 
-    def _is_done(self, part: Part) -> bool:
+    def _is_done(self, part: ShardSpec) -> bool:
         if self.manifest is None:
-            return writer.recall(self.root, part) is not None
+            return writer.load_result(self.root, part) is not None
         path = self.root / part.name
         return path.exists() and path.stat().st_size == self.manifest["files"][part.name]["bytes"]
 
@@ -112,8 +112,8 @@ class Preparation:
         if needed * MARGIN + sums > free:
             smaller = "--encoding jpeg, " if self.encoding == "raw" else ""
             raise ValueError(
-                f"--to {self.root}: {self.images_waiting:,} images take about {amount(needed)} "
-                f"({each / 1e3:,.1f} kB each), and {amount(free)} are free; make room, or give "
+                f"--to {self.root}: {self.images_waiting:,} images take about {format_bytes(needed)} "
+                f"({each / 1e3:,.1f} kB each), and {format_bytes(free)} are free; make room, or give "
                 f"{smaller}a smaller --image-size or another disk."
             )
         return needed, free
@@ -134,12 +134,12 @@ class Preparation:
             arguments = (self.root, self.squares, self.size, self.encoding, processes)
             writer.write(self.waiting, *arguments)
         array_record.write_class_names(self.root, self.squares["train"].class_names)
-        manifest = self._mended(self.manifest, processes) if self.manifest else self._finished()
+        manifest = self._repaired(self.manifest, processes) if self.manifest else self._finished()
         shutil.rmtree(self.root / shard_manifest.PROGRESS)
         return manifest
 
     def _finished(self) -> Manifest:
-        outcomes = {p: o for p in self.parts if (o := writer.recall(self.root, p)) is not None}
+        outcomes = {p: o for p in self.parts if (o := writer.load_result(self.root, p)) is not None}
         if len(outcomes) < len(self.parts):  # it ended while this one was looking what to do
             raise ValueError(
                 f"--to {self.root}: another process has written to it; give the same command again."
@@ -163,7 +163,7 @@ class Preparation:
         shard_manifest.write_manifest(self.root, manifest)
         return manifest
 
-    def _split(self, split: str, outcomes: Sequence[Outcome]) -> Split:
+    def _split(self, split: str, outcomes: Sequence[ShardResult]) -> Split:
         images = sum(outcome.images for outcome in outcomes)
         left_out = [reason for outcome in outcomes for reason in outcome.left_out]
         if not images:
@@ -174,11 +174,11 @@ class Preparation:
         fingerprint = array_record.ArrayRecords(self.root, split).fingerprint()
         return {"images": images, "left_out": left_out, "fingerprint": fingerprint}
 
-    def _mended(self, manifest: Manifest, threads: int) -> Manifest:
+    def _repaired(self, manifest: Manifest, threads: int) -> Manifest:
         """Return the manifest, if what was written anew is what it says."""
         if not (self.root / shard_manifest.STATISTICS).exists():
             train = array_record.ArrayRecords(self.root, "train")
-            _write_statistics(self.root, survey(train, threads)[0])
+            _write_statistics(self.root, compute_statistics(train, threads)[0])
         for name in [
             *(part.name for part in self.waiting),
             array_record.CLASSES,
@@ -192,7 +192,7 @@ class Preparation:
         return manifest
 
 
-def amount(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return a number of bytes as people read it."""
     unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB")) if size >= u), (1e3, "kB"))
     return f"{size / unit:,.1f} {name}"

@@ -30,7 +30,7 @@ POLL = 0.5  # seconds between two looks at the progress
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class ShardSpec:
     """The records of a split that become one shard."""
 
     split: str
@@ -46,7 +46,7 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class ShardResult:
     """What came of a part."""
 
     file: File
@@ -56,7 +56,7 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class WriterContext:
     """What every process knows."""
 
     root: Path
@@ -71,18 +71,18 @@ class _Stopped(Exception):
     """Another process, or the user, has ended the whole."""
 
 
-def divide(split: str, records: int) -> list[Part]:
+def divide(split: str, records: int) -> list[ShardSpec]:
     """Divide a split into parts, by its size alone: the shards do not depend on the machine."""
     size = min(array_record.SHARD, max(LEAST, math.ceil(records / MANY)))
     starts = range(0, records, size)
     return [
-        Part(split, number, len(starts), start, min(start + size, records))
+        ShardSpec(split, number, len(starts), start, min(start + size, records))
         for number, start in enumerate(starts)
     ]
 
 
 def write(
-    parts: Sequence[Part],
+    parts: Sequence[ShardSpec],
     root: Path,
     squares: Mapping[str, Source],
     size: int,
@@ -95,7 +95,7 @@ def write(
     by then stays.
     """
     context = multiprocessing.get_context("spawn")  # safe beside the threads of record readers
-    job = Job(root, squares, size, encoding, context.Value("q", 0), context.Event())
+    job = WriterContext(root, squares, size, encoding, context.Value("q", 0), context.Event())
     images = sum(part.stop - part.start for part in parts)
     with (
         # disable=None: no bar where stderr is no terminal.
@@ -121,13 +121,13 @@ def write(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pool(job: Job, processes: int, context: Any) -> concurrent.futures.Executor:
+def _pool(job: WriterContext, processes: int, context: Any) -> concurrent.futures.Executor:
     if processes == 1:  # nothing to start, nothing to copy
         return concurrent.futures.ThreadPoolExecutor(1, initializer=_take, initargs=(job,))
     return concurrent.futures.ProcessPoolExecutor(processes, context, _begin, (job,))
 
 
-def _begin(job: Job) -> None:
+def _begin(job: WriterContext) -> None:
     """Prepare a process: Ctrl-C is for the one that started it, whose end is its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -140,15 +140,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _take(job: Job) -> None:
+def _take(job: WriterContext) -> None:
     global _job
     _job = job
 
 
-_job: Job
+_job: WriterContext
 
 
-def _write(part: Part) -> None:
+def _write(part: ShardSpec) -> None:
     """Write a shard, then what is known of it: only with both is it finished."""
     job = _job
     source, left_out = job.squares[part.split], []
@@ -183,7 +183,7 @@ def _write(part: Part) -> None:
     shard_manifest.write_whole(_sidecar(job.root, part), content.getvalue())
 
 
-def recall(root: Path, part: Part) -> Outcome | None:
+def load_result(root: Path, part: ShardSpec) -> ShardResult | None:
     """Return what is known of a part that is finished; None of any other."""
     path = _sidecar(root, part)
     if not path.exists():
@@ -192,11 +192,11 @@ def recall(root: Path, part: Part) -> Outcome | None:
         about = json.loads(str(kept["about"]))
         moments = {name: kept[name] for name in kept.files if name != "about"}
     sums = Sums(int(moments.pop("count")), **moments) if moments else None
-    outcome = Outcome(**about, sums=sums)
+    outcome = ShardResult(**about, sums=sums)
     shard = root / part.name
     whole = shard.exists() and shard.stat().st_size == outcome.file["bytes"]
     return outcome if whole else None
 
 
-def _sidecar(root: Path, part: Part) -> Path:
+def _sidecar(root: Path, part: ShardSpec) -> Path:
     return root / shard_manifest.PROGRESS / f"{part.name}.npz"
