@@ -105,7 +105,7 @@ def prepare(asked: Command) -> None:
         )
     else:
         print(f"{asked.to}: all shards are there; --verify compares what they hold.")
-    with lock.hold_lock(preparation.begin(), "--to"):
+    with lock.hold_lock(preparation.begin(), "to"):
         manifest = preparation.write(processes)
     print(f"{asked.to}: {describe(manifest)}")
 

@@ -17,7 +17,8 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from alexnet_jax.data.images import UnreadableImage, decode, size_of
-from alexnet_jax.data.sources import Record, digest, sizes
+from alexnet_jax.data.sources import Record, sizes
+from alexnet_jax.storage.digest import digest
 
 CLASSES = "classes.json"  # list of class names beside the shards
 SHARD = 8192  # records

@@ -12,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.data.images import UnreadableImage, decode
-from alexnet_jax.data.sources import LARGEST, Record, Source, digest
+from alexnet_jax.data.sources import LARGEST, Record, Source
+from alexnet_jax.storage.digest import digest
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"

@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import Protocol, TypedDict, runtime_checkable
 import numpy as np
 
 from alexnet_jax.data.images import UnreadableImage, decode
+from alexnet_jax.storage.digest import digest
 
 # Endings of files that lie among photographs and are none; anything else is tried.
 NO_IMAGES = frozenset(
@@ -68,11 +67,6 @@ class Labeled(Source, Protocol):
     def labels(self) -> np.ndarray:
         """Return the label of every record, int64 [n]; -1 for one that cannot be read."""
         ...
-
-
-def digest(*parts: object) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of `parts`, values as JSON knows them."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 class Folder:

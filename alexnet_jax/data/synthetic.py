@@ -19,7 +19,8 @@ from typing import NamedTuple, SupportsIndex
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.data.sources import Record, digest
+from alexnet_jax.data.sources import Record
+from alexnet_jax.storage.digest import digest
 
 SIDE = 72  # pixels
 SIZES = {"train": 4000, "validation": 1000, "test": 1000}

@@ -7,7 +7,8 @@ import numpy as np
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.crops import center_view, resize_center, ten_views
-from alexnet_jax.data.sources import Record, Source, digest
+from alexnet_jax.data.sources import Record, Source
+from alexnet_jax.storage.digest import digest
 
 
 class Subset:

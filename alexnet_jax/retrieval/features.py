@@ -13,11 +13,12 @@ from alexnet_jax.config import DataConfig
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.pipeline import evaluation_batches
-from alexnet_jax.data.sources import Record, digest, open_image
+from alexnet_jax.data.sources import Record, open_image
 from alexnet_jax.inference.network import PREPROCESSING, Network
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import outputs
 from alexnet_jax.model.preprocess import Preprocess, preprocess
+from alexnet_jax.storage.digest import digest
 
 LAYER = "fc7"
 BATCH = 32  # images at a time

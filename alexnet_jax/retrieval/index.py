@@ -18,10 +18,11 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data.sources import digest, image_files
+from alexnet_jax.data.sources import image_files
 from alexnet_jax.inference.network import Network
 from alexnet_jax.retrieval.features import Features, fingerprint, width
 from alexnet_jax.storage import lock
+from alexnet_jax.storage.digest import digest
 
 TABLE = "index.json"
 FORMAT = 1
@@ -78,7 +79,7 @@ def build(
     found = _scan(root)
     mine, units = fingerprint(network), width(network)
     folder.mkdir(parents=True, exist_ok=True)
-    with lock.hold_lock(folder, "--index"):
+    with lock.hold_lock(folder, "index"):
         kept, why = _load(folder, mine, units)
         kept = _without_stale(kept, found, folder, units)
         todo = [name for name in found if name not in kept.rows and name not in kept.unreadable]

@@ -23,9 +23,10 @@ from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards import writer
 from alexnet_jax.data.shards.manifest import Manifest, Split
 from alexnet_jax.data.shards.writer import ShardResult, ShardSpec
-from alexnet_jax.data.sources import Source, Stored, digest
+from alexnet_jax.data.sources import Source, Stored
 from alexnet_jax.data.statistics import Statistics, Sums, compute_statistics
 from alexnet_jax.data.wrappers import Resized
+from alexnet_jax.storage.digest import digest
 
 PLAN = "plan.json"
 UNREADABLE = "unreadable.txt"
