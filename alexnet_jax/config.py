@@ -343,7 +343,7 @@ class MeshConfig(_Section):
     section: ClassVar[str] = "mesh"
 
     # devices that share one copy of the network; auto: 2 if there are enough (P3.2)
-    towers: Literal["auto", 1, 2] = "auto"
+    towers: Annotated[int | Literal["auto"], Ge(1), Le(2)] = "auto"
     # shards of the batch; auto: the largest number of devices that divides the batch
     data: Annotated[int | Literal["auto"], Ge(1)] = "auto"
 

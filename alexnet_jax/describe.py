@@ -1,15 +1,17 @@
-"""Print what a network is, and whether it is the paper's: `python -m alexnet_jax.describe`."""
+"""Print a network's layers and how it differs from the paper's: `python -m alexnet_jax.describe`.
+
+"P3.3" is section 3.3 of Krizhevsky, Sutskever and Hinton (2012); "2012 code" is the authors' own.
+"""
 
 import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from alexnet_jax.cli.arguments import check_picture, parse_command, peek_option
+from alexnet_jax.cli.arguments import check_picture, option_name, parse_command, peek_option
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import (
     Config,
@@ -18,12 +20,13 @@ from alexnet_jax.config import (
     OptimizerConfig,
     Preset,
     ScheduleConfig,
+    invalid,
 )
 from alexnet_jax.data.synthetic import CLASS_NAMES
-from alexnet_jax.fidelity import saved_run
 from alexnet_jax.fidelity.facts import brief, describe_network
+from alexnet_jax.fidelity.saved_run import read_saved_run
 from alexnet_jax.fidelity.text import render
-from alexnet_jax.model.variants import build_architecture
+from alexnet_jax.model.variants import build_architecture, check_layers
 from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.describe"
@@ -32,19 +35,22 @@ CLASSES = 1000  # of ILSVRC
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Print the layer table of a network, what crosses between devices, and whom it follows."""
+    """Print a network's layers, what crosses between two devices, and the sources it follows.
 
-    # preset whose network is described (--preset means the same); the options below change it
-    named: Annotated[Preset, tyro.conf.arg(name="model")]
-    # classes; by default those of the run or of the embedded images, else 1,000
+    P3.3 is section 3.3 of Krizhevsky, Sutskever and Hinton (2012), 2012 code the authors' own.
+    """
+
+    # preset to describe; the options below change it
+    preset: Preset
+    # number of classes; by default that of the run or of the synthetic images, otherwise 1000
     classes: int
-    # folder of a run, whose network is described instead of a preset's
+    # folder of a run to describe instead of a preset
     workdir: Path | None
-    # of the points only those that differ from the paper
+    # print only the points that differ from the paper
     brief: bool
-    # for programs: everything that the text says, numbers as numbers
+    # print JSON
     json: bool
-    # draw the network as it lies on two devices into this file too (Figure 2 of the paper)
+    # also draw the network on two devices (Figure 2 of the paper) into this file
     save: Path | None
     # the network
     model: tyro.conf.FlagConversionOff[ModelConfig]
@@ -55,18 +61,26 @@ class Command:
     # the learning rate over time
     schedule: tyro.conf.FlagConversionOff[ScheduleConfig]
 
+    @property
+    def config(self) -> Config:
+        """The network and its training."""
+        return dataclasses.replace(
+            PRESETS[self.preset],
+            model=self.model,
+            data=self.data,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+        )
+
 
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError where they are wrong."""
-    args = _one_name(args)
-    workdir, named = peek_option(args, "--workdir"), peek_option(args, "--model")
-    if workdir is not None and named is not None:
-        raise ValueError(f"--workdir {workdir} --model {named}: a run has its model; give one.")
-    if named is not None and named not in PRESETS:
-        raise ValueError(f"--model {named}: it is one of {', '.join(PRESETS)}; use one of them.")
-    config, classes = _of_preset(named or "paper") if workdir is None else _of_run(Path(workdir))
+    workdir, preset = peek_option(args, "--workdir"), peek_option(args, "--preset")
+    if workdir is not None and preset is not None:
+        raise invalid("workdir", workdir, "cannot be given together with --preset", "give one")
+    config, classes = _preset(preset or "paper") if workdir is None else _run(Path(workdir))
     default = Command(
-        named=config.preset,
+        preset=config.preset,
         classes=classes,
         workdir=None,
         brief=False,
@@ -80,52 +94,48 @@ def parse(args: Sequence[str]) -> Command:
     return parse_command(Command, args, PROGRAM, default)
 
 
-def _of_preset(named: str) -> tuple[Config, int]:
-    config = PRESETS[named]
+def _preset(name: str) -> tuple[Config, int]:
+    """Return the configuration and the number of classes of a preset."""
+    if name not in PRESETS:
+        raise invalid("preset", name, f"must be one of {', '.join(PRESETS)}", "use one of them")
+    config = PRESETS[name]
     return config, len(CLASS_NAMES) if config.data.source == "synthetic" else CLASSES
 
 
-def _of_run(workdir: Path) -> tuple[Config, int]:
-    run = saved_run.read_saved_run(workdir)
+def _run(workdir: Path) -> tuple[Config, int]:
+    """Return the configuration and the number of classes of a run."""
+    run = read_saved_run(workdir)
     return run.config, len(run.class_names)
 
 
-def _one_name(args: Sequence[str]) -> list[str]:
-    """Return the arguments with --model for --preset, as training calls it."""
-    preset, model = peek_option(args, "--preset"), peek_option(args, "--model")
-    if preset is not None and model is not None:
-        raise ValueError(f"--preset {preset} --model {model}: they mean the same; give one.")
-    said, meant = "--preset", "--model"
-    return [meant + a.removeprefix(said) if a.partition("=")[0] == said else a for a in args]
+def describe(args: Command) -> None:
+    """Print the description, and draw the network if a file is named for it."""
+    config = args.config
+    check_layers(config)
+    if args.save:
+        check_picture(args.save, "--save")
+    run = None if args.workdir is None else read_saved_run(args.workdir)
+    facts = describe_network(config, args.classes, run)
+    if args.save:
+        _draw(config, args.classes, args.save)
+    facts = brief(facts) if args.brief else facts
+    print(json.dumps(facts, indent=2) if args.json else render(facts, option_name))
+
+
+def _draw(config: Config, classes: int, path: Path) -> None:
+    from alexnet_jax.plots import network
+    from alexnet_jax.plots.tiles import save
+
+    save(network.draw(build_architecture(config.model, classes, config.data.crop)), path)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
 
-    def show() -> None:
-        asked = parse(sys.argv[1:] if args is None else args)
-        config = dataclasses.replace(
-            PRESETS[asked.named],
-            model=asked.model,
-            data=asked.data,
-            optimizer=asked.optimizer,
-            schedule=asked.schedule,
-        )
-        if asked.save:
-            check_picture(asked.save, "--save")
-        run = None if asked.workdir is None else saved_run.read_saved_run(asked.workdir)
-        facts = describe_network(config, asked.classes, run)
-        facts = brief(facts) if asked.brief else facts
-        if asked.save:
-            from alexnet_jax.plots import network, save
+    def run() -> None:
+        describe(parse(sys.argv[1:] if args is None else args))
 
-            save(
-                network.draw(build_architecture(config.model, asked.classes, config.data.crop)),
-                asked.save,
-            )
-        print(json.dumps(facts, indent=2) if asked.json else render(facts))
-
-    return run_command(show, Command, "interrupted; nothing was written.")
+    return run_command(run, Command, "interrupted; nothing was written.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Draw what a run has learned: `python -m alexnet_jax.figures --workdir runs/a`."""
 
+import collections
+import contextlib
 import dataclasses
-import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,171 +11,225 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from alexnet_jax import plots
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.plots import feature_maps
-from alexnet_jax.plots import specialization as scatter
+from alexnet_jax.config import invalid
+from alexnet_jax.plots import curves, feature_maps, filters, predictions, specialization
+from alexnet_jax.plots.tiles import save
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.network import Network
 
 PROGRAM = "python -m alexnet_jax.figures"
-EXAMPLES = 8  # images in the panel of predictions: 2 rows of 4, as in the paper's Figure 4
+LOGGER = logging.getLogger(__name__)
 
 Kind = Literal["curves", "filters", "predictions", "specialization"]
+AFTER_TRAINING: tuple[Kind, ...] = ("curves", "filters", "predictions")
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Draw the figures of a run into PNG files, and what they show into JSON."""
+    """Draw the figures of a run into PNG files; the values of specialization also into JSON."""
 
     # folder of the run, trained or imported
     workdir: Path
-    # which of them; without it all that this run has, or only those that --maps asks for
+    # figures to draw; by default all that are available, or none with --maps
     only: tuple[Kind, ...] = ()
-    # photographs to draw the feature maps of, by tower
+    # photographs whose feature maps to draw, by tower
     maps: tuple[Path, ...] = ()
-    # whose maps: a convolution before its ReLU (conv1) or after it (relu1), or what follows (pool1)
+    # layer of the maps: a convolution before its ReLU (conv1) or after it (relu1), or what follows
+    # (norm1, pool1)
     layer: str = "conv1"
-    # which weights: the latest, or those with the lowest validation error
+    # weights: the latest, or those with the lowest validation error
     checkpoint: Literal["latest", "best"] = "latest"
-    # folder for the figures; without it figures/ in --workdir
+    # folder for the figures; by default figures/ in --workdir
     out: Path | None = None
 
 
 class FigureUnavailable(ValueError):
-    """This run has no such figure; the message says why."""
+    """The run has no such figure; the message is the reason."""
+
+
+def draw_run(network: "Network", folder: Path, only: Sequence[Kind] = AFTER_TRAINING) -> None:
+    """Draw figures of a run, and warn of those that are not available.
+
+    With several processes all of them have to call; the main process writes the files.
+
+    Args:
+        network: of the run, on a mesh of any shape.
+        folder: for the figures; made if missing.
+        only: the figures to draw.
+    """
+    from alexnet_jax.training import processes
+
+    for kind in only:
+        try:
+            _FIGURES[kind](network, folder)
+        except FigureUnavailable as reason:
+            if processes.is_main_process():
+                LOGGER.warning("No %s: %s.", kind, reason)
+
+
+def draw(args: Command) -> None:
+    """Draw the figures that a command names, and print their paths.
+
+    Raises:
+        ValueError: one that --only or --maps names is not available.
+    """
+    from alexnet_jax.inference.network import load_network
+    from alexnet_jax.model import towers
+
+    mesh = towers.make_mesh(towers=1, data=1, batch=1)
+    network = load_network(args.workdir, mesh, args.checkpoint)
+    folder = args.out or args.workdir / "figures"
+    files = collections.Counter[str]()
+    for photograph in args.maps:
+        name = f"maps-{args.layer}-{photograph.stem}"
+        files[name] += 1  # photographs in several folders often have the same names
+        name += f"-{files[name]}" if files[name] > 1 else ""
+        print(draw_maps(network, photograph, args.layer, folder / f"{name}.png"))
+    for kind in args.only or (() if args.maps else tuple(_FIGURES)):
+        try:
+            print(_FIGURES[kind](network, folder))
+        except FigureUnavailable as reason:
+            if args.only:
+                raise invalid("only", kind, str(reason), "leave it out") from reason
+            print(f"No {kind}: {reason}.")
+
+
+def draw_maps(network: "Network", photograph: Path, layer: str, path: Path) -> Path:
+    """Save the feature maps of one image, by tower; return `path`.
+
+    Raises:
+        ValueError: there is no such layer, it has no maps, or the file cannot be read.
+    """
+    output = np.asarray(network.features(network.prepare([photograph]), layer)[layer], np.float32)
+    if output.ndim != 4:
+        rule = f"must have maps, and has {output.shape[-1]:,} units"
+        raise invalid(
+            "layer", layer, rule, "name a convolution (conv1) or what follows one (relu1, pool1)"
+        )
+    title = f"{layer} of {photograph.name}"
+    return save(feature_maps.draw(output[0], title, network.architecture.has_towers), path)
+
+
+def _curves(network: "Network", folder: Path) -> Path:
+    from alexnet_jax.training import processes
+    from alexnet_jax.training.metrics import METRICS, read_metrics
+
+    path = folder / "curves.png"
+    if processes.is_main_process():
+        metrics = read_metrics(network.workdir)
+        if not metrics:
+            raise FigureUnavailable(
+                f"{METRICS} has no records (imported weights have no training history)"
+            )
+        save(curves.draw(metrics), path)
+    return path
+
+
+def _filters(network: "Network", folder: Path) -> Path:
+    from alexnet_jax.training import processes
+
+    path, kernel = folder / "filters.png", _conv1_kernel(network)
+    if processes.is_main_process():
+        save(filters.draw(kernel, network.architecture.has_towers), path)
+    return path
+
+
+def _predictions(network: "Network", folder: Path) -> Path:
+    from alexnet_jax.training import processes
+
+    if "imported" in network.meta:
+        raise FigureUnavailable(
+            "the weights were imported and come without images (see the command predict)"
+        )
+    try:
+        # Read by one process for all, as the others may see the images elsewhere or not at all.
+        examples = processes.broadcast_from_main("examples", lambda: _read_examples(network))
+    except ValueError as error:  # the images have been moved or changed
+        raise FigureUnavailable(str(error).rstrip(".")) from error
+    path, probabilities = folder / "predictions.png", _probabilities(network, examples)
+    if processes.is_main_process():
+        images, labels = examples["image"], examples["label"]
+        save(predictions.draw(images, probabilities, labels, network.class_names), path)
+    return path
+
+
+def _read_examples(network: "Network") -> dict[str, np.ndarray]:
+    """Return a batch of images drawn at random from the split that scores are reported on."""
+    from alexnet_jax.data.pipeline import evaluation_batches
+    from alexnet_jax.data.wrappers import Subset
+    from alexnet_jax.inference.datasets import open_split
+
+    source = open_split(network, "test" if "test" in network.meta["data"] else "validation")
+    order = np.random.default_rng(network.config.seed).permutation(len(source))
+    subset = Subset(source, order[: predictions.MAX_IMAGES])
+    batches = evaluation_batches(subset, network.config.data, len(subset))
+    with contextlib.closing(batches):
+        batch = next(batches)
+    if not batch["mask"].any():
+        raise ValueError("none of the images can be read")
+    return {name: array[batch["mask"]] for name, array in batch.items()}
+
+
+def _probabilities(network: "Network", examples: dict[str, np.ndarray]) -> np.ndarray:
+    """Return what the network predicts, [N, K], on every process."""
+    from alexnet_jax.model import towers
+    from alexnet_jax.training.step import make_eval_step
+
+    mesh, count = network.mesh, len(examples["image"])
+    padded = -(-count // mesh.size) * mesh.size  # divisible by the data shards
+    rows = np.r_[towers.local_rows(mesh, padded)]
+    batch = {
+        name: np.resize(array, (padded, *array.shape[1:]))[rows] for name, array in examples.items()
+    }
+    eval_step = make_eval_step(network.architecture, mesh, network.preprocess)
+    _, probabilities = eval_step(network.variables, towers.put_batch(batch, mesh))
+    return towers.fetch(probabilities)[:count]
+
+
+def _specialization(network: "Network", folder: Path) -> Path:
+    from alexnet_jax.analysis import tower_specialization
+    from alexnet_jax.storage.atomic import write_json
+    from alexnet_jax.training import processes
+
+    if not network.architecture.has_towers:
+        raise FigureUnavailable("the network has no towers to compare")
+    path, kernel = folder / "specialization.png", _conv1_kernel(network)
+    if processes.is_main_process():
+        measured = tower_specialization.measure_specialization(kernel)
+        save(specialization.draw(measured), path)
+        values = {"step": network.step, **tower_specialization.as_json(measured)}
+        write_json(path.with_suffix(".json"), values)
+        print(tower_specialization.statement(measured))
+    return path
+
+
+def _conv1_kernel(network: "Network") -> np.ndarray:
+    from alexnet_jax.model import towers
+
+    return towers.fetch(network.variables["params"]["conv1"]["kernel"])
+
+
+# Each saves its figure in a folder and returns the path, or raises FigureUnavailable. All processes
+# compute what is drawn; the main process draws and writes.
+_FIGURES: dict[Kind, Callable[["Network", Path], Path]] = {
+    "curves": _curves,
+    "filters": _filters,
+    "predictions": _predictions,
+    "specialization": _specialization,
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
 
     def run() -> None:
-        arguments = sys.argv[1:] if args is None else args
-        draw(parse_command(Command, arguments, PROGRAM))
+        draw(parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM))
 
-    return run_command(run, Command, "interrupted; the same command draws them anew.")
-
-
-def draw(asked: Command) -> None:
-    """Draw what is asked for, and say where it is; what the run has not is named.
-
-    Raises:
-        ValueError: --only or --maps name what the run has not.
-    """
-    from alexnet_jax.inference import network as network_loading
-    from alexnet_jax.model import towers
-
-    mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    network = network_loading.load_network(asked.workdir, mesh, asked.checkpoint)
-    folder = asked.out or asked.workdir / "figures"
-    for place, photograph in enumerate(asked.maps):
-        # Of one name in several folders, as photographs of several classes often are.
-        before = [other.stem for other in asked.maps[:place]].count(photograph.stem)
-        name = f"maps-{asked.layer}-{photograph.stem}{f'-{before + 1}' if before else ''}.png"
-        print(draw_maps(network, photograph, asked.layer, folder / name))
-    chosen = asked.only or (() if asked.maps else tuple(_DRAWN))
-    for kind in chosen:
-        try:
-            print(_DRAWN[kind](network, folder))
-        except FigureUnavailable as lacking:
-            if asked.only:
-                raise ValueError(f"--only {kind}: {lacking}") from None
-            print(f"No {kind}: {lacking}")
-
-
-def draw_maps(network: "Network", photograph: Path, layer: str, path: Path) -> Path:
-    """Save the maps of one image by tower; return `path`.
-
-    Raises:
-        ValueError: no layer is called that, it has no maps, or the file holds no image.
-    """
-    output = np.asarray(network.features(network.prepare([photograph]), layer)[layer], np.float32)
-    if output.ndim != 4:
-        raise ValueError(
-            f"--layer {layer}: its {output.shape[-1]:,} outputs are no maps; name a convolution "
-            "(conv1), or what follows one (relu1, norm1, pool1)."
-        )
-    drawn = feature_maps.draw(
-        output[0], f"{layer} of {photograph.name}", network.architecture.has_towers
-    )
-    return plots.save(drawn, path)
-
-
-def _curves(network: "Network", folder: Path) -> Path:
-    from alexnet_jax.training.metrics import read_metrics
-
-    metrics = read_metrics(network.workdir)
-    if not metrics:
-        raise FigureUnavailable(
-            "nothing was recorded in metrics.jsonl; imported weights have no history."
-        )
-    return plots.curves(metrics, folder / "curves.png")
-
-
-def _filters(network: "Network", folder: Path) -> Path:
-    return plots.filters(_kernel(network), folder / "filters.png", network.architecture.has_towers)
-
-
-def _predictions(network: "Network", folder: Path) -> Path:
-    """Draw images from all over the split that scores are reported on, as at the end of a run."""
-    import jax
-
-    from alexnet_jax.data.pipeline import evaluation_batches
-    from alexnet_jax.data.wrappers import Subset
-    from alexnet_jax.inference import network as network_loading
-    from alexnet_jax.model import towers
-    from alexnet_jax.model.preprocess import preprocess
-
-    if "imported" in network.meta:
-        raise FigureUnavailable(
-            "its weights were imported and it has no images of its own; see predict."
-        )
-    split = "test" if "test" in network.meta["data"] else "validation"
-    try:
-        source = network_loading.open_split(network, split)
-    except ValueError as error:  # the images have been moved or changed
-        raise FigureUnavailable(str(error)) from error
-    spread = np.random.default_rng(network.config.seed).permutation(len(source))[:EXAMPLES]
-    batch = next(evaluation_batches(Subset(source, spread), network.config.data, len(spread)))
-    views = {name: batch[name] for name in ("image", "offset", "mirror")}
-    images = preprocess(towers.put_batch(views, network.mesh), network.preprocess)
-    last = network.architecture.layers[-1].name
-    probabilities = np.asarray(jax.nn.softmax(network.features(images, last)[last]))
-    shown = np.flatnonzero(batch["mask"])
-    return plots.predictions(
-        batch["image"][shown],
-        probabilities[shown],
-        batch["label"][shown],
-        network.class_names,
-        folder / "predictions.png",
-    )
-
-
-def _specialization(network: "Network", folder: Path) -> Path:
-    from alexnet_jax.analysis import tower_specialization
-
-    if not network.architecture.has_towers:
-        raise FigureUnavailable("its network has no towers to compare; name a run of one that has.")
-    found = tower_specialization.measure_specialization(_kernel(network))
-    path = plots.save(scatter.draw(found), folder / "specialization.png")
-    text = json.dumps({"step": network.step, **tower_specialization.as_json(found)}, indent=2)
-    path.with_suffix(".json").write_text(text + "\n")
-    print(tower_specialization.statement(found))
-    return path
-
-
-def _kernel(network: "Network") -> np.ndarray:
-    return np.asarray(network.variables["params"]["conv1"]["kernel"], np.float32)
-
-
-_DRAWN: dict[Kind, Callable[["Network", Path], Path]] = {
-    "curves": _curves,
-    "filters": _filters,
-    "predictions": _predictions,
-    "specialization": _specialization,
-}
+    interrupted = "interrupted; the same command draws the figures again."
+    return run_command(run, Command, interrupted, {"layers": "--layer"})
 
 
 if __name__ == "__main__":

@@ -3,11 +3,8 @@
 import sys
 
 from alexnet_jax.cli import signals
-from alexnet_jax.cli.arguments import parse_command, peek_option
-from alexnet_jax.cli.devices import emulate_devices
-from alexnet_jax.cli.errors import run_command
 
-if __name__ == "__main__":  # a process of its own; before imports that take their time
+if __name__ == "__main__":  # before imports that take seconds, so that Ctrl-C is handled
     signals.install_handlers()
 
 import dataclasses
@@ -18,7 +15,10 @@ from typing import Annotated
 import tyro
 
 from alexnet_jax.cli import distributed, process
-from alexnet_jax.config import Config
+from alexnet_jax.cli.arguments import parse_command, peek_option
+from alexnet_jax.cli.devices import emulate_devices
+from alexnet_jax.cli.errors import option_names, run_command, with_options
+from alexnet_jax.config import Config, invalid
 from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.main"
@@ -26,53 +26,85 @@ PROGRAM = "python -m alexnet_jax.main"
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Train AlexNet in two towers, or go on with the run in a folder; the README has examples."""
+    """Train AlexNet in two towers, or resume the run in a folder.
 
-    workdir: Path  # folder of the run: checkpoints, metrics, figures; made where missing
+    In the help of each option, P3.5 is section 3.5 of the paper (Krizhevsky, Sutskever and Hinton,
+    2012), and the 2012 code is the authors' own.
+    """
+
+    # folder of the run: checkpoints, metrics and figures; created if missing
+    workdir: Path
     config: tyro.conf.FlagConversionOff[Annotated[Config, tyro.conf.arg(name="")]]
-    # say of a number that is not finite where it was born: layer, gradient, image; keeps the state
-    # before each step
+    # report where a NaN or infinite number first appears: layer, gradient, image; slower
     debug: bool = False
 
 
 def parse(args: Sequence[str]) -> Command:
-    """Return the command for these arguments; raise a ValueError where they are wrong."""
+    """Return the command for these arguments; raise a ValueError if they are wrong."""
     config = PRESETS[_preset(args)]
     if origin := peek_option(args, "--init-from"):
-        from alexnet_jax.inference.network import defaults_from
+        from alexnet_jax.training.finetune import defaults_from
 
         config = defaults_from(Path(origin), config, Path(peek_option(args, "--workdir") or ""))
-    default = Command(workdir=tyro.MISSING, config=config)
-    return parse_command(Command, args, PROGRAM, default)
+    return parse_command(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
 
 
 def _preset(args: Sequence[str]) -> str:
     """Return the preset, which decides every other default."""
     preset = peek_option(args, "--preset") or "quickstart"
     if preset not in PRESETS:
-        raise ValueError(f"--preset {preset}: it is one of {', '.join(PRESETS)}; use one of them.")
+        raise invalid("preset", preset, f"must be one of {', '.join(PRESETS)}", "use one of them")
     return preset
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    own_process = args is None
 
-    def train() -> None:
-        asked = parse(sys.argv[1:] if args is None else args)
-        if args is None:  # a process of its own
-            process.restart_with_large_pages(asked.config.process)
-            process.enable_compilation_cache(asked.config.process)
-            print(process.describe_process())
-        emulate_devices(asked.config.mesh, distributed.process_count(asked.config.distributed))
-        distributed.initialize(asked.config.distributed)
-        from alexnet_jax.training.loop import train_and_evaluate
-
-        with distributed.exit_on_lost_peer():
-            train_and_evaluate(asked.config, asked.workdir, signals.stop_requested, asked.debug)
+    def run() -> None:
+        train(parse(sys.argv[1:] if args is None else args), own_process)
 
     return run_command(
-        train, Command, "interrupted; the same command goes on from the last checkpoint."
+        run, Command, "interrupted; the same command resumes from the last checkpoint."
     )
+
+
+def train(args: Command, own_process: bool) -> None:
+    """Train, then draw the figures of the run.
+
+    `own_process`: this process only trains, so its settings may be changed.
+    """
+    config = args.config
+    if own_process:
+        process.restart_with_large_pages(config.process)
+        process.enable_compilation_cache(config.process)
+        print(process.describe_process())
+    emulate_devices(config.mesh, distributed.process_count(config.distributed))
+    distributed.initialize(config.distributed)
+    from alexnet_jax.training.loop import train_and_evaluate  # after the number of devices is set
+    from alexnet_jax.training.summary import closing_line
+
+    with distributed.exit_on_lost_peer():
+        summary = train_and_evaluate(config, args.workdir, signals.stop_requested, args.debug)
+        if config.log.figures:
+            draw_figures(config, args.workdir)
+    print(with_options(closing_line(summary, args.workdir), option_names(Command)))
+
+
+def draw_figures(config: Config, workdir: Path) -> None:
+    """Draw the figures of a finished run that are missing or older than its summary."""
+    from alexnet_jax.figures import draw_run
+    from alexnet_jax.inference.network import load_network
+    from alexnet_jax.model import towers
+    from alexnet_jax.training.summary import SUMMARY
+
+    newest = workdir / "figures" / "predictions.png"
+    if newest.exists() and newest.stat().st_mtime >= (workdir / SUMMARY).stat().st_mtime:
+        return
+    mesh = towers.make_mesh(
+        towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch_size
+    )
+    draw_run(load_network(workdir, mesh), workdir / "figures")
 
 
 if __name__ == "__main__":

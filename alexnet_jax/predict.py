@@ -1,4 +1,4 @@
-"""Name what photographs show: `python -m alexnet_jax.predict --workdir runs/a photo.jpg`."""
+"""Classify images: `python -m alexnet_jax.predict --workdir runs/a photo.jpg`."""
 
 import dataclasses
 import itertools
@@ -14,10 +14,9 @@ import tyro
 
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.config import DataConfig
+from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.images import UnreadableImage
-from alexnet_jax.data.sources import image_files, open_image
+from alexnet_jax.data.images import UnreadableImage, image_files, open_image
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.network import Network
@@ -26,34 +25,37 @@ PROGRAM = "python -m alexnet_jax.predict"
 BATCH = 16  # images at a time
 THREADS = 2  # that read them
 BAR = 20  # characters of a probability of 1
-PANEL = 8  # images in the picture, as in the paper's Figure 4
+PANEL = 8  # images in the figure, as in the paper's Figure 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Print the most probable classes of images."""
+    """Print the most probable classes of images.
+
+    The paper is Krizhevsky, Sutskever and Hinton (2012).
+    """
 
     # image files, and folders of them at any depth
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     # folder of the run, trained or imported
     workdir: Annotated[Path, tyro.conf.arg()]
-    # classes to name
+    # number of classes to print for each image
     top: int = 5
-    # of each image: the center, or four corners and the center with their mirror images (P4.1),
-    # whose probabilities are averaged
+    # views of each image: the center crop, or the four corner crops, the center crop and their
+    # mirror images (paper section 4.1), whose probabilities are averaged
     views: Literal[1, 10] = 1
-    # draw the first eight images with their five most probable classes into this file (Figure 4 of
-    # the paper); the true class is red where the folder of an image bears the name of a class
+    # draw the first eight images with their five most probable classes into this file (figure 4 of
+    # the paper); the true class is red if the folder of an image has the name of a class
     save: Path | None = None
     # print a JSON object for each image instead
     json: bool = False
-    # which weights: the latest, or those with the lowest validation error
+    # which checkpoint: the latest, or the one with the lowest validation error
     checkpoint: Literal["latest", "best"] = "latest"
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the network thinks of one file, or why there is nothing to think of."""
+    """The class probabilities of one file, or why it could not be read."""
 
     file: Path
     probabilities: np.ndarray | None  # float32 [classes]
@@ -62,93 +64,92 @@ class Prediction:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 1 where some file could not be read."""
+    """Run the command line; return the exit code: 1 if some file could not be read."""
     unread = 0
 
     def run() -> None:
         nonlocal unread
-        arguments = sys.argv[1:] if args is None else args
-        asked = parse_command(Command, arguments, PROGRAM)
-        unread = show(asked)
+        command = parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM)
+        unread = show(command)
 
     return run_command(run, Command, "interrupted.") or int(unread > 0)
 
 
-def show(asked: Command) -> int:
+def show(args: Command) -> int:
     """Print the predictions, and draw some; return how many files could not be read."""
-    if not asked.files:
-        raise ValueError("no files: name images, or folders of them.")
-    if asked.top < 1:
-        raise ValueError(f"--top {asked.top}: it is at least 1 class; try 5.")
-    if asked.save:
-        check_picture(asked.save, "--save")
+    if not args.files:
+        raise ValueError("No files: name images, or folders of them.")
+    if args.top < 1:
+        raise invalid("--top", args.top, "must be at least 1", "try 5")
+    if args.save:
+        check_picture(args.save, "--save")
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
-    network = network_loading.load_network(asked.workdir, mesh, asked.checkpoint)
-    read, unread, shown = 0, 0, []
-    for prediction in predict(network, find(asked.files), asked.views):
+    network = network_loading.load_network(args.workdir, mesh, args.checkpoint)
+    num_read, num_unread, panel = 0, 0, []
+    for prediction in predict(network, find(args.files), args.views):
         if prediction.probabilities is None:
-            unread += 1
-            print(f"{prediction.file}: {prediction.error}; passed over", file=sys.stderr)
+            num_unread += 1
+            print(f"{prediction.file}: {prediction.error}; skipped", file=sys.stderr)
             continue
-        read += 1
-        if asked.save and len(shown) < PANEL:
-            shown.append(prediction)
-        _print(prediction, prediction.probabilities, network.class_names, asked)
-    if shown and asked.save:
-        _draw(shown, network.class_names, asked.save)
-        said = f"{asked.save}: {len(shown)} of {read:,} images"
-        print(said, file=sys.stderr if asked.json else sys.stdout)
-    if unread:
-        print(f"{unread:,} of {read + unread:,} could not be read.", file=sys.stderr)
-    return unread
+        num_read += 1
+        if args.save and len(panel) < PANEL:
+            panel.append(prediction)
+        _print(prediction, prediction.probabilities, network.class_names, args)
+    if panel and args.save:
+        _draw(panel, network.class_names, args.save)
+        line = f"{args.save}: {len(panel)} of {num_read:,} images"
+        print(line, file=sys.stderr if args.json else sys.stdout)
+    if num_unread:
+        print(f"{num_unread:,} of {num_read + num_unread:,} are unreadable.", file=sys.stderr)
+    return num_unread
 
 
 def find(paths: Iterable[Path]) -> Iterator[Path | Prediction]:
-    """Yield the files that are named and those in the folders that are, folder by folder.
+    """Yield the files among `paths`, and those in the folders among them, folder by folder.
 
-    A folder with nothing to show comes as a prediction that says so.
+    For a folder without images, or that cannot be read, yield a prediction with the error.
     """
     for path in paths:
         try:
             files = image_files(path)
-        except ValueError as error:  # a folder within it that may not be read
+        except ValueError as error:
             yield Prediction(path, None, None, str(error).rstrip("."))
             continue
         if not files:
-            yield Prediction(path, None, None, "no images there")
+            yield Prediction(path, None, None, "holds no images")
         yield from files
 
 
 def predict(
     network: "Network", files: Iterable[Path | Prediction], views: Literal[1, 10] = 1
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each file, in order, `BATCH` squares in memory at a time.
+    """Yield a prediction for each file, in order, with at most `BATCH` squares in memory.
 
-    What is a prediction already is handed through.
+    Predictions among the files are yielded as they are.
     """
     from alexnet_jax.inference.ensemble import Predictor
 
-    ask, data = Predictor(network, views), network.config.data
+    predictor, data = Predictor(network, views), network.config.data
     blank = np.zeros((data.image_size, data.image_size, 3), np.uint8)
-    waiting = iter(files)
+    remaining = iter(files)
     with ThreadPoolExecutor(THREADS) as pool:
-        while some := list(itertools.islice(waiting, BATCH)):
-            read = list(pool.map(lambda file: _read(file, data), some))
-            squares = [blank if one.square is None else one.square for one in read]
-            if all(one.square is None for one in read):
-                yield from read
+        while chunk := list(itertools.islice(remaining, BATCH)):
+            unfinished = list(pool.map(lambda file: _read(file, data), chunk))
+            if all(prediction.square is None for prediction in unfinished):
+                yield from unfinished
                 continue
-            shares = np.exp(ask([*squares, *[blank] * (BATCH - len(some))]))
-            for one, probabilities in zip(read, shares, strict=False):
-                known = one.square is not None
-                yield dataclasses.replace(one, probabilities=probabilities if known else None)
+            squares = [blank if p.square is None else p.square for p in unfinished]
+            rows = np.exp(predictor([*squares, *[blank] * (BATCH - len(chunk))]))
+            for prediction, row in zip(unfinished, rows, strict=False):
+                readable = prediction.square is not None
+                yield dataclasses.replace(prediction, probabilities=row if readable else None)
 
 
 def _read(file: Path | Prediction, data: DataConfig) -> Prediction:
-    """Return the file's square, or why there is none; only a few photographs are ever whole."""
+    """Return a prediction with the file's square, which is all that is kept of it, or the error."""
     if isinstance(file, Prediction):
         return file
     try:
@@ -159,32 +160,33 @@ def _read(file: Path | Prediction, data: DataConfig) -> Prediction:
 
 
 def _print(
-    prediction: Prediction, probabilities: np.ndarray, names: Sequence[str], asked: Command
+    prediction: Prediction, probabilities: np.ndarray, class_names: Sequence[str], args: Command
 ) -> None:
-    order = np.argsort(-probabilities, kind="stable")[: asked.top]
-    best = [(names[index], float(probabilities[index])) for index in order]
-    if asked.json:
-        named = [{"class": name, "probability": share} for name, share in best]
-        line = json.dumps({"file": str(prediction.file), "predictions": named})
+    order = np.argsort(-probabilities, kind="stable")[: args.top]
+    best = [(class_names[index], float(probabilities[index])) for index in order]
+    if args.json:
+        classes = [{"class": name, "probability": probability} for name, probability in best]
+        line = json.dumps({"file": str(prediction.file), "predictions": classes})
     else:
-        bars = [f"  {share:6.1%}  {'█' * round(share * BAR):{BAR}}  {name}" for name, share in best]
+        bars = [f"  {p:6.1%}  {'█' * round(p * BAR):{BAR}}  {name}" for name, p in best]
         line = "\n".join([str(prediction.file), *bars])
-    print(line, flush=True)  # whoever reads on may not want to wait for the last one
+    print(line, flush=True)  # each as soon as it is known, also into a pipe
 
 
-def _draw(shown: Sequence[Prediction], names: Sequence[str], path: Path) -> None:
+def _draw(panel: Sequence[Prediction], class_names: Sequence[str], path: Path) -> None:
     """Draw the paper's Figure 4, left."""
-    from alexnet_jax import plots
-    from alexnet_jax.inference.network import label_by_name
+    from alexnet_jax.inference.datasets import label_by_name
+    from alexnet_jax.plots import predictions
+    from alexnet_jax.plots.tiles import save
 
-    numbers = label_by_name(names)
-    plots.predictions(
-        np.stack([one.square for one in shown if one.square is not None]),
-        np.stack([one.probabilities for one in shown if one.probabilities is not None]),
-        np.array([numbers.get(one.file.absolute().parent.name, -1) for one in shown]),
-        names,
-        path,
+    labels = label_by_name(class_names)
+    figure = predictions.draw(
+        np.stack([p.square for p in panel if p.square is not None]),
+        np.stack([p.probabilities for p in panel if p.probabilities is not None]),
+        np.array([labels.get(p.file.absolute().parent.name, -1) for p in panel]),
+        class_names,
     )
+    save(figure, path)
 
 
 if __name__ == "__main__":

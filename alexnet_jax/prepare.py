@@ -12,130 +12,133 @@ import tyro
 
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.config import DataConfig
+from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.sources import Source
-from alexnet_jax.storage import lock
+from alexnet_jax.storage.lock import hold_lock
 
 PROGRAM = "python -m alexnet_jax.prepare"
+
+# Options of the fields that the library names.
+OPTIONS = {
+    "data.path": "--from",
+    "data.name": "--name",
+    "data.image_size": "--image-size",
+    "data.resize": "--resize",
+    "data.filter": "--filter",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Resize images once, into ArrayRecord shards with statistics and checksums, or check those.
+    """Resize images once, into ArrayRecord shards with statistics and checksums, or verify those.
 
-    The same command goes on after an interruption.
+    Rerun the same command to resume after an interruption.
     """
 
     # folder of the shards
     to: Path
     # folder with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz;
-    # or of class folders, or of train/, val/ and test/ that hold class folders; or TFDS data_dir
+    # or of class folders, or of train/, val/ and test/ with class folders; or TFDS data_dir
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     # TFDS data set as `name` or `name/config:version`
     name: str = ""
-    # compare the shards in --to with what they were when they were written, and do nothing else
+    # only compare the shards in --to with their checksums
     verify: bool = False
-    # pixels: side of the squares
+    # side of the squares, pixels
     image_size: int = 256
     # shorter-side: resize the shorter side and keep the center square; stretch: resize both sides
     resize: Literal["shorter-side", "stretch"] = "shorter-side"
-    # antialias: averages over the pixels that shrink into one; bilinear: between the four nearest
+    # antialias: average over all pixels that shrink into one; bilinear: between the four nearest
     filter: Literal["antialias", "bilinear"] = "antialias"
-    # jpeg: quality 95; raw: exact and read faster, six times as large
+    # jpeg: quality 95; raw: exact and faster to read, six times as large
     encoding: Literal["jpeg", "raw"] = "jpeg"
-    # processes that resize; 0: one a core
+    # number of processes; 0: one per core
     processes: int = 0
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
 
     def run() -> None:
-        arguments = sys.argv[1:] if args is None else args
-        asked = parse_command(Command, arguments, PROGRAM)
-        if asked.processes < 0:
-            raise ValueError(
-                f"--processes {asked.processes}: it is at least 1, or 0 for one a core; try 0."
+        args = parse_command(Command, sys.argv[1:] if argv is None else argv, PROGRAM)
+        if args.processes < 0:
+            raise invalid(
+                "--processes", args.processes, "must be at least 0", "try 0, one per core"
             )
-        wants = asked.source is not None or bool(asked.name)
-        if asked.verify == wants:
-            raise ValueError(
-                "--from, --verify: one of the two says what to do (for TFDS, --name); give one."
-            )
-        (verify if asked.verify else prepare)(asked)
+        has_source = args.source is not None or bool(args.name)
+        if args.verify and has_source:
+            raise ValueError("--verify: does not read images; leave --from and --name out.")
+        if not args.verify and not has_source:
+            raise ValueError("--from: is missing; name the folder of the images, or add --verify.")
+        (verify if args.verify else prepare)(args)
 
-    return run_command(
-        run, Command, "interrupted; the same command goes on, finished shards are kept."
-    )
+    interrupted = "interrupted; rerun the same command to resume, finished shards are kept."
+    return run_command(run, Command, interrupted, OPTIONS)
 
 
-def prepare(asked: Command) -> None:
+def prepare(args: Command) -> None:
     """Write the shards of `--from` to `--to`."""
-    # Grain and TFDS take seconds to import, which --help need not wait for.
+    # Grain and TFDS take seconds to import, which --help does not need.
     from alexnet_jax.data.shards.plan import Preparation, format_bytes
 
-    try:
-        config, sources, notes = _open(asked)
-    except ValueError as error:  # where training has other names for the options
-        said = str(error).replace("--data.path", "--from").replace("--data.", "--")
-        raise ValueError(said) from error
+    config, sources, notes = _open_source(args)
     for note in notes:
         print(note)
     classes = sources["train"].class_names
     if len(classes) < 2:
-        place = f"--from {asked.source}" if asked.source else f"--name {asked.name}"
-        raise ValueError(
-            f"{place}: it has one class only ({', '.join(classes)}); a classifier "
-            "needs two or more: name the folder that holds theirs."
-        )
-    preparation = Preparation(asked.to, sources, config, asked.encoding)
-    processes = asked.processes or os.cpu_count() or 1
+        option, value = ("--from", args.source) if args.source else ("--name", args.name)
+        rule = f"has one class only ({', '.join(classes)}), and a classifier needs two or more"
+        raise invalid(option, value, rule, "name the folder that contains their folders")
+    preparation = Preparation(args.to, sources, config, args.encoding)
+    processes = args.processes or os.cpu_count() or 1
     counts = ", ".join(f"{split} {len(source):,}" for split, source in sources.items())
     print(f"{len(classes):,} classes; images: {counts}.")
-    if preparation.waiting:
-        each, seconds = preparation.estimate()
-        needed, free = preparation.check_room(each)
-        images, shards = preparation.images_waiting, len(preparation.waiting)
+    if preparation.unfinished:
+        record_bytes, seconds = preparation.estimate()
+        needed, free = preparation.check_disk_space(record_bytes)
+        images, shards = preparation.num_unfinished_images, len(preparation.unfinished)
         minutes = math.ceil(images * seconds / processes / 60)
         print(
             f"{images:,} images to write to {shards:,} shard{'s' * (shards != 1)} of "
-            f"{asked.image_size} pixels, {asked.encoding}: about {format_bytes(needed)}, "
-            f"{format_bytes(free)} are free; about {minutes:,} min, --processes {processes}.",
+            f"{args.image_size} pixels, {args.encoding}: about {format_bytes(needed)} "
+            f"({format_bytes(free)} are free) and {minutes:,} min with --processes {processes}.",
             flush=True,
         )
     else:
-        print(f"{asked.to}: all shards are there; --verify compares what they hold.")
-    with lock.hold_lock(preparation.begin(), "to"):
+        print(f"{args.to}: all shards are present; --verify compares their content.")
+    with hold_lock(preparation.begin(), "to"):
         manifest = preparation.write(processes)
-    print(f"{asked.to}: {describe(manifest)}")
+    print(f"{args.to}: {describe(manifest)}")
 
 
-def _open(asked: Command) -> tuple[DataConfig, dict[str, Source], tuple[str, ...]]:
+def _open_source(
+    args: Command,
+) -> tuple[DataConfig, Mapping[str, Source], tuple[str, ...]]:
     """Return how images become squares, the splits of `--from`, and notes."""
     from alexnet_jax.data import imagenet
-    from alexnet_jax.data import splits as data_splits
+    from alexnet_jax.data.splits import open_source
 
     config = DataConfig(
-        source="tfds" if asked.name else "folder",
-        path=str(asked.source or ""),
-        name=asked.name,
-        image_size=asked.image_size,
-        crop=asked.image_size,
-        resize=asked.resize,
-        filter=asked.filter,
+        source="tfds" if args.name else "folder",
+        path=str(args.source or ""),
+        name=args.name,
+        image_size=args.image_size,
+        crop=args.image_size,
+        resize=args.resize,
+        filter=args.filter,
     )
-    if asked.source is not None and not asked.name and imagenet.is_ilsvrc(asked.source):
-        return (config, *imagenet.open_ilsvrc(asked.source))
-    _, sources, notes = data_splits.open_sources(config)
-    return config, sources, notes
+    if args.source is not None and not args.name and imagenet.is_ilsvrc(args.source):
+        return (config, *imagenet.open_ilsvrc(args.source))
+    opened = open_source(config)
+    return config, opened.splits, opened.notes
 
 
-def verify(asked: Command) -> None:
+def verify(args: Command) -> None:
     """Check the shards in `--to`."""
     from alexnet_jax.data.shards import manifest as shard_manifest
 
-    manifest = shard_manifest.verify(asked.to, asked.processes or os.cpu_count() or 1)
-    print(f"{asked.to}: all as it was written: {describe(manifest)}")
+    manifest = shard_manifest.verify(args.to, args.processes or os.cpu_count() or 1)
+    print(f"{args.to}: verified, all files are intact: {describe(manifest)}")
 
 
 def describe(manifest: Mapping[str, Any]) -> str:
@@ -144,10 +147,10 @@ def describe(manifest: Mapping[str, Any]) -> str:
 
     splits = manifest["splits"]
     counts = ", ".join(f"{name} {split['images']:,}" for name, split in splits.items())
-    left_out = sum(len(split["left_out"]) for split in splits.values())
-    gone = f"; {left_out:,} could not be read, see {UNREADABLE}" if left_out else ""
+    num_unreadable = sum(len(split["left_out"]) for split in splits.values())
+    skipped = f"; skipped {num_unreadable:,} unreadable, see {UNREADABLE}" if num_unreadable else ""
     size = format_bytes(sum(file["bytes"] for file in manifest["files"].values()))
-    return f"images {counts}{gone}; {len(manifest['files']):,} files of {size} in all."
+    return f"images {counts}{skipped}; {len(manifest['files']):,} files, {size}."
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ _TORCHVISION = _variant(
     _PAPER,
     {"pca_std": 0.0, "mean": "channel", "statistics": "torchvision", "crop_offsets": "all"},
     variant="torchvision",
-    padding="both",
+    conv1_padding="both",
     lrn=False,
     dropout_on="pool5-fc6",
     dropout_scale="training",
@@ -184,9 +184,9 @@ _BVLC_ALEXNET = dataclasses.replace(
         "bvlc_alexnet",
         _PAPER,
         _CAFFE_IMAGES,
-        fc_std=0.005,
-        bias=0.1,
-        padding="none",
+        fc_init_std=0.005,
+        init_bias=0.1,
+        conv1_padding="none",
         lrn_k=1.0,
         lrn_alpha_over_n=True,
         lrn_scope="all",
@@ -198,8 +198,8 @@ _BVLC_ALEXNET = dataclasses.replace(
 _CAFFENET = _variant(
     "caffenet",
     _BVLC_ALEXNET,
-    bias=1.0,
-    order="pool_first",
+    init_bias=1.0,
+    op_order="pool_first",
 )
 
 PRESETS: dict[str, Config] = {

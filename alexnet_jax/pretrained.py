@@ -8,124 +8,123 @@ from typing import Annotated, Literal
 
 import tyro
 
-from alexnet_jax.cli.arguments import parse_command
+from alexnet_jax.cli.arguments import option_name, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import Preset
 
 PROGRAM = "python -m alexnet_jax.pretrained"
+IMPORT_ONLY = ("preset", "class_names", "mean", "partial", "no_kernel_flip")
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Make a run of somebody's weights (--from), or write a run's weights to a file (--to)."""
+    """Make a run of the weights in a file (--from), or write a run's weights to a file (--to)."""
 
-    # folder of the run: made by --from, read by --to
+    # folder of the run, which --from creates and --to reads
     workdir: Path
     # torchvision's .pth, .safetensors, .caffemodel, bvlc_alexnet.npy, .npz with conv1_w and so on,
     # or a folder of theano_alexnet's .npy files
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    # .safetensors (torchvision's names where there are no towers, conv1_w and so on where there
-    # are) or .npz (conv1_w and so on)
+    # a .safetensors file (torchvision's names if the network has no towers, otherwise conv1_w and
+    # so on) or an .npz file (conv1_w and so on)
     to: Path | None = None
-    # --from: the network that they are of, a preset; without it the file tells, but for .npz
-    model: Preset | None = None
-    # --from: text file with the name of a class on each line; without it class 0, class 1, ...
+    # --from: preset whose network the weights are of; by default inferred from the file, which is
+    # impossible for .npz files of other programs
+    preset: Preset | None = None
+    # --from: text file with the name of a class on each line; by default class 0, class 1, ...
     class_names: Path | None = None
-    # --from: mean image: a run's statistics.npz, or .npy or .binaryproto with colors in the order
-    # that the weights see; without it the published mean color, or the file's own
+    # --from: mean image: a run's statistics.npz, or an .npy or .binaryproto file with colors in the
+    # order of the weights; by default the published mean color, or the file's own
     mean: Path | None = None
-    # merge two towers into one network, split a network whose towers do not see each other
+    # merge two towers into one network, or split a network whose towers are not connected
     towers: Literal["keep", "merge", "split"] = "keep"
-    # --from: take what there is, leaving the rest at initial values
+    # --from: import the arrays that match and leave the rest at initial values
     partial: bool = False
-    # --from: Theano's kernels were trained without being mirrored (lib_conv: cudaconvnet)
-    unflipped: bool = False
+    # --from: do not flip Theano's kernels, as they were trained with lib_conv: cudaconvnet
+    no_kernel_flip: bool = False
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
 
     def run() -> None:
-        arguments = sys.argv[1:] if args is None else args
-        asked = parse_command(Command, arguments, PROGRAM)
-        if (asked.source is None) == (asked.to is None):
-            raise ValueError("--from, --to: one of the two says what to do; give one of them.")
-        (import_weights if asked.to is None else export_weights)(asked)
+        command = parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM)
+        if (command.source is None) == (command.to is None):
+            raise ValueError("--from, --to: must be one of the two; give either.")
+        (import_weights if command.to is None else export_weights)(command)
 
-    return run_command(run, Command, "interrupted; remove what it left, and run the command again.")
+    interrupted = "interrupted; remove the --workdir or file, and run the same command again."
+    return run_command(run, Command, interrupted, {"path": "--to"})
 
 
-def import_weights(asked: Command) -> None:
+def import_weights(args: Command) -> None:
     """Make `--workdir` of the weights in `--from`."""
     # JAX takes seconds to import, which --help need not wait for.
-    from alexnet_jax.weights import files, imported, run_folder
+    from alexnet_jax.weights import files, run_folder
+    from alexnet_jax.weights.import_plan import plan_import
 
-    assert asked.source is not None
-    run_folder.check_empty(asked.workdir)
-    names = asked.class_names.read_text().splitlines() if asked.class_names else ()
-    found = imported.prepare_import(
-        files.read(asked.source),
-        model=asked.model or "",
-        class_names=names,
-        mean=files.read_mean(asked.mean) if asked.mean else None,
-        towers=asked.towers,
-        partial=asked.partial,
-        flip=not asked.unflipped,
+    assert args.source is not None
+    run_folder.check_empty(args.workdir)
+    plan = plan_import(
+        files.read(args.source),
+        preset=args.preset or "",
+        class_names=args.class_names.read_text().splitlines() if args.class_names else (),
+        mean=files.read_mean(args.mean) if args.mean else None,
+        towers=args.towers,
+        partial=args.partial,
+        kernel_flip=not args.no_kernel_flip,
     )
-    run_folder.make(found, asked.source, asked.workdir)
-    count = sum(array.size for kinds in found.params.values() for array in kinds.values())
-    data, variant, preset = found.config.data, found.config.model.variant, found.config.preset
+    run_folder.make(plan, args.source, args.workdir)
+    count = sum(array.size for kinds in plan.params.values() for array in kinds.values())
+    data, variant, preset = plan.config.data, plan.config.model.variant, plan.config.preset
     network = variant if variant == preset else f"{variant} ({preset})"
     print(
-        f"{asked.workdir}: {count:,} parameters of {asked.source}, {network}, "
-        f"{len(found.class_names):,} classes; its images are resized to "
-        f"{data.image_size} pixels ({data.resize}, {data.filter}), cropped to {data.crop}, "
-        f"{data.channels.upper()}, less their {data.mean} mean{_scale(found.statistics.scale)}."
+        f"{args.workdir}: {count:,} parameters from {args.source}, {network}, "
+        f"{len(plan.class_names):,} classes; images are resized to {data.image_size} pixels "
+        f"({data.resize}, {data.filter}), cropped to {data.crop}, {data.channels.upper()}, minus "
+        f"the {data.mean} mean{_divisors(plan.statistics.scale)}."
     )
-    for note in found.notes:
+    for note in plan.notes:
         print(note)
 
 
-def _scale(scale: Iterable[float]) -> str:
-    """Return what is done to images less the mean, where something is."""
+def _divisors(scale: Iterable[float]) -> str:
+    """Return what images are divided by after the mean is subtracted, if it is not 1."""
     if all(factor == 1 for factor in scale):
         return ""
     return f", divided by {', '.join(f'{1 / factor:.4g}' for factor in scale)}"
 
 
-def export_weights(asked: Command) -> None:
+def export_weights(args: Command) -> None:
     """Write the weights of `--workdir` to `--to`."""
     import jax
 
     from alexnet_jax.data.statistics import Statistics
-    from alexnet_jax.inference import network as network_loading
+    from alexnet_jax.inference.network import load_network
     from alexnet_jax.model import towers
-    from alexnet_jax.weights import convert, files, imported
+    from alexnet_jax.weights import convert, files
+    from alexnet_jax.weights.merge import change_towers
+    from alexnet_jax.weights.metadata import export_metadata
 
-    assert asked.to is not None
-    files.check_target(asked.to)
-    given = [
-        n for n in ("model", "class_names", "mean", "partial", "unflipped") if getattr(asked, n)
-    ]
-    if given:
-        raise ValueError(
-            f"--{given[0].replace('_', '-')}: it goes with --from; leave it out with --to."
-        )
-    run = network_loading.load_network(asked.workdir, towers.make_mesh(towers=1, data=1, batch=1))
-    params = jax.device_get(run.variables["params"])
-    config, architecture, params = imported.change_towers(
-        run.config, run.architecture, params, asked.towers
+    assert args.to is not None
+    files.check_target(args.to)
+    if given := [name for name in IMPORT_ONLY if getattr(args, name)]:
+        raise ValueError(f"{option_name(given[0])}: must be given with --from; leave it out.")
+    network = load_network(args.workdir, towers.make_mesh(towers=1, data=1, batch=1))
+    params = jax.device_get(network.variables["params"])
+    config, architecture, params = change_towers(
+        network.config, network.architecture, params, args.towers
     )
-    described = imported.export_metadata(config, Statistics(**run.statistics), run.class_names)
-    own = any(layer.sees == "own" for layer in architecture.layers)
-    named = "plain" if own or asked.to.suffix == ".npz" else "torchvision"
-    files.write(asked.to, convert.from_params(params, architecture, named, described))
-    first = "conv1_w" if named == "plain" else "features.0.weight, as torchvision does"
-    print(f"{asked.to}: the weights of {asked.workdir}, with names such as {first}.")
+    metadata = export_metadata(config, Statistics(**network.statistics), network.class_names)
+    has_groups = any(layer.sees == "own" for layer in architecture.layers)
+    names = "plain" if has_groups or args.to.suffix == ".npz" else "torchvision"
+    files.write(args.to, convert.from_params(params, architecture, names, metadata))
+    first = "conv1_w" if names == "plain" else "features.0.weight, as in torchvision"
+    print(f"{args.to}: the weights of {args.workdir}, with names such as {first}.")
     if config.data.mean != "channel":
         print(
-            "The mean image stays behind, its mean color went along: to use the whole image, "
-            f"import with --mean {asked.workdir / 'statistics.npz'}."
+            "The file has the mean color, and not the mean image; to use the image, import with "
+            f"--mean {args.workdir / 'statistics.npz'}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Find the images most like a photograph: `python -m alexnet_jax.retrieve --workdir runs/a ...`."""
+"""Find similar images: `python -m alexnet_jax.retrieve --workdir runs/a --images DIR photo.jpg`."""
 
 import dataclasses
 import json
@@ -11,7 +11,8 @@ import tyro
 
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.data.sources import image_files
+from alexnet_jax.config import invalid
+from alexnet_jax.data.images import image_files
 
 if TYPE_CHECKING:
     from alexnet_jax.plots.neighbors import Line
@@ -19,147 +20,152 @@ if TYPE_CHECKING:
     from alexnet_jax.retrieval.index import Index
 
 PROGRAM = "python -m alexnet_jax.retrieve"
-NAMED = 5  # files of the folder that hold no image
-DRAWN = 20  # photographs of a panel
+SHOWN = 5  # unreadable files that are named
+PANEL = 20  # query images in the figure
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Print the images of a folder whose features lie nearest to a photograph's (Figure 4, right).
+    """Print the images of a folder whose features are nearest to a query image's.
 
-    The features are the outputs of fc7 after its ReLU, before dropout; the distance is Euclidean,
-    and the neighbors are exact. Those of the folder are computed once and kept. An image that lies
-    in the folder itself finds itself first.
+    As in the right of figure 4 in Krizhevsky, Sutskever and Hinton (2012), the paper. Features are
+    the outputs of fc7 after its ReLU, before dropout; the distance is Euclidean; the search is
+    exact. The features of the folder are computed once and kept. A query image in the folder itself
+    is its own nearest neighbor.
     """
 
-    # photographs, and folders of them at any depth; without any the index is made and that is all
+    # query images, and folders of them at any depth; without any only the index is built
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     # folder of the run, trained or imported
     workdir: Annotated[Path, tyro.conf.arg()]
-    # folder to search in, at any depth
+    # folder to search, at any depth
     images: Annotated[Path, tyro.conf.arg()]
-    # neighbors of each photograph; P6 shows 6
+    # number of neighbors to print for each query image; paper section 6 shows 6
     top: int = 6
-    # draw photographs and neighbors into this file
+    # draw query images and their neighbors into this file
     save: Path | None = None
-    # print a JSON object for each photograph instead
+    # print a JSON object for each query image instead
     json: bool = False
-    # which weights: the latest, or those with the lowest validation error
+    # which checkpoint: the latest, or the one with the lowest validation error
     checkpoint: Literal["latest", "best"] = "latest"
-    # where the features are kept; without it in --workdir, below retrieval/
+    # folder for the features; by default in --workdir, below retrieval/
     index: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """The neighbors of one photograph, nearest first, or why it could not be read."""
+class Neighbors:
+    """The neighbors of one query image, nearest first, or why it could not be read."""
 
     file: Path
-    neighbors: list[tuple[Path, float]]  # images and their distances
+    images: list[tuple[Path, float]]  # with their distances
     error: str = ""
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 1 where some photograph could not be read."""
-    unread: list[Path] = []
+    """Run the command line; return the exit code: 1 if some query image could not be read."""
+    unread = 0
 
     def run() -> None:
-        arguments = sys.argv[1:] if args is None else args
-        asked = parse_command(Command, arguments, PROGRAM)
-        unread.extend(show(asked))
+        nonlocal unread
+        command = parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM)
+        unread = show(command)
 
-    return run_command(run, Command, "interrupted; the same command goes on.") or int(bool(unread))
+    interrupted = "interrupted; run the same command again to continue."
+    return run_command(run, Command, interrupted) or int(unread > 0)
 
 
-def show(asked: Command) -> list[Path]:
-    """Print the neighbors; return the photographs that could not be read."""
-    if asked.top < 1:
-        raise ValueError(f"--top {asked.top}: it is at least 1 neighbor; try 6.")
-    if asked.save:
-        check_picture(asked.save, "--save")
-    files = [file for path in asked.files for file in image_files(path)]
-    if asked.files and not files:
-        raise ValueError(f"{', '.join(map(str, asked.files))}: no images there; name others.")
+def show(args: Command) -> int:
+    """Print the neighbors, and draw some; return how many query images could not be read."""
+    if args.top < 1:
+        raise invalid("--top", args.top, "must be at least 1", "try 6")
+    if args.save:
+        check_picture(args.save, "--save")
+    files = [file for path in args.files for file in image_files(path)]
+    if args.files and not files:
+        raise ValueError(f"{', '.join(map(str, args.files))}: no images found; name other paths.")
+    extractor, index = _open(args)
+    num_unread, panel = 0, []
+    for neighbors in search(extractor, index, files, args.top):
+        if neighbors.error:
+            num_unread += 1
+            _print_note(f"{neighbors.file}: {neighbors.error}; skipped")
+            continue
+        panel += [neighbors] if len(panel) < PANEL else []
+        print(_json(neighbors) if args.json else _text(neighbors))
+    if args.save and panel:
+        _draw(panel, len(files) - num_unread, args.save)
+    return num_unread
+
+
+def _open(args: Command) -> tuple["Extractor", "Index"]:
+    """Return the compiled network and the index, which is built or brought up to date."""
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
     from alexnet_jax.retrieval import features, index
 
     mesh = towers.make_mesh(towers=1, data=1, batch=features.BATCH)
-    network = network_loading.load_network(asked.workdir, mesh, asked.checkpoint)
+    network = network_loading.load_network(args.workdir, mesh, args.checkpoint)
     extractor = features.Extractor(network)
-    folder = asked.index or index.folder_for(asked.workdir, asked.checkpoint, asked.images)
-    known = index.build(network, extractor, asked.images, folder, _say)
-    _say_unreadable(known)
-    unread, readable = [], []
-    for found in search(extractor, known, files, asked.top):
-        if found.error:
-            unread.append(found.file)
-            _say(f"{found.file}: {found.error}; passed over")
-            continue
-        readable += [found] if len(readable) < DRAWN else []
-        print(_json(found) if asked.json else _text(found))
-    if asked.save and readable:
-        _draw(readable, len(files) - len(unread), asked.save)
-    return unread
+    folder = args.index or index.folder_for(args.workdir, args.checkpoint, args.images)
+    built = index.build(network, extractor, args.images, folder, _print_note)
+    if built.unreadable:
+        shown = [f"{name} ({reason})" for name, reason in list(built.unreadable.items())[:SHOWN]]
+        more = " ..." if len(built.unreadable) > SHOWN else ""
+        _print_note(f"{len(built.unreadable):,} unreadable files: {', '.join(shown)}{more}.")
+    return extractor, built
 
 
 def search(
-    extractor: "Extractor", known: "Index", files: Sequence[Path], count: int
-) -> Iterator[Found]:
+    extractor: "Extractor", index: "Index", files: Sequence[Path], count: int
+) -> Iterator[Neighbors]:
     """Yield the `count` nearest images of an index for each file, in order."""
     from alexnet_jax.retrieval.nearest import nearest
 
     for batch in extractor(files):
-        numbers, distances = nearest(known.features, batch.rows, count)
-        found = dict(zip(batch.numbers, zip(numbers, distances, strict=True), strict=True))
+        rows, distances = nearest(index.features, batch.rows, count)
+        by_file = dict(zip(batch.numbers, zip(rows, distances, strict=True), strict=True))
         for number in sorted([*batch.numbers, *batch.reasons]):
             if number in batch.reasons:
-                yield Found(files[number], [], batch.reasons[number])
+                yield Neighbors(files[number], [], batch.reasons[number])
                 continue
-            rows = zip(*found[number], strict=True)
-            near = [(known.root / known.names[row], float(far)) for row, far in rows]
-            yield Found(files[number], near)
+            pairs = zip(*by_file[number], strict=True)
+            images = [(index.root / index.names[row], float(distance)) for row, distance in pairs]
+            yield Neighbors(files[number], images)
 
 
-def _say(text: str) -> None:
-    """Say what is no result where results may be JSON."""
+def _print_note(text: str) -> None:
+    """Print to stderr what is not a result, as results may be JSON."""
     print(text, file=sys.stderr, flush=True)
 
 
-def _say_unreadable(known: "Index") -> None:
-    if known.unreadable:
-        some = [f"{name} ({why})" for name, why in list(known.unreadable.items())[:NAMED]]
-        more = " ..." if len(known.unreadable) > NAMED else ""
-        _say(f"{len(known.unreadable):,} files hold no image: {', '.join(some)}{more}.")
+def _text(neighbors: Neighbors) -> str:
+    lines = [f"  {distance:10.3f}  {file}" for file, distance in neighbors.images]
+    return "\n".join([str(neighbors.file), *lines])
 
 
-def _text(found: Found) -> str:
-    lines = [f"  {distance:10.3f}  {file}" for file, distance in found.neighbors]
-    return "\n".join([str(found.file), *lines])
+def _json(neighbors: Neighbors) -> str:
+    images = [{"file": str(file), "distance": distance} for file, distance in neighbors.images]
+    return json.dumps({"file": str(neighbors.file), "neighbors": images})
 
 
-def _json(found: Found) -> str:
-    near = [{"file": str(file), "distance": distance} for file, distance in found.neighbors]
-    return json.dumps({"file": str(found.file), "neighbors": near})
+def _draw(panel: Sequence[Neighbors], total: int, path: Path) -> None:
+    from alexnet_jax.plots import neighbors
+    from alexnet_jax.plots.tiles import save
+
+    save(neighbors.draw([_line(query) for query in panel]), path)
+    part = f", the first {len(panel)} of {total:,} query images" if len(panel) < total else ""
+    _print_note(f"Saved {path}{part}.")
 
 
-def _draw(found: Sequence[Found], of: int, path: Path) -> None:
-    from alexnet_jax.plots import neighbors, save
-
-    save(neighbors.draw([_line(one) for one in found]), path)
-    some = f", the first {len(found)} of {of:,} photographs" if len(found) < of else ""
-    _say(f"Drawn: {path}{some}.")
-
-
-def _line(found: Found) -> "Line":
-    """Return a line of the panel; an image that is gone by now is left blank."""
+def _line(query: Neighbors) -> "Line":
+    """Return a line of the panel; an image that no longer exists is left blank."""
     from alexnet_jax.plots.neighbors import Line, thumbnail
 
-    near = [
+    images = [
         (thumbnail(file), f"{file.parent.name}/{file.name}", distance)
-        for file, distance in found.neighbors
+        for file, distance in query.images
     ]
-    return Line(thumbnail(found.file), found.file.name, near)
+    return Line(thumbnail(query.file), query.file.name, images)
 
 
 if __name__ == "__main__":

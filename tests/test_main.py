@@ -41,7 +41,7 @@ def photos(root, classes):
 
 
 def refused(capsys, *arguments, code=2):
-    """Run a command that is to be refused; return what it said, one sentence on stderr."""
+    """Run a command that is refused; return its one sentence on stderr."""
     assert main([str(argument) for argument in arguments]) == code
     said = capsys.readouterr()
     assert said.out == ""
@@ -59,129 +59,123 @@ def workdir(tmp_path):
 
 
 BAD = [
-    # option, value, rule, remedy
-    ("--seed", "-1", "between 0 and 2**31 - 1", "try 0"),
-    ("--data.image-size", "0", "at least 1 pixel", "try 256"),
-    ("--data.crop", "0", "between 1 and --data.image-size=72", "try 63"),
-    ("--data.crop", "73", "between 1 and --data.image-size=72", "try 63"),
-    ("--data.crop", "35", "at least 1 x 1 pixel", "the smallest crop that would do is 36"),
-    ("--data.pca-std", "-0.1", "not negative", "use 0 to switch it off"),
-    ("--data.validation-fraction", "1.0", "at least 0 and below 1", "try 0.1"),
-    ("--data.cache-gib", "-1.0", "not negative", "use 0 to keep nothing"),
-    ("--data.threads", "-1", "not negative", "use 0 to read in the main thread"),
-    ("--data.prefetch", "0", "at least 1 batch", "try 4"),
-    ("--model.width", "0.0", "positive", "try 1, the width of 2012"),
-    ("--model.conv345-init-std", "0.0", "positive", "try 0.01"),
-    ("--model.lrn-alpha", "-0.1", "not negative", "try 0.0001"),
-    ("--model.dropout", "1.0", "at least 0 and below 1", "try 0.5"),
-    ("--optimizer.batch_size-size", "0", "at least 1 image", "try 128"),
-    ("--optimizer.learning-rate", "0.0", "positive", "try 0.01"),
-    ("--optimizer.bias-lr-multiplier", "-1.0", "not negative", "try 1"),
-    ("--optimizer.momentum", "1.0", "at least 0 and below 1", "try 0.9"),
-    ("--optimizer.weight-decay", "-1.0", "not negative", "try 5e-4"),
-    ("--schedule.epochs", "0", "at least 1", "try 90"),
-    ("--schedule.factor", "1.0", "between 0 and 1", "try 0.1"),
-    ("--schedule.max-drops", "-1", "not negative", "try 3"),
-    ("--schedule.patience", "0", "at least 1 look", "try 5"),
-    ("--schedule.min-delta", "1.0", "at least 0 and below 1", "try 0.002"),
-    ("--schedule.eval-every", "0", "at least 1 epoch", "try 1"),
-    ("--mesh.towers", "3", "1, 2 or auto", "use auto"),
-    ("--mesh.data", "0", "at least 1 or auto", "use auto"),
-    ("--log.every", "0", "at least 1 step", "try 20"),
-    ("--log.checkpoint-every", "0", "at least 1 step", "try 1000"),
-    ("--optimizer.learning-rate", "inf", "finite number", "see --help"),
-    ("--model.width", "inf", "finite number", "see --help"),
-    ("--optimizer.batch_size-size", "4001", "there are 4000 training images", "try 2048"),
-    ("--preset", "papers", "one of quickstart, photos, paper, source2012", "use one of them"),
-    ("--data.images-per-crop", "0", "at least 1 image", "try 1"),
-    ("--data.train-divisor", "0.0", "positive", "try 1"),
-    ("--data.pca-epochs", "-1", "not negative", "use 0 for all epochs"),
-    ("--model.init-std", "0.0", "positive", "try 0.01"),
-    ("--model.lrn-n", "4", "odd and positive", "try 5"),
-    ("--model.lrn-k", "0.0", "positive", "try 2"),
-    ("--model.bottleneck", "3", "an even number of units", "use 0 for none"),
-    (
-        "--optimizer.layer-learning-rates",
-        "fc8",
-        "a layer, = and a multiple of the rate",
-        "try conv1=0 fc8=10",
-    ),
-    ("--optimizer.layer-learning-rates", "fc8=-1", "not negative", "try conv1=0 fc8=10"),
-    ("--optimizer.layer-learning-rates", "fc8=nan", "a multiple of the rate", "try conv1=0 fc8=10"),
-    (
-        "--optimizer.layer-learning-rates",
-        "fc9=2",
-        "names a layer of the network, conv1, conv2",
-        "name some of them",
-    ),
-    ("--optimizer.bias-lr-drops", "-1", "at least 0 or all", "use all"),
-    ("--profile.steps", "9:3", "the first and the last step", "try 10:15"),
-    ("--profile.steps", "0:3", "from 1 on", "try 10:15"),
-    ("--schedule.slow-conv1", "-1", "not negative", "use 0 for never"),
-    ("--schedule.freeze-conv1", "-1", "not negative", "use 0 for never"),
-    ("--init-from", "nowhere", "No such file or directory (config.json)", "the folder of a run"),
+    # option, value, remedy
+    ("--seed", "-1", "try 0"),
+    ("--data.image-size", "0", "try 256"),
+    ("--data.crop", "0", "try 224"),
+    ("--data.crop", "73", "try 63"),
+    ("--data.crop", "35", "36"),
+    ("--data.pca-std", "-0.1", "try 0.1"),
+    ("--data.validation-fraction", "1.0", "try 0.1"),
+    ("--data.cache-gib", "-1.0", "try 2.0"),
+    ("--data.threads", "-1", "try 2"),
+    ("--data.prefetch", "0", "try 4"),
+    ("--model.width", "0.0", "try 1.0"),
+    ("--model.conv345-init-std", "0.0", "try 0.01"),
+    ("--model.lrn-alpha", "-0.1", "try 0.0001"),
+    ("--model.dropout", "1.0", "try 0.5"),
+    ("--optimizer.batch-size", "0", "try 128"),
+    ("--optimizer.learning-rate", "0.0", "try 0.01"),
+    ("--optimizer.bias-lr-multiplier", "-1.0", "try 1.0"),
+    ("--optimizer.momentum", "1.0", "try 0.9"),
+    ("--optimizer.weight-decay", "-1.0", "try 0.0005"),
+    ("--schedule.epochs", "0", "try 90"),
+    ("--schedule.factor", "1.0", "try 0.1"),
+    ("--schedule.max-drops", "-1", "try 3"),
+    ("--schedule.patience", "0", "try 5"),
+    ("--schedule.min-delta", "1.0", "try 0.002"),
+    ("--schedule.eval-every", "0", "try 1"),
+    ("--mesh.towers", "3", "try auto"),
+    ("--mesh.data", "0", "try auto"),
+    ("--log.every", "0", "try 20"),
+    ("--log.checkpoint-every", "0", "try 1000"),
+    ("--optimizer.learning-rate", "inf", "try 0.01"),
+    ("--model.width", "inf", "try 1.0"),
+    ("--optimizer.batch-size", "4001", "try 2048"),
+    ("--preset", "papers", "use one of them"),
+    ("--data.images-per-crop", "0", "try 1"),
+    ("--data.train-divisor", "0.0", "try 1.0"),
+    ("--data.pca-epochs", "-1", "try 0"),
+    ("--model.init-std", "0.0", "try 0.01"),
+    ("--model.lrn-n", "4", "try 5"),
+    ("--model.lrn-k", "0.0", "try 2.0"),
+    ("--model.bottleneck", "3", "use 0 for none"),
+    ("--optimizer.layer-learning-rates", "fc8", "try conv1=0 fc8=10"),
+    ("--optimizer.layer-learning-rates", "fc8=-1", "try conv1=0 fc8=10"),
+    ("--optimizer.layer-learning-rates", "fc8=nan", "try conv1=0 fc8=10"),
+    ("--optimizer.layer-learning-rates", "fc9=2", "use one of these"),
+    ("--optimizer.bias-lr-drops", "-1", "try all"),
+    ("--profile.steps", "9:3", "try 10:15"),
+    ("--profile.steps", "0:3", "try 10:15"),
+    ("--schedule.slow-conv1", "-1", "try 0"),
+    ("--schedule.freeze-conv1", "-1", "try 0"),
+    ("--init-from", "nowhere", "name the folder of a run"),
+    ("--schedule.milestones", "9 5", "try 23 51 78"),
+    ("--distributed.num-processes", "2", "give both or neither"),
+    ("--init.reinit-layers", "fc8", "give both or neither"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "rule", "remedy"), BAD, ids=[f"{name} {value}" for name, value, *_ in BAD]
+    ("option", "value", "remedy"), BAD, ids=[f"{option} {value}" for option, value, _ in BAD]
 )
-def test_a_value_that_will_not_do(name, value, rule, remedy, workdir, capsys):
-    said = refused(capsys, "--workdir", workdir, name, value)
-    assert said.startswith(f"{name} {value}: ")
-    assert rule in said
-    assert remedy in said
+def test_a_bad_value_is_refused_with_a_remedy(option, value, remedy, workdir, capsys):
+    message = refused(capsys, "--workdir", workdir, option, *value.split())
+    assert message.startswith(f"{option} {value}: ")
+    assert remedy in message.rpartition("; ")[2]
 
 
 def test_a_path_that_nothing_reads(workdir, capsys):
-    said = refused(capsys, "--workdir", workdir, "--data.path", "photos")
-    assert "--data.path photos: the embedded data set is drawn" in said
-    assert "add --preset photos" in said
+    message = refused(capsys, "--workdir", workdir, "--data.path", "photos")
+    assert message.startswith("--data.path photos: ")
+    assert "--preset photos" in message
 
 
 def test_splits_in_capitals(tmp_path, workdir, capsys):
     root = photos(tmp_path / "photos/Train", {"cats": 3, "dogs": 3}).parent
     photos(root / "Val", {"cats": 3, "dogs": 3})
-    said = refused(capsys, "--workdir", workdir, *of_folder(root))
-    assert said.endswith("it holds Train, Val; splits are named in small letters: rename them.")
+    message = refused(capsys, "--workdir", workdir, *of_folder(root))
+    assert str(root) in message
+    assert "Train, Val" in message
+    assert "rename them" in message
 
 
-def test_drops_that_do_not_rise(workdir, capsys):
-    said = refused(capsys, "--workdir", workdir, "--schedule.milestones", 9, 5)
-    assert (
-        said
-        == "--schedule.milestones (9, 5): it is a rising list of epochs from 1 on; try 23 51 78."
-    )
-
-
-def test_a_source_without_its_folder_or_name(workdir, capsys):
-    said = refused(capsys, "--workdir", workdir, "--data.source", "folder")
-    assert said == "--data.path '': it is needed by --data.source folder; name the folder."
-    assert refused(capsys, "--workdir", workdir, "--preset", "photos") == said
-    said = refused(capsys, "--workdir", workdir, "--data.source", "tfds")
-    assert said == "--data.name '': it is needed by --data.source tfds; name the data set."
+@pytest.mark.parametrize(
+    ("arguments", "option", "remedy"),
+    [
+        (["--data.source", "folder"], "--data.path", "name the folder"),
+        (["--preset", "photos"], "--data.path", "name the folder"),
+        (["--data.source", "tfds"], "--data.name", "name the data set"),
+    ],
+)
+def test_a_source_without_its_folder_or_name(arguments, option, remedy, workdir, capsys):
+    message = refused(capsys, "--workdir", workdir, *arguments)
+    assert message.startswith(option)
+    assert "--data.source" in message
+    assert remedy in message
 
 
 @pytest.mark.parametrize(
     ("wrong", "nearest"),
     [
         ("--data.corp", "--data.crop"),
-        ("--optimizer.batch_size-size=5", "--optimizer.batch_size-size"),
+        ("--optimizer.batch=5", "--optimizer.batch-size"),
+        ("--batch", "--optimizer.batch-size"),
+        ("--optimizer.lr", "--optimizer.learning-rate"),
+        ("--pretrained", "--init-from"),
         ("--work-dir", "--workdir"),
         ("--presets", "--preset"),
         ("--model", "--preset"),
         ("--lr", "--optimizer.learning-rate"),
-        ("--batch_size", "--optimizer.batch_size-size"),
+        ("--batch_size", "--optimizer.batch-size"),
         ("--epochs", "--schedule.epochs"),
         ("--log.chekpoint-every", "--log.checkpoint-every"),
     ],
 )
 def test_an_unknown_option_names_the_nearest(wrong, nearest, workdir, capsys):
-    said = refused(capsys, "--workdir", workdir, wrong, "5")
-    name = wrong.partition("=")[0]
-    assert (
-        said == f"{name}: there is no such option; the nearest is {nearest} (see --help for all)."
-    )
+    message = refused(capsys, "--workdir", workdir, wrong, "5")
+    assert message.startswith(f"{wrong.partition('=')[0]}: ")
+    assert f"try {nearest} (" in message
 
 
 @pytest.mark.parametrize("terminal", ["", "xterm-256color"])
@@ -190,7 +184,7 @@ def test_an_unknown_option_names_the_nearest(wrong, nearest, workdir, capsys):
     [
         (["--data.crop", "abc"], ["--data.crop", "int", "'abc'"]),
         (["--optimizer.learning-rate", "fast"], ["--optimizer.learning-rate", "float", "'fast'"]),
-        (["--data.source", "web"], ["'--data.source'", "'web'", "'embedded', 'folder'"]),
+        (["--data.source", "web"], ["'--data.source'", "'web'", "'synthetic', 'folder'"]),
         (
             ["--data.horizontal-flip", "yes"],
             ["'--data.horizontal-flip'", "'yes'", "'True', 'False'"],
@@ -202,34 +196,30 @@ def test_an_unknown_option_names_the_nearest(wrong, nearest, workdir, capsys):
 )
 def test_a_value_of_the_wrong_kind(arguments, parts, terminal, workdir, capsys, monkeypatch):
     monkeypatch.setenv("TERM", terminal)
-    said = refused(capsys, "--workdir", workdir, *arguments)
-    assert all(part in said for part in parts), said
-    assert said.endswith("; see --help.")
-    assert said.isprintable()
+    message = refused(capsys, "--workdir", workdir, *arguments)
+    assert all(part in message for part in parts), message
+    assert message.endswith("; see --help.")
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--seed", "1"]])
 def test_no_workdir(arguments, capsys):
-    said = refused(capsys, *arguments)
-    assert said == (
-        "Needed as well: --workdir (folder of the run: checkpoints, metrics, figures; made where "
-        "missing); see --help."
-    )
+    message = refused(capsys, *arguments)
+    assert message.startswith("Missing: --workdir (folder of the run")
+    assert message.endswith("see --help.")
 
 
 def test_the_batch_must_divide_into_the_shards(workdir, capsys):
-    arguments = ["--mesh.towers", 1, "--mesh.data", 4, "--optimizer.batch_size-size", 126]
-    said = refused(capsys, "--workdir", workdir, *arguments)
-    assert said == (
-        "--optimizer.batch_size-size 126: it must be divisible by the 4 data shards of the mesh; try 128."
-    )
+    arguments = ["--mesh.towers", 1, "--mesh.data", 4, "--optimizer.batch-size", 126]
+    message = refused(capsys, "--workdir", workdir, *arguments)
+    assert message.startswith("--optimizer.batch-size 126: ")
+    assert message.endswith("try 128.")
 
 
 def test_more_devices_than_there_are(workdir, capsys):
-    said = refused(capsys, "--workdir", workdir, "--mesh.data", 16, "--mesh.towers", 2)
-    assert said == (
-        "--mesh.data 16 x --mesh.towers 2: they need 32 devices and there are 4 (cpu); use auto."
-    )
+    message = refused(capsys, "--workdir", workdir, "--mesh.data", 16, "--mesh.towers", 2)
+    for part in ("--mesh.data 16", "--mesh.towers 2", "32 devices", "4", "auto"):
+        assert part in message
 
 
 def of_folder(root):
@@ -237,56 +227,58 @@ def of_folder(root):
 
 
 def test_a_folder_that_is_missing(workdir, tmp_path, capsys):
-    said = refused(capsys, "--workdir", workdir, *of_folder(tmp_path / "nowhere"))
-    assert said.startswith(f"{tmp_path / 'nowhere'}: No such file or directory; ")
-    assert "correct the path or the permissions" in said
+    message = refused(capsys, "--workdir", workdir, *of_folder(tmp_path / "nowhere"))
+    assert str(tmp_path / "nowhere") in message
+    assert "No such file or directory" in message
+    assert "correct the path" in message
 
 
 def test_a_folder_without_class_folders(workdir, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
-    said = refused(capsys, "--workdir", workdir, *of_folder(tmp_path / "photos"))
-    assert said.startswith(f"{tmp_path / 'photos'}: it holds no class folders; ")
-    assert "the images of each class lie in a folder of its own" in said
+    message = refused(capsys, "--workdir", workdir, *of_folder(tmp_path / "photos"))
+    assert str(tmp_path / "photos") in message
+    assert "class folders" in message
 
 
 def test_an_empty_class(workdir, tmp_path, capsys):
     root = photos(tmp_path / "photos", {"cats": 2, "dogs": 0, "owls": 2})
-    said = refused(capsys, "--workdir", workdir, *of_folder(root))
-    assert said.startswith(f"{root / 'dogs'}: this class folder holds no images; ")
-    assert "add images, or remove the folder" in said
+    message = refused(capsys, "--workdir", workdir, *of_folder(root))
+    assert str(root / "dogs") in message
+    assert "add images, or remove the folder" in message
 
 
 def test_one_class_only(workdir, tmp_path, capsys):
     root = photos(tmp_path / "photos", {"cats": 4})
-    said = refused(capsys, "--workdir", workdir, *of_folder(root))
-    assert said.startswith(f"{root}: it has one class only (cats); ")
-    assert "add another" in said
+    message = refused(capsys, "--workdir", workdir, *of_folder(root))
+    assert str(root) in message
+    assert "(cats)" in message
+    assert "add another" in message
 
 
 def test_nothing_is_left_to_read(tmp_path, capsys):
     root = photos(tmp_path / "photos", {"cats": 3, "dogs": 3})
     for path in root.rglob("*.png"):
         path.write_bytes(b"no image")
-    batch = ["--optimizer.batch_size-size", "2"]
+    batch = ["--optimizer.batch-size", "2"]
     assert main(["--workdir", str(tmp_path / "run"), *map(str, of_folder(root)), *batch]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "None of the 4 training images can be read" in line
+    assert re.search(r"4 .*images", line)
     assert "check the files" in line
 
 
 def test_a_workdir_that_cannot_be_written_to(tmp_path, capsys):
     # Below a regular file nobody can make a folder, root included.
     (tmp_path / "file").write_text("")
-    said = refused(capsys, "--workdir", tmp_path / "file" / "run")
-    assert said.startswith(f"--workdir {tmp_path / 'file' / 'run'}: ")
-    assert "Not a directory" in said
-    assert "name one that may be written to" in said
-    said = refused(capsys, "--workdir", tmp_path / "file")
-    assert said.startswith(f"--workdir {tmp_path / 'file'}: ")
+    message = refused(capsys, "--workdir", tmp_path / "file" / "run")
+    assert message.startswith(f"--workdir {tmp_path / 'file' / 'run'}: ")
+    assert "Not a directory" in message
+    assert "use a folder" in message
+    message = refused(capsys, "--workdir", tmp_path / "file")
+    assert message.startswith(f"--workdir {tmp_path / 'file'}: ")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/checkpoints").write_text("")
-    said = refused(capsys, "--workdir", tmp_path / "run")
-    assert "File exists" in said
+    message = refused(capsys, "--workdir", tmp_path / "run")
+    assert "File exists" in message
     assert (tmp_path / "file").read_text() == ""
 
 
@@ -295,14 +287,15 @@ def test_a_folder_without_permission(tmp_path, capsys, monkeypatch):
         raise PermissionError(13, "Permission denied", str(tmp_path / "run/checkpoints/x"))
 
     monkeypatch.setattr("tempfile.TemporaryFile", deny)
-    said = refused(capsys, "--workdir", tmp_path / "run")
-    assert said.startswith(f"--workdir {tmp_path / 'run'}: ")
-    assert "Permission denied; a run writes to its folder: name one" in said
+    message = refused(capsys, "--workdir", tmp_path / "run")
+    assert message.startswith(f"--workdir {tmp_path / 'run'}: ")
+    assert "Permission denied" in message
+    assert "use a folder" in message
 
 
 def test_other_ends_have_their_own_codes(tmp_path, capsys, monkeypatch):
     for error, code, words in [
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command resumes"),
         (FloatingPointError("step 3: the loss is nan."), 1, "step 3: the loss is nan."),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
     ]:
@@ -404,12 +397,12 @@ def help_of(arguments, capsys, monkeypatch):
     return re.sub(r"[\s│|]+", "", said.out)
 
 
-def test_help_shows_every_field_with_its_default_and_its_source(capsys, monkeypatch):
+def test_help_shows_every_field_with_its_default(capsys, monkeypatch):
     text = help_of([], capsys, monkeypatch)
     seen = list(fields())
     assert len(seen) == len(flatten(Config()))
     for name, default, comment in seen:
-        assert re.search(r"\bours\b|\bP\d(\.\d)?\b|2012 code", comment), name
+        assert comment, name
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
         shown = shlex.quote(default) if isinstance(default, str) else shown
         entry = text[text.index(name) :]
@@ -420,7 +413,7 @@ def test_help_shows_every_field_with_its_default_and_its_source(capsys, monkeypa
 
 def test_help_after_a_preset_shows_its_defaults(capsys, monkeypatch):
     text = help_of(["--preset", "photos"], capsys, monkeypatch)
-    assert "P4.1(default:224)" in text
+    assert "(P4.1)(default:224)" in text
     assert "(default:photos)" in text
 
 
@@ -439,10 +432,9 @@ def test_the_command_itself(tmp_path):
     ended = run("-m", "alexnet_jax.main", "--workdir", str(tmp_path / "a"), "--data.corp", "40")
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr == (
-        "alexnet_jax: --data.corp: there is no such option; the nearest is --data.crop "
-        "(see --help for all).\n"
-    )
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("alexnet_jax: --data.corp: ")
+    assert "try --data.crop (" in line
     assert not (tmp_path / "a").exists()
 
 
@@ -468,9 +460,29 @@ print(jax.device_count())
         ([], {}, True, 1),
     ],
 )
-def test_a_cpu_poses_as_the_devices_that_the_mesh_wants(
+def test_the_cpu_emulates_the_devices_that_the_mesh_needs(
     arguments, environment, computed_before, devices
 ):
     ended = run("-c", COUNT, json.dumps([arguments, computed_before]), **environment)
     assert ended.stderr == ""
     assert ended.stdout == f"{devices}\n"
+
+
+def test_the_package_lists_its_commands(tmp_path):
+    listed = run("-m", "alexnet_jax")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    commands = re.findall(r"python -m alexnet_jax\.(\w+)", listed.stdout)
+    root = Path(configuration.__file__).parent
+    modules = {path.stem for path in root.glob("*.py")}
+    assert {*commands} == modules - {"__init__", "__main__", "config", "presets"}
+    for name in commands:
+        ended = run("-m", "alexnet_jax", name, "--help")
+        assert ended.returncode == 0, name
+        assert ended.stdout == run("-m", f"alexnet_jax.{name}", "--help").stdout, name
+
+
+def test_a_command_that_does_not_exist():
+    ended = run("-m", "alexnet_jax", "trian")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("alexnet_jax: trian: ")
+    assert "alexnet_jax.main" in ended.stderr

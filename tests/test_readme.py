@@ -20,7 +20,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.data import synthetic
 from alexnet_jax.presets import PRESETS
 from tests import foreign
-from tests.test_prepare import toy
+from tests.data.test_prepare import toy
 from tests.weights.test_pretrained import CLASSES as IMPORTED
 from tests.weights.test_pretrained import random_set
 

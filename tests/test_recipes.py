@@ -18,7 +18,8 @@ from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 from alexnet_jax.model.preprocess import preprocess
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.training.setup import make_preprocess, open_data, open_splits
+from alexnet_jax.training.run_data import open_splits
+from alexnet_jax.training.setup import make_preprocess
 
 GRAY_LEVEL = 1.0
 
@@ -95,7 +96,7 @@ def network_inputs(preset: str, root: Path) -> dict[str, tuple[dict, np.ndarray]
         data=dataclasses.replace(config.data, path=str(root), threads=0),
         optimizer=dataclasses.replace(config.optimizer, batch_size=2),
     )
-    data = open_data(config, open_splits(config), lambda _: None)
+    data = read_data(config, open_splits(config))
     constants = make_preprocess(config.data, data.constants)
     number = len(data.splits.train)
     training = training_batches(data.splits.train, config.data, config.seed, 2 * number)

@@ -1,4 +1,4 @@
-"""Run folders of small networks with random weights: there at once, where training takes time."""
+"""Run folders of small networks with random weights, without the time of training."""
 
 import dataclasses
 from pathlib import Path
@@ -10,13 +10,13 @@ from alexnet_jax.model.architecture import trace
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS, Preset
 from alexnet_jax.weights import run_folder
-from alexnet_jax.weights.imported import Imported
+from alexnet_jax.weights.import_plan import ImportPlan
 
 CLASSES = ["amber", "beige", "coral"]
 
 
 def make(workdir: Path, preset: Preset = "photos", seed: int = 0, crop: int = 64) -> Path:
-    """Write the folder of a network of a twentieth of the width; return it."""
+    """Write the run folder of a network of a twentieth of the width; return it."""
     config = PRESETS[preset]
     data = dataclasses.replace(config.data, image_size=crop + 8, crop=crop)
     model = dataclasses.replace(config.model, width=0.05)
@@ -25,7 +25,7 @@ def make(workdir: Path, preset: Preset = "photos", seed: int = 0, crop: int = 64
     rng = np.random.default_rng(seed)
     params = {
         row.name: {
-            # As loud behind a layer as before it, or the features would all be alike.
+            # Preserves the variance of activations, as otherwise all features would be alike.
             "kernel": rng.normal(0, np.prod(row.kernel_shape[:-1]) ** -0.5, row.kernel_shape),
             "bias": np.zeros(row.channels),
         }
@@ -34,6 +34,6 @@ def make(workdir: Path, preset: Preset = "photos", seed: int = 0, crop: int = 64
     }
     params = {n: {k: a.astype(np.float32) for k, a in w.items()} for n, w in params.items()}
     statistics = published("imagenet", data.image_size)
-    imported = Imported(config, architecture, params, statistics, CLASSES, [])
-    run_folder.make(imported, workdir / "random.npz", workdir)
+    plan = ImportPlan(config, architecture, params, statistics, CLASSES, [])
+    run_folder.make(plan, workdir / "random.npz", workdir)
     return workdir

@@ -1,7 +1,7 @@
-"""What devices send each other according to the compiled program, to hold against the table.
+"""The collectives of a compiled program, to compare with those that the layers need.
 
-`traffic.py` says what has to cross; XLA's text says what does. A number alone (a loss, a flag) is
-left aside here as it is there.
+`partition.step_collectives` derives the collectives from the layers; this module reads them from
+the text of the program that XLA compiled. Both leave out scalars (a loss, a flag).
 """
 
 import math
@@ -13,36 +13,37 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from alexnet_jax.config import invalid
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.partition import Collective, Kind
 
-FEW = 6  # things that are named in a line
+MAX_NAMED = 6  # collectives that a line names
 KINDS: dict[str, Kind] = {
     "all-gather": "all-gather",
     "all-reduce": "all-reduce",
     "reduce-scatter": "reduce-scatter",
     "all-to-all": "all-to-all",
-    "collective-permute": "exchange",
+    "collective-permute": "halo exchange",
 }
 COLLECTIVE = re.compile(
     rf" = (?P<result>.+?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\((?P<rest>.*)$",
     re.MULTILINE,
 )
 ARRAY = re.compile(r"(?:f32|bf16)\[([\d,]+)\]")
-# Groups of devices: written out, as a reshaped and transposed range, or as axes of a mesh.
+# Groups of devices: as lists, as a reshaped and transposed range, or as axes of a mesh.
 GROUPS = re.compile(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}")
 RANGE = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 MESH = re.compile(r"replica_groups=mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)+)\}")
 
 
 def forward(architecture: Architecture, mesh: Mesh, images: int) -> str:
-    """Return the program that computes the logits of `images` images, as XLA compiled it.
+    """Return the text of the compiled program that computes the logits of `images` images.
 
-    Compiled from shapes alone: no array is made.
+    It is compiled from shapes; no array is allocated.
     """
     variables = jax.eval_shape(towers.initializer(architecture), jax.random.key(0))
-    laid = jax.tree.map(
+    sharded = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         variables,
         towers.state_shardings(variables, architecture, mesh),
@@ -51,22 +52,22 @@ def forward(architecture: Architecture, mesh: Mesh, images: int) -> str:
     shape = (images, architecture.crop, architecture.crop, 3)
     batch = jax.ShapeDtypeStruct(shape, np.float32, sharding=rows)
     apply: Any = towers.jit(towers.forward(architecture, mesh), mesh, out_shardings=rows)
-    return apply.lower(laid, batch).compile().as_text()
+    return apply.lower(sharded, batch).compile().as_text()
 
 
 def collectives(program: str) -> tuple[Collective, ...]:
-    """Return what devices do together in a compiled program, in the order of its text.
+    """Return the collectives of a compiled program, in the order of its text.
 
-    `what` is the shape of what arrives, or how many arrays arrive together.
+    `what` is the shape of the result, or the number of arrays in it.
 
     Raises:
-        ValueError: it is written in a way that is not known here.
+        ValueError: the groups of devices have a notation that this module cannot read.
     """
-    found = []
+    parsed = []
     for match in COLLECTIVE.finditer(program):
         shapes = [_numbers(shape) for shape in ARRAY.findall(match["result"])]
         if match["start"] and match["kind"] != "all-reduce":
-            shapes = shapes[len(shapes) // 2 :]  # what is sent stands before what arrives
+            shapes = shapes[len(shapes) // 2 :]  # operands come before results
         if not shapes:
             continue
         group = _group(match["rest"])
@@ -74,20 +75,21 @@ def collectives(program: str) -> tuple[Collective, ...]:
             what = str(list(shapes[0])) if len(shapes) == 1 else f"{len(shapes)} arrays"
             values, stride = sum(map(math.prod, shapes)), abs(group[1] - group[0])
             if match["kind"] == "reduce-scatter":
-                values *= len(group)  # each receives its part
-            found.append(Collective(KINDS[match["kind"]], what, len(group), stride, values))
-    return tuple(found)
+                values *= len(group)  # each device receives its part
+            parsed.append(Collective(KINDS[match["kind"]], what, len(group), stride, values))
+    return tuple(parsed)
 
 
-def beside(architecture: Iterable[Collective], program: Iterable[Collective]) -> str:
-    """Return both as text: for each kind and group of devices, what and how many values."""
-    sides = {"the table": list(architecture), "the program": list(program)}
-    kinds = dict.fromkeys(_kind(one) for side in sides.values() for one in side)
+def compare(derived: Iterable[Collective], program: Iterable[Collective]) -> str:
+    """Return a text with the collectives of both sources for each kind and group of devices."""
+    sources = {"the table": list(derived), "the program": list(program)}
+    kinds = dict.fromkeys(_kind(collective) for side in sources.values() for collective in side)
     lines = []
     for kind in kinds:
         lines.append(kind)
-        for name, side in sides.items():
-            lines.append(f"  {name:11}  {_sum([one for one in side if _kind(one) == kind])}")
+        for name, side in sources.items():
+            same_kind = [collective for collective in side if _kind(collective) == kind]
+            lines.append(f"  {name:11}  {_summary(same_kind)}")
     return "\n".join(lines)
 
 
@@ -110,19 +112,23 @@ def _group(rest: str) -> tuple[int, ...]:
         dims = [int(size) for _, size in axes]
         first = tuple(slice(None) if name in over else 0 for name, _ in axes)
         return tuple(np.arange(math.prod(dims)).reshape(dims)[first].ravel().tolist())
-    raise ValueError(f"{rest[-300:]}: no known way to write groups of devices; add it here.")
+    rule = "must name groups of devices in a known notation"
+    raise invalid(
+        "program", rest[-300:], rule, "add the notation to alexnet_jax/analysis/compiled.py"
+    )
 
 
-def _kind(one: Collective) -> str:
-    apart = f", {one.stride} apart" if one.stride > 1 else ""
-    return f"{one.kind}, {one.devices} devices{apart}"
+def _kind(collective: Collective) -> str:
+    apart = f", {collective.stride} apart" if collective.stride > 1 else ""
+    return f"{collective.kind}, {collective.devices} devices{apart}"
 
 
-def _sum(side: Sequence[Collective]) -> str:
-    if not side:
+def _summary(collectives: Sequence[Collective]) -> str:
+    if not collectives:
         return "nothing"
-    total = f"{sum(one.values for one in side):,} values"
-    total += f", {sum(one.bytes for one in side) / 2**20:,.1f} MiB"
-    if len(side) > FEW:
-        return f"{len(side)} times = {total}"
-    return f"{' + '.join(one.what for one in side)} = {total}"
+    values = sum(collective.values for collective in collectives)
+    size = sum(collective.bytes for collective in collectives) / 2**20
+    total = f"{values:,} values, {size:,.1f} MiB"
+    if len(collectives) > MAX_NAMED:
+        return f"{len(collectives)} times = {total}"
+    return f"{' + '.join(collective.what for collective in collectives)} = {total}"

@@ -1,6 +1,6 @@
 """Several processes as one run: how they find each other, and how none waits for a dead one.
 
-For the commands. `training/consensus.py` has what the processes then agree on.
+For commands. `training/processes.py` has what the processes then agree on.
 """
 
 import atexit
@@ -19,27 +19,27 @@ from alexnet_jax.config import DistributedConfig
 # What collectives and JAX's coordinator raise begins with a status of gRPC: a RuntimeError or,
 # from gloo, a ValueError.
 _STATUS = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")
-_AGAIN = "start the same command in all of them: the run goes on from the last checkpoint."
-_LEAVING = 5  # seconds that a process which failed waits for others that fail alike
+_RESTART = "start the same command in all of them to resume from the last checkpoint."
+_GRACE = 5  # seconds that a process which failed waits for others that fail in the same way
 _watchers: list[subprocess.Popen[bytes]] = []  # kept until this process ends
 
 
 def process_count(config: DistributedConfig) -> int:
-    """Return how many processes make up the run; 1 also where only JAX can find out."""
+    """Return how many processes make up the run; 1 also if only JAX can find out."""
     if config.num_processes != "auto":
         return config.num_processes
     return _scheduled() if config.coordinator == "auto" else 1
 
 
 def initialize(config: DistributedConfig) -> None:
-    """Meet the other processes, if there are any; before JAX looks at the devices.
+    """Connect to the other processes, if there are any; before JAX initializes its devices.
 
-    Returns only when all of them are there. From then on process 0 alone speaks on standard
-    output, and a process that dies is given up by the others after `config.timeout` seconds, at
-    once where it is process 0 or they were talking to it.
+    Returns when all of them are connected. From then on only process 0 prints on standard output,
+    and a process that dies is given up by the others after `config.timeout` seconds, or at once if
+    it is process 0 or they were communicating with it.
 
     Raises:
-        ValueError: they are not all there in time.
+        ValueError: not all of them connected in time.
     """
     named = config.coordinator not in ("auto", "none")
     on_tpu = config.coordinator == "auto" and _tpu_vm()
@@ -47,7 +47,7 @@ def initialize(config: DistributedConfig) -> None:
         return
     import jax
 
-    # Its handler of SIGTERM would take the place of ours; `consensus.any_process` agrees instead.
+    # Its handler of SIGTERM would replace that of `signals`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -59,21 +59,20 @@ def initialize(config: DistributedConfig) -> None:
         )
     except RuntimeError as error:
         raise ValueError(
-            f"--distributed.coordinator {config.coordinator}: the processes have not all met "
+            f"distributed.coordinator {config.coordinator}: not all processes have connected "
             f"({_first_line(error)}); start the same command once for each process, and let them "
             "reach that port of process 0."
         ) from error
     _watch()
-    print(f"{_this()} has met the others.", flush=True)
+    print(f"{_this()} is connected to the others.", flush=True)
     if jax.process_index():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, for as long as the process lives
 
 
 def _scheduled() -> int:
-    """Return how many processes a scheduler that JAX knows has started.
+    """Return how many processes a scheduler that JAX knows has started, at least 1.
 
-    Of a job of one task JAX would make a run of one process that sees one GPU only: it counts as
-    none, 1.
+    A job of one task counts as no scheduler: JAX would let its process see only one GPU.
     """
     slurm = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
     if all(name in os.environ for name in slurm):
@@ -84,7 +83,7 @@ def _scheduled() -> int:
 
 
 def _tpu_vm() -> bool:
-    """Return whether this is a machine with TPUs whose fellows only Google's metadata name."""
+    """Return whether this is a TPU machine whose peers only Google's metadata server knows."""
     chips = Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()
     told = "TPU_WORKER_HOSTNAMES" in os.environ or "TPU_SKIP_MDS_QUERY" in os.environ
     return chips and not told and importlib.util.find_spec("libtpu") is not None
@@ -97,18 +96,18 @@ def _this() -> str:
 
 
 def _watch() -> None:
-    """Start what speaks when this process no longer can.
+    """Start a child that prints a message if this process ends without an exception.
 
-    JAX ends a process whose fellow died from within C++, with a trace and no exception.
+    If another process dies, JAX ends this one from within C++, with a stack trace.
     """
-    said = f"alexnet_jax: {_this()} ended before the run did: it was killed, or JAX ended it "
-    said += f"because another process died or fell silent; {_AGAIN}"
-    script = ["sh", "-c", 'read -r ended || echo "$0" >&2', said]
+    message = f"alexnet_jax: {_this()} ended before the run did: it was killed, or JAX ended it "
+    message += f"because another process died or did not respond; {_RESTART}"
+    script = ["sh", "-c", 'read -r ended || echo "$0" >&2', message]
     watcher = subprocess.Popen(
         script, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     )
     _watchers.append(watcher)
-    atexit.register(_dismiss)  # an end that Python knows of has been spoken of
+    atexit.register(_dismiss)  # an end that Python knows of is reported elsewhere
 
 
 def _dismiss() -> None:
@@ -119,7 +118,7 @@ def _dismiss() -> None:
 
 @contextlib.contextmanager
 def exit_on_lost_peer() -> Iterator[None]:
-    """End this process in a sentence, exit code 1, where the others can no longer be reached."""
+    """End this process with one sentence, exit code 1, if another one is lost."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
@@ -128,19 +127,19 @@ def exit_on_lost_peer() -> Iterator[None]:
             cause = cause.__cause__
         if not _watchers or not _STATUS.match(str(cause)):
             raise
-        said = f"{_this()} has lost another one ({_first_line(cause)}); {_AGAIN}"
-        print(f"alexnet_jax: {said}", file=sys.stderr, flush=True)
+        message = f"{_this()} has lost another one ({_first_line(cause)}); {_RESTART}"
+        print(f"alexnet_jax: {message}", file=sys.stderr, flush=True)
         _end(1)
 
 
 def shutdown(code: int) -> NoReturn:
-    """End this process; where it has failed, without waiting long for the others."""
+    """End this process; if it has failed, without waiting long for the others."""
     if _watchers and code:
         from orbax.checkpoint import multihost
 
-        # Bad input is bad for all, as a rule: each says so, and none sees another one vanish.
+        # Bad input is usually bad for all: each reports it, and none sees another one disappear.
         with contextlib.suppress(RuntimeError):
-            multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=_LEAVING * 1000)
+            multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=_GRACE * 1000)
         _end(code)
     sys.exit(code)  # JAX then waits for the others
 
@@ -149,7 +148,7 @@ def _end(code: int) -> NoReturn:
     _dismiss()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # JAX's own end would wait for processes that wait for this one
+    os._exit(code)  # JAX's own shutdown would wait for processes that wait for this one
 
 
 def _first_line(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def run_command(
     for logger in ("absl", "asyncio"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _show_unraisable
-    names = {**_names(command), **(names or {})}
+    names = {**option_names(command), **(names or {})}
     try:
         with _warnings_on_stderr(names):
             run()
@@ -86,7 +86,7 @@ def with_options(message: str, names: Mapping[str, str]) -> str:
     return re.sub(rf"(?<![\w./-])({known})(?:(=)(?=\S)|(?=[\s,;:)]|\.?$|\.\s))", option, message)
 
 
-def _names(command: type) -> dict[str, str]:
+def option_names(command: type) -> dict[str, str]:
     """Return the options of a command by the names that the library gives them."""
     return {name.removeprefix("--").replace("-", "_"): name for name in options(command)}
 

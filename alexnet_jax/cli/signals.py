@@ -1,6 +1,6 @@
-"""SIGTERM and Ctrl-C for a command: the first one asks it to stop, a second one ends it at once.
+"""SIGTERM and Ctrl-C for a command: the first requests a stop, the second ends it at once.
 
-For commands, never for the library: in a notebook, interrupting works as it does everywhere.
+For commands, never for the library: in a notebook, interrupting works as usual.
 """
 
 import os
@@ -9,20 +9,20 @@ import socket
 import threading
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_asked = threading.Event()
+_stop = threading.Event()
 _sockets: list[socket.socket] = []  # kept open for the life of the process
 
 
 def stop_requested() -> bool:
-    """Return whether a signal has asked this process to stop."""
-    return _asked.is_set()
+    """Return whether a signal has requested that this process stops."""
+    return _stop.is_set()
 
 
 def install_handlers() -> None:
-    """Take signals from here on; before the heavy imports, which an exception would tear.
+    """Handle signals from now on; call it before heavy imports, which an exception would break.
 
-    Python runs its own handlers between two of its instructions only, and compiling is one: a
-    thread reads what C's handler writes, so that a second signal ends the process there too.
+    Python runs its handlers only between two of its instructions, and compiling is one of them. So
+    a thread reads what C's handler writes, and a second signal ends the process even then.
     """
     if _sockets:
         return
@@ -33,33 +33,33 @@ def install_handlers() -> None:
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` leaves them
-            signal.signal(number, lambda *_: _asked.set())
+            signal.signal(number, lambda *_: _stop.set())
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def block_signals() -> None:
-    """Let signals wait for the program that this process is about to become, and will `listen`."""
+    """Let signals wait for the program that replaces this one and installs its own handlers."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def _wait(reading: socket.socket) -> None:
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # or `hold` would not hold
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # else this thread would receive them
     received = 0
     while number := reading.recv(1):
         if number[0] in SIGNALS:
             received += 1
-            _say_or_end(signal.Signals(number[0]), received)
+            _report_or_exit(signal.Signals(number[0]), received)
 
 
-def _say_or_end(number: signal.Signals, received: int) -> None:
+def _report_or_exit(number: signal.Signals, received: int) -> None:
     if received > 1:
-        _say(f"{number.name} again: ended at once; the last checkpoint is good.")
+        _print(f"{number.name} again: ended at once; the last checkpoint is intact.")
         os._exit(128 + number)
-    _asked.set()
-    _say(f"{number.name}: stops after this step and saves; a second signal ends it at once.")
+    _stop.set()
+    _print(f"{number.name}: stopping after this step, then saving; a second signal ends at once.")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     os.write(2, f"alexnet_jax: {text}\n".encode())

@@ -1,1 +1,7 @@
-"""Images on their way to the device: sources, augmentation, statistics, batches. Knows no model."""
+"""Images on their way to the device: sources, crops, statistics, batches. Imports only storage/.
+
+A source (`sources.py`, `synthetic.py`, `array_record.py`, `tfds.py`, `imagenet.py`) gives labeled
+images by number. `splits.py` opens the train, validation and test split of a run, `wrappers.py`
+resizes and caches their images, `statistics.py` computes mean and principal axes of color, and
+`pipeline.py` makes batches as a function of the step. `shards/` prepares a source once, as shards.
+"""

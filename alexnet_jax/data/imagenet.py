@@ -1,4 +1,4 @@
-"""ILSVRC-2012 as it is downloaded: images read where they lie in the tar files, none unpacked."""
+"""ILSVRC-2012 as downloaded: images are read inside the tar archives, which are not unpacked."""
 
 import contextlib
 import dataclasses
@@ -7,30 +7,31 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data.images import UnreadableImage, decode
-from alexnet_jax.data.sources import LARGEST, Record, Source
+from alexnet_jax.data.images import MAX_FILE_BYTES, UnreadableImage, check_file_size, decode
+from alexnet_jax.data.sources import Record, Source
 from alexnet_jax.storage.digest import digest
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 META, TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
-LONGEST = 100  # characters of a file name that are kept, to name the file in reports
+MAX_NAME = 100  # bytes of a file name that are kept for messages
 
 
 class TarImages:
-    """The images in a tar file, each read from its place there; links and paths mean nothing.
+    """The images in a tar file, each read at its offset; links and paths are not followed.
 
-    `why_not` says what is wrong with an image whose label is -1.
+    `unlabeled` is the reason given for an image whose label is -1.
     """
 
     def __init__(
-        self, path: Path, files: "_Files", class_names: Sequence[str], why_not: str
+        self, path: Path, files: "_Files", class_names: Sequence[str], unlabeled: str
     ) -> None:
-        self._path, self._files, self._why_not = path, files, why_not
+        self._path, self._files, self._unlabeled = path, files, unlabeled
         self.class_names = tuple(class_names)
 
     def __len__(self) -> int:
@@ -39,16 +40,15 @@ class TarImages:
     def __getitem__(self, index: int) -> Record:
         label, size = int(self._files.labels[index]), int(self._files.sizes[index])
         if label < 0:
-            raise UnreadableImage(self._why_not)
-        if size > LARGEST:
-            raise UnreadableImage(f"suspiciously large ({size:,} bytes, limit {LARGEST:,})")
+            raise UnreadableImage(self._unlabeled)
+        check_file_size(size)
         with self._path.open("rb") as file:
             file.seek(int(self._files.offsets[index]))
             encoded = file.read(size)
         return {"image": decode(encoded), "label": label}
 
     def labels(self) -> np.ndarray:
-        """Return the label of every image, int64 [n]; -1 for one that has none."""
+        """Return the label of every image, int64 [n]; -1 for one without."""
         return self._files.labels
 
     def describe(self, index: int) -> str:
@@ -66,9 +66,18 @@ class TarImages:
         return {self._path.name: self._path.stat().st_size}
 
 
+class _File(NamedTuple):
+    """A file in a tar archive."""
+
+    name: str
+    offset: int  # bytes from the start of the archive
+    size: int  # bytes
+    label: int  # -1: none
+
+
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """As arrays, which processes are handed cheaply: there are 1,281,167."""
+    """Files as arrays, which are passed to processes cheaply: there are 1,281,167."""
 
     names: np.ndarray  # bytes [n]
     offsets: np.ndarray  # int64 [n], from the start of the archive
@@ -76,145 +85,144 @@ class _Files:
     labels: np.ndarray  # int64 [n]
 
     @classmethod
-    def of(cls, found: Sequence[tuple[str, int, int, int]]) -> "_Files":
-        """Return the files of (name, offset, size, label) in the order of labels, then of names."""
-        found = sorted(found, key=lambda file: (file[3], file[0]))
-        names = [name.encode(errors="surrogateescape")[:LONGEST] for name, *_ in found]
-        numbers = np.array([file[1:] for file in found], np.int64).reshape(-1, 3)
+    def of(cls, files: Sequence[_File]) -> "_Files":
+        """Return files in the order of labels, then of names."""
+        files = sorted(files, key=lambda file: (file.label, file.name))
+        names = [file.name.encode(errors="surrogateescape")[:MAX_NAME] for file in files]
+        numbers = np.array([file[1:] for file in files], np.int64).reshape(-1, 3)
         return cls(np.array(names, "S"), *np.ascontiguousarray(numbers.T))
 
 
 @dataclasses.dataclass(frozen=True)
 class Devkit:
-    """What the development kit knows."""
+    """The content of the development kit."""
 
-    synsets: Mapping[int, str]  # by its own numbers
+    synsets: Mapping[int, str]  # by the kit's class numbers
     words: Mapping[str, str]  # by synset
-    images: Mapping[str, int]  # training images by synset
-    truth: Sequence[int]  # its own numbers of the validation images, in the order of their names
+    images: Mapping[str, int]  # number of training images by synset
+    truth: Sequence[int]  # class numbers of the validation images, in the order of their names
 
 
 def is_ilsvrc(root: Path) -> bool:
-    """Return whether a folder holds one of the archives."""
+    """Return whether a folder contains one of the archives."""
     return any((Path(root) / name).exists() for name in (TRAIN, VALIDATION))
 
 
 def open_ilsvrc(root: Path) -> tuple[dict[str, Source], tuple[str, ...]]:
     """Return the splits train and validation of the archives in a folder, and notes for the log.
 
-    Classes are the synsets of the training archive, sorted, each followed by its words where the
-    development kit is there; validation needs it. Raises ValueError for archives that are damaged,
-    not whole, or do not fit together.
+    Classes are the synsets of the training archive, sorted; each is followed by its words if the
+    development kit is present, which the validation split requires.
+
+    Raises:
+        ValueError: archives are damaged, incomplete, or do not belong together.
     """
     root = Path(root)
     if not (root / TRAIN).exists():
-        raise ValueError(f"{root}: it holds no {TRAIN}; training needs it: put it there.")
+        raise ValueError(f"{root}: has no {TRAIN}, which training needs; put it there.")
     devkit = read_devkit(root / DEVKIT) if (root / DEVKIT).exists() else None
     if devkit is None and (root / VALIDATION).exists():
         raise ValueError(
-            f"{root / VALIDATION}: what its images show stands in {DEVKIT}; put that beside it, "
-            "or move the validation images away."
+            f"{root / VALIDATION}: its labels are in {DEVKIT}, which is missing; put that into the "
+            "same folder, or remove the validation images."
         )
-    synsets, found = _scan_train(root / TRAIN)
+    synsets, train_files = _scan_train(root / TRAIN)
     words = devkit.words if devkit else {}
     names = [f"{synset} {words.get(synset, '')}".strip() for synset in synsets]
-    mislabeled = "it is named after another class than the archive that it lies in"
-    train = TarImages(root / TRAIN, _Files.of(found), names, mislabeled)
+    mislabeled = "its name has another class than the archive that contains it"
+    train = TarImages(root / TRAIN, _Files.of(train_files), names, mislabeled)
     if devkit is None:
-        return {"train": train}, (f"{root}: there is no {DEVKIT}: classes are called by synset.",)
-    notes = _compare(root / TRAIN, train.labels(), synsets, devkit)
+        return {"train": train}, (f"{root}: has no {DEVKIT}, so classes are named by synset.",)
+    notes = _compare_counts(root / TRAIN, train.labels(), synsets, devkit)
     if not (root / VALIDATION).exists():
-        return {"train": train}, (*notes, f"{root}: there is no {VALIDATION}.")
-    labeled = _scan_validation(root / VALIDATION, synsets, devkit)
-    unnumbered = f"its name gives no number from 1 to {len(devkit.truth)}"
-    validation = TarImages(root / VALIDATION, _Files.of(labeled), names, unnumbered)
+        return {"train": train}, (*notes, f"{root}: has no {VALIDATION}.")
+    validation_files = _scan_validation(root / VALIDATION, synsets, devkit)
+    unnumbered = f"its name has no number from 1 to {len(devkit.truth)}"
+    validation = TarImages(root / VALIDATION, _Files.of(validation_files), names, unnumbered)
     if len(validation) != len(devkit.truth):
-        known = f"{len(validation):,} images, and {DEVKIT} knows {len(devkit.truth):,}"
-        notes = (*notes, f"{root / VALIDATION}: it holds {known}.")
+        counts = f"{len(validation):,} images, and {DEVKIT} labels {len(devkit.truth):,}"
+        notes = (*notes, f"{root / VALIDATION}: has {counts}.")
     return {"train": train, "validation": validation}, notes
 
 
-def _compare(
+def _compare_counts(
     path: Path, labels: np.ndarray, synsets: Sequence[str], devkit: Devkit
 ) -> tuple[str, ...]:
-    """Return a note where there are other numbers of training images than the kit says."""
+    """Return a note if the numbers of training images differ from those of the kit."""
     counts = np.bincount(labels[labels >= 0], minlength=len(synsets)).tolist()
-    here = dict(zip(synsets, counts, strict=True))
-    known = {synset: devkit.images[synset] for synset in devkit.synsets.values()}
-    if here == known:
+    present = dict(zip(synsets, counts, strict=True))
+    expected = {synset: devkit.images[synset] for synset in devkit.synsets.values()}
+    if present == expected:
         return ()
-    others = sum(here.get(synset) != known.get(synset) for synset in {*here, *known})
-    held = f"{sum(counts):,} images of {len(here):,} classes"
-    expected = f"{sum(known.values()):,} of {len(known):,}"
-    return (f"{path}: it holds {held}, {DEVKIT} knows {expected}; {others:,} classes differ.",)
+    num_different = sum(present.get(s) != expected.get(s) for s in {*present, *expected})
+    first = f"has {sum(counts):,} images of {len(present):,} classes"
+    second = f"{DEVKIT} lists {sum(expected.values()):,} of {len(expected):,}"
+    return (f"{path}: {first}, {second}; {num_different:,} classes differ.",)
 
 
-def _scan_train(path: Path) -> tuple[list[str], list[tuple[str, int, int, int]]]:
-    """Return the sorted synsets, and (name, offset, size, label) of every file."""
-    with _archive(path) as outer:
-        inner = sorted(_regular(outer), key=lambda member: member.name)
-        synsets = [Path(member.name).stem for member in inner]
+def _scan_train(path: Path) -> tuple[list[str], list[_File]]:
+    """Return the sorted synsets, and every file."""
+    with _open_archive(path) as outer:
+        members = sorted(_regular_files(outer), key=lambda member: member.name)
+        synsets = [Path(member.name).stem for member in members]
         if len(set(synsets)) < len(synsets):
-            raise ValueError(f"{path}: it holds a class twice; fetch it again.")
-        found = []
-        # disable=None: no bar where stderr is no terminal.
+            raise ValueError(f"{path}: contains a class twice; download it again.")
+        files = []
+        # disable=None: no bar if stderr is not a terminal.
         for label, member in enumerate(
-            tqdm(inner, desc="finding images", unit="class", disable=None)
+            tqdm(members, desc="listing images", unit="class", disable=None)
         ):
             file = outer.extractfile(member)
             assert file is not None  # of a regular file
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                for image in _regular(archive):
-                    own = Path(image.name).name.startswith(f"{synsets[label]}_")
+            with tarfile.open(fileobj=file, mode="r:") as inner:
+                for image in _regular_files(inner):
+                    is_labeled = Path(image.name).name.startswith(f"{synsets[label]}_")
                     if image.offset_data + image.size > member.size:
-                        raise tarfile.ReadError(f"{member.name} is cut off")
+                        raise tarfile.ReadError(f"{member.name} is truncated")
                     offset = member.offset_data + image.offset_data
-                    found.append((image.name, offset, image.size, label if own else -1))
-    return synsets, found
+                    files.append(_File(image.name, offset, image.size, label if is_labeled else -1))
+    return synsets, files
 
 
-def _scan_validation(
-    path: Path, synsets: Sequence[str], devkit: Devkit
-) -> list[tuple[str, int, int, int]]:
-    """Return (name, offset, size, label) of every file."""
+def _scan_validation(path: Path, synsets: Sequence[str], devkit: Devkit) -> list[_File]:
+    """Return every file."""
     labels = {synset: label for label, synset in enumerate(synsets)}
     truth = []
     for number in devkit.truth:
         synset = devkit.synsets.get(number)
         if synset not in labels:
             raise ValueError(
-                f"{path}: an image shows class {number} of {DEVKIT} ({synset or 'unknown there'}), "
-                f"which {TRAIN} has no images of; take archives that belong together."
+                f"{path}: has an image of class {number} of {DEVKIT} ({synset or 'unknown there'}) "
+                f"and {TRAIN} has no images of it; use archives that belong together."
             )
         truth.append(labels[synset])
-    with _archive(path) as archive:
-        found = []
-        for image in _regular(archive):
-            number = re.search(r"_(\d{1,9})\.\w+$", image.name)
-            known = number is not None and 1 <= int(number[1]) <= len(truth)
-            label = truth[int(number[1]) - 1] if number and known else -1
-            found.append((image.name, image.offset_data, image.size, label))
-    return found
+    with _open_archive(path) as archive:
+        files = []
+        for image in _regular_files(archive):
+            match = re.search(r"_(\d{1,9})\.\w+$", image.name)
+            number = int(match[1]) if match else 0
+            label = truth[number - 1] if 1 <= number <= len(truth) else -1
+            files.append(_File(image.name, image.offset_data, image.size, label))
+    return files
 
 
 def read_devkit(path: Path) -> Devkit:
-    """Return what the development kit knows; ValueError where it is none, or damaged."""
+    """Read the development kit; ValueError if the file is damaged or another one."""
     try:
         with tarfile.open(path, "r:gz") as archive:
             meta, truth = _member(archive, META), _member(archive, TRUTH)
         return Devkit(*_synsets(meta), truth=[int(line) for line in truth.split()])
-    # MATLAB's files are read by code that raises anything.
-    except Exception as error:
+    except Exception as error:  # the reader of MATLAB files raises anything
         raise _damaged(path, error) from error
 
 
 def _synsets(meta: bytes) -> tuple[dict[int, str], dict[str, str], dict[str, int]]:
-    """Return the fields of a Devkit that meta.mat has; of classes, not of what is above them."""
-    import scipy.io  # JAX needs SciPy too, so it is there; imported by nobody who has no devkit
+    """Return the fields of a Devkit in meta.mat, of the classes and not of their hypernyms."""
+    import scipy.io  # takes a while to import
 
-    read = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True, variable_names=["synsets"])
+    content = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True, variable_names=["synsets"])
     synsets, words, images = {}, {}, {}
-    for row in np.atleast_1d(read["synsets"]):
+    for row in np.atleast_1d(content["synsets"]):
         if int(row["num_children"]) == 0:
             synset = str(row["WNID"])
             synsets[int(row["ILSVRC2012_ID"])] = synset
@@ -224,17 +232,17 @@ def _synsets(meta: bytes) -> tuple[dict[int, str], dict[str, str], dict[str, int
 
 
 def _member(archive: tarfile.TarFile, ending: str) -> bytes:
-    for member in _regular(archive):
-        if member.name.endswith(ending) and member.size <= LARGEST:
+    for member in _regular_files(archive):
+        if member.name.endswith(ending) and member.size <= MAX_FILE_BYTES:
             file = archive.extractfile(member)
             assert file is not None  # of a regular file
             return file.read()
-    raise tarfile.ReadError(f"it holds no {ending}")
+    raise tarfile.ReadError(f"contains no {ending}")
 
 
 @contextlib.contextmanager
-def _archive(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open an uncompressed tar; ValueError where it or what is read from it is damaged."""
+def _open_archive(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open an uncompressed tar file; ValueError if it is damaged, also while it is read."""
     try:
         with tarfile.open(path, "r:") as archive:
             yield archive
@@ -242,23 +250,23 @@ def _archive(path: Path) -> Iterator[tarfile.TarFile]:
         raise _damaged(path, error) from error
 
 
-def _regular(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the regular files; raise a TarError where the archive does not end as one."""
+def _regular_files(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the regular files; raise a TarError if the archive does not end properly."""
     for member in archive:
         if member.isreg() and not member.issparse():
             yield member
-    # To tarfile a damaged header is the end.
-    place: int = archive.offset
+    # tarfile takes a damaged header for the end.
+    end: int = archive.offset
     file = archive.fileobj
     assert file is not None
-    file.seek(place)
+    file.seek(end)
     if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-        raise tarfile.ReadError(f"damaged header at byte {place:,}")
+        raise tarfile.ReadError(f"damaged header at byte {end:,}")
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     reason = str(error) or type(error).__name__
     return ValueError(
-        f"{path}: {reason}; the archive is damaged or not whole: compare its checksum with the "
-        "published one, and fetch it again."
+        f"{path}: {reason}; the archive is damaged or incomplete: compare its checksum with the "
+        "published one, and download it again."
     )

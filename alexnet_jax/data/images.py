@@ -1,51 +1,65 @@
-"""Bytes of an image file to RGB pixels, whatever kind of file it is; and back, for records."""
+"""Image files: list them, read them, decode them to RGB pixels, encode pixels for records."""
 
+import dataclasses
 import io
+import os
 import re
+import stat
 import warnings
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-PILLOWS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings.filters` holds it
+# Files that are still read (corrupt EXIF), and sizes that `_refuse_bomb` refuses. Set once, on
+# import: `catch_warnings` around each call would not be thread-safe.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# A binary PPM as `encode` writes it: its pixels follow, 3 bytes each, and nothing else.
+# Suffixes of files that are not images; all other files are tried.
+NON_IMAGE_SUFFIXES = frozenset(
+    (".csv", ".db", ".htm", ".html", ".ini", ".json", ".mat", ".md", ".npy", ".npz")
+    + (".pdf", ".txt", ".xml", ".yaml", ".yml", ".zip")
+)
+MAX_FILE_BYTES = 2**29  # a file is read whole; a photograph has about a hundredth of this
+
+# A binary PPM as `encode` writes it: the header is followed by 3 bytes a pixel and nothing else.
 PPM = re.compile(rb"P6\n([1-9]\d{0,8}) ([1-9]\d{0,8})\n255\n")
-# A marker of a JPEG file that ends a scan or begins a segment: not a byte of 255, nor a restart.
+# A JPEG marker that ends a scan or begins a segment: not an escaped 255, not a restart marker.
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 SCAN, END = b"\xda", b"\xd9"
-MOST_SCANS = 100  # each costs a pass over all pixels, in a file of 100 bytes more; cameras write 10
-QUALITY = 95  # of JPEG records, in Pillow's scale: the highest it recommends
+MAX_SCANS = 100  # each is a pass over all pixels for 100 bytes of file; cameras write 10
+JPEG_QUALITY = 95  # of JPEG records: the highest that Pillow recommends
 
 Encoding = Literal["jpeg", "raw"]
 
 
 class UnreadableImage(ValueError):
-    """A record that holds no usable image; the message gives the reason, not the file."""
+    """A record without a usable image; the message gives the reason, not the file."""
 
 
 def decode(encoded: bytes | memoryview) -> np.ndarray:
-    """Return the picture as a viewer would show it: uint8 [H, W, 3], RGB, upright by its EXIF tag.
+    """Return an image file as a viewer shows it: uint8 [H, W, 3], RGB, upright by its EXIF tag.
 
-    What is transparent is laid over white, as a page shows it: the colors hidden there are
-    arbitrary. 16-bit gray is scaled to 8 bits. Of several frames the first counts; ICC profiles are
-    ignored, as in 2012. The array may be read-only: the pixels of a raw record are not copied.
-    Raises UnreadableImage for what Pillow cannot read to its end.
+    Transparent pixels are composited on white, as their hidden colors are arbitrary. 16-bit gray is
+    scaled to 8 bits. The first of several frames is used; ICC profiles are ignored, as in 2012. The
+    array may be read-only: the pixels of a raw record are not copied.
+
+    Raises:
+        UnreadableImage: Pillow cannot read the file to its end, or it is unsafe to try.
     """
     if not encoded:
         raise UnreadableImage("the file is empty (0 bytes)")
-    if (pixels := _raw(encoded)) is not None:
+    if (pixels := _decode_raw(encoded)) is not None:
         return pixels
-    _ignore_pillows_warnings()
     encoded = bytes(encoded)
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             _refuse_bomb(image.size)
-            _refuse_program(image)
-            _refuse_endless(encoded)
+            _refuse_postscript(image)
+            _refuse_many_scans(encoded)
             image.load()
-            return np.asarray(_rgb(_upright(image)))
+            return np.asarray(_to_rgb(_upright(image)))
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
@@ -57,30 +71,132 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
 
 
 def size_of(encoded: bytes) -> tuple[int, int] | None:
-    """Return width and height as the file states them; None where it states none."""
-    _ignore_pillows_warnings()
+    """Return width and height from the header of an image file; None if it cannot be read."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             return image.size
-    except Exception:  # noqa: BLE001  (whoever decodes the file says what is wrong)
+    except Exception:  # noqa: BLE001  (`decode` reports what is wrong)
         return None
 
 
 def encode(image: np.ndarray, encoding: Encoding) -> bytes:
     """Return the file that `decode` reads back, of an image uint8 [H, W, 3].
 
-    raw: a binary PPM, exact, at the cost of no decoding. jpeg: a sixth of that, and not exact.
+    raw: a binary PPM, exact and read without decoding. jpeg: a sixth of the size, not exact.
     """
     height, width = image.shape[:2]
     if encoding == "raw":
         return b"P6\n%d %d\n255\n" % (width, height) + image.tobytes()
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
+    Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
 
 
-def _raw(encoded: bytes | memoryview) -> np.ndarray | None:
-    """Return the pixels of a whole PPM as `encode` writes it; anything else is left to Pillow."""
+def read_image(image: Path | str | np.ndarray) -> np.ndarray:
+    """Return the image of a file, or the array itself, uint8 [H, W, 3]; ValueError otherwise."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"an array of {image.dtype} {image.shape}: must be uint8 [H, W, 3]; pass such an "
+                "array, or the path of a file."
+            )
+        return image
+    try:
+        return open_image(Path(image))
+    except UnreadableImage as error:
+        raise ValueError(f"{image}: {error}; pass files that are images.") from error
+
+
+def open_image(path: Path) -> np.ndarray:
+    """Return the image of a file, uint8 [H, W, 3]; UnreadableImage gives the reason if it fails."""
+    try:
+        encoded = _read_file(path)
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from error
+    return decode(encoded)
+
+
+def image_files(path: Path) -> list[Path]:
+    """Return the image files in a folder, at any depth, sorted; or the file itself."""
+    return list_images(path).files if path.is_dir() else [path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What lies below a folder."""
+
+    files: list[Path]  # images, sorted
+    links: list[Path]
+    num_ignored: int  # files that are not images by their suffix
+
+
+def list_images(folder: Path) -> Listing:
+    """List the images below a folder, hidden files excluded.
+
+    Links are followed; a folder that several paths lead to is listed once.
+    """
+    files, links, num_ignored, seen, stack = [], [], 0, set(), [str(folder)]
+    while stack:
+        path = stack.pop()
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        seen.add(real)
+        visible = [entry for entry in _entries(path) if not entry.name.startswith(".")]
+        links += [Path(entry.path) for entry in visible if entry.is_symlink()]
+        stack += sorted((entry.path for entry in visible if _is_folder(entry)), reverse=True)
+        paths = [Path(entry.path) for entry in visible if not _is_folder(entry)]
+        images = [path for path in paths if path.suffix.lower() not in NON_IMAGE_SUFFIXES]
+        num_ignored += len(paths) - len(images)
+        files += images
+    return Listing(sorted(files), links, num_ignored)
+
+
+def subfolders(root: Path) -> list[str]:
+    """Return the sorted names of the folders in `root`, hidden ones excluded.
+
+    Raises:
+        ValueError: `root` does not exist or cannot be read.
+    """
+    entries = _entries(str(root))
+    return sorted(e.name for e in entries if _is_folder(e) and not e.name.startswith("."))
+
+
+def _read_file(path: Path) -> bytes:
+    """Return the content of a regular file; reading a pipe or a device might never end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImage("not a regular file")
+    check_file_size(status.st_size)
+    return path.read_bytes()
+
+
+def check_file_size(size: int) -> None:
+    """Raise UnreadableImage for a file too large to be an image, of `size` bytes."""
+    if size > MAX_FILE_BYTES:
+        raise UnreadableImage(f"suspiciously large ({size:,} bytes, limit {MAX_FILE_BYTES:,})")
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename}: {error.strerror}; images are read from a folder: correct the path "
+            "or the permissions."
+        ) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder without permission: reading reports it
+        return False
+
+
+def _decode_raw(encoded: bytes | memoryview) -> np.ndarray | None:
+    """Return the pixels of an intact PPM as `encode` writes it; None for any other file."""
     header = PPM.match(encoded)
     if not header:
         return None
@@ -91,61 +207,51 @@ def _raw(encoded: bytes | memoryview) -> np.ndarray | None:
     return np.frombuffer(encoded, np.uint8, offset=header.end()).reshape(height, width, 3)
 
 
-def _ignore_pillows_warnings() -> None:
-    """Ignore warnings of files read all the same (corrupt EXIF), and of sizes refused below.
-
-    Not by `catch_warnings`, which is not safe among threads, nor once at import, which the next
-    `catch_warnings` around a program (as in tests) undoes: a warning made an error costs the image.
-    """
-    if PILLOWS not in warnings.filters:
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
 def _refuse_bomb(size: tuple[int, int]) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and size[0] * size[1] > limit:
         raise UnreadableImage(f"suspiciously many pixels ({size[0]} x {size[1]}, limit {limit})")
 
 
-def _refuse_program(image: Image.Image) -> None:
-    """Refuse what Pillow would hand to Ghostscript, to be run for as long as it likes."""
+def _refuse_postscript(image: Image.Image) -> None:
+    """Refuse what Pillow would have Ghostscript execute, without a time limit."""
     if image.format == "EPS":
-        raise UnreadableImage("a PostScript program, which is not run")
+        raise UnreadableImage("a PostScript program, which is not executed")
 
 
-def _refuse_endless(encoded: bytes) -> None:
-    """Refuse a JPEG of so many scans that a small file takes minutes."""
+def _refuse_many_scans(encoded: bytes) -> None:
+    """Refuse a JPEG with so many scans that a small file takes minutes."""
     if not encoded.startswith(b"\xff\xd8"):
         return
-    # By numpy: `bytes.count` takes a twentieth of the time that a photograph takes to decode.
+    # By numpy, as `bytes.count` is slow.
     octets = np.frombuffer(encoded, np.uint8)
-    if np.count_nonzero((octets[:-1] == 0xFF) & (octets[1:] == SCAN[0])) <= MOST_SCANS:
-        return  # nearly always; the count may be too high, by what lies in or behind the picture
-    scans, place = 0, 2
-    while (marker := MARKER.search(encoded, place)) and marker[1] != END:
+    if np.count_nonzero((octets[:-1] == 0xFF) & (octets[1:] == SCAN[0])) <= MAX_SCANS:
+        return  # nearly always; this also counts bytes inside segments and after the image
+    scans, position = 0, 2
+    while (marker := MARKER.search(encoded, position)) and marker[1] != END:
         scans += marker[1] == SCAN
         length = int.from_bytes(encoded[marker.end() : marker.end() + 2], "big")
-        place = marker.end() + max(length, 2)
-    if scans > MOST_SCANS:
-        raise UnreadableImage(f"suspiciously many scans ({scans}, limit {MOST_SCANS})")
+        position = marker.end() + max(length, 2)
+    if scans > MAX_SCANS:
+        raise UnreadableImage(f"suspiciously many scans ({scans}, limit {MAX_SCANS})")
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        # Most pictures are, and `exif_transpose` would copy them.
-        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        return image if upright else ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  (a broken EXIF block does not say which side is up)
+        # Most images are upright, and `exif_transpose` would copy them.
+        is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        return image if is_upright else ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001  (a corrupt EXIF block has no orientation)
         return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise UnreadableImage("floating-point pixels, of which nobody says what white is")
+        raise UnreadableImage("floating-point pixels, whose range is unknown")
     if image.mode == "I" or image.mode.startswith("I;16"):
         gray = np.asarray(image).clip(0, 65535).astype(np.uint32)
         image = Image.fromarray(((gray + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")  # which copies
+    return image if image.mode == "RGB" else image.convert("RGB")  # `convert` copies

@@ -1,165 +1,164 @@
-"""Batches as a function of the step: batch n is the same however, and by how many, it is read."""
+"""Batches as a function of the step: batch n is the same with any start, threads and processes."""
 
 import logging
 import sys
-import weakref
 from collections.abc import Callable, Generator
 
 import grain
 import numpy as np
 
-from alexnet_jax.config import DataConfig
+from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.crops import random_views, take_square
 from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.sources import Record, Source
+from alexnet_jax.data.wrappers import Monitored
 
-Rows = slice | tuple[slice, ...]  # of a batch; several blocks are put one after the other
+Rows = slice | tuple[slice, ...]  # of a batch; several blocks are concatenated
 
 LOGGER = logging.getLogger(__name__)
-NAMED = 10  # records of a source that are warned of by name: a disk that is gone has millions
-FEW = 0.1  # the share that may become unreadable; what more leaves is another data set
-ALIGNMENT = 64  # bytes, for which XLA asks: on a CPU it copies an array that begins elsewhere
-# Records that have become unreadable: evaluation reads a source again and again.
-_GONE_BAD: weakref.WeakKeyDictionary[Source, set[int]] = weakref.WeakKeyDictionary()
+MAX_WARNINGS = 10  # records of a source that are named: of a lost disk there would be millions
+MAX_UNREADABLE = 0.1  # fraction that may become unreadable; without more it is another data set
+ALIGNMENT = 64  # bytes that XLA requires: on a CPU it copies an array that starts elsewhere
 
-
-# B images on their way to the device, which finishes them (float, mean, mirror, lighting, scale);
-# to mirror one here took 40 us, there 13. `mask` comes in evaluation only:
-#   image     uint8 [B, crop, crop, 3], RGB, not mirrored yet
+# B images on their way to the device, where `model.preprocess` converts them to float, subtracts
+# the mean, flips, adds lighting and divides. Only evaluation has `mask`:
+#   image     uint8 [B, crop, crop, 3], RGB, not flipped yet
 #   label     int32 [B]
-#   lighting  float32 [B, 3], in units of `lighting_unit` along the axes of color
-#   divisor   float32 [B], of the image once it is less the mean and lit
+#   lighting  float32 [B, 3], along the principal axes of color, in units of `data.pca_scale`
+#   divisor   float32 [B], of the image after mean and lighting
 #   offset    int32 [B, 2], row and column of the crop in its square
-#   mirror    bool [B], whether it is to be mirrored
-#   index     int64 [B], which record of the source; -1 for padding
-#   mask      bool [B], False for what does not count
+#   mirror    bool [B], whether to flip it left to right
+#   index     int64 [B], number of the record in the source; -1 for padding
+#   mask      bool [B], False for padding and unreadable records
 Batch = dict[str, np.ndarray]
-Batches = Generator[Batch, None, None]  # `close()` ends the threads that read ahead
+Batches = Generator[Batch, None, None]  # `close()` stops the threads that read ahead
 
 
 def training_batches(
     source: Source,
     config: DataConfig,
     seed: int,
-    batch: int,
+    batch_size: int,
     start: int = 0,
     rows: Rows = slice(None),
 ) -> Batches:
-    """Yield batches `start`, `start` + 1, ... without end, and of the `batch` rows only `rows`.
+    """Yield batches `start`, `start` + 1, ... without end; of their rows only `rows`.
 
-    Every record comes once an epoch, in an order drawn from (seed, epoch), or from the seed where
-    the order is fixed, and batches run across the ends of epochs. A view is drawn from (seed,
-    position in the run) alone; consecutive positions may share a crop. A record that has become
-    unreadable is replaced by the next one that is not, and warned of once.
+    Every record comes once an epoch, in an order that depends on (seed, epoch), or on the seed if
+    `config.shuffle` is "once"; batches run across the ends of epochs. A view depends on (seed,
+    position in the run) alone. A record that has become unreadable is replaced by the next readable
+    one, with one warning.
+
+    Raises:
+        ValueError: a record is unreadable and the run is to stop then, or too many are.
     """
     shuffled = grain.MapDataset.range(len(source)).seed(seed).shuffle()
     order = shuffled.repeat(reseed_each_epoch=config.shuffle == "each-epoch")
-    order[0]  # Grain sets up its counters at the first read, which threads must not share
-    mine = _numbers(rows, batch)
-    read = _Reader(source, config)
-    lit = config.pca_epochs * len(source) or sys.maxsize  # positions with lighting
+    order[0]  # Grain initializes its counters at the first read, which is not thread-safe
+    row_numbers = _row_numbers(rows, batch_size)
+    reader = _Reader(source, config)
+    lighting_end = config.pca_epochs * len(source) or sys.maxsize
 
     def make(step: int) -> Batch:
-        positions = step * batch + mine
-        made = _empty(len(mine), config.crop) | random_views(config, seed, positions, lit)
+        positions = step * batch_size + row_numbers
+        views = random_views(config, seed, positions, lighting_end)
+        result = _empty(len(positions), config.crop) | views
         for row, position in enumerate(positions.tolist()):
-            _fill(made, row, *read.get_or_next(order[position]))
-        return made
+            _fill(result, row, *reader.get_or_next(order[position]))
+        return result
 
-    return _iterate(make, sys.maxsize // batch, config, start)
+    return _iterate(make, sys.maxsize // batch_size, config, start)
 
 
 def evaluation_batches(
-    source: Source, config: DataConfig, batch: int, rows: Rows = slice(None)
+    source: Source, config: DataConfig, batch_size: int, rows: Rows = slice(None)
 ) -> Batches:
-    """Yield the center views of all records in order, once each, in ceil(n / batch) batches.
+    """Yield the center crops of all records in order, once each, in ceil(n / batch_size) batches.
 
-    Of the `batch` rows only `rows`, in as many batches. `mask` is False on the zeros that pad the
-    last batch, and on a record that has become unreadable, which is warned of.
+    Of their rows only `rows`. `mask` is False for the zeros that pad the last batch, and for
+    a record that has become unreadable. Raises ValueError as `training_batches` does.
     """
-    mine = _numbers(rows, batch)
-    read = _Reader(source, config)
+    row_numbers = _row_numbers(rows, batch_size)
+    reader = _Reader(source, config)
 
     def make(step: int) -> Batch:
-        made = _empty(len(mine), config.crop) | {"mask": np.zeros(len(mine), bool)}
-        made["offset"][:] = (config.image_size - config.crop) // 2
-        for row, index in enumerate((step * batch + mine).tolist()):
-            record = read.get(index) if index < len(source) else None
+        number = len(row_numbers)
+        result = _empty(number, config.crop) | {"mask": np.zeros(number, bool)}
+        result["offset"][:] = (config.image_size - config.crop) // 2
+        for row, index in enumerate((step * batch_size + row_numbers).tolist()):
+            record = reader.get(index) if index < len(source) else None
             if record is not None:
-                _fill(made, row, index, record)
-                made["mask"][row] = True
+                _fill(result, row, index, record)
+                result["mask"][row] = True
             else:
-                made["image"][row] = 0
-                made["index"][row] = index if index < len(source) else -1
-        return made
+                result["image"][row] = 0
+                result["index"][row] = index if index < len(source) else -1
+        return result
 
-    return _iterate(make, -(-len(source) // batch), config, 0)
-
-
-def _numbers(rows: Rows, batch: int) -> np.ndarray:
-    """Return the numbers of the rows, int64."""
-    blocks = rows if isinstance(rows, tuple) else (rows,)
-    return np.concatenate([np.arange(batch)[block] for block in blocks])
+    return _iterate(make, -(-len(source) // batch_size), config, 0)
 
 
 def num_unreadable(source: Source) -> int:
-    """Return how many records of a source this process has found to have become unreadable."""
-    return len(_GONE_BAD.get(source, ()))
+    """Return how many records of a monitored source have become unreadable to this process."""
+    return len(source.unreadable) if isinstance(source, Monitored) else 0
+
+
+def _row_numbers(rows: Rows, batch_size: int) -> np.ndarray:
+    blocks = rows if isinstance(rows, tuple) else (rows,)
+    return np.concatenate([np.arange(batch_size)[block] for block in blocks])
 
 
 class _Reader:
-    """Reads records, and warns once of each that it cannot read, however often it is tried.
+    """Reads records, and warns once of each that is unreadable.
 
-    Raises ValueError there where the configuration says to stop, and where too many are gone.
+    Of a `Monitored` source it warns once in all, of any other once for each reader.
     """
 
     def __init__(self, source: Source, config: DataConfig):
-        self._source = source
+        self._source = source if isinstance(source, Monitored) else Monitored(source)
         self._stop = config.unreadable == "stop"
-        self._gone_bad = _GONE_BAD.setdefault(source, set())
 
     def get(self, index: int) -> Record | None:
+        """Return a record, or None if it is unreadable."""
         try:
             return self._source[index]
         except UnreadableImage as error:
             if self._stop:
-                raise ValueError(
-                    f"--data.unreadable stop: {self._source.describe(index)} has become unreadable "
-                    f"({error}); bring it back: the same command then goes on."
-                ) from error
-            if index not in self._gone_bad:
-                self._gone_bad.add(index)
+                rule = f"{self._source.describe(index)} has become unreadable ({error})"
+                remedy = "restore it and rerun the same command to resume"
+                raise invalid("data.unreadable", "stop", rule, remedy) from error
+            if index not in self._source.unreadable:
+                self._source.unreadable.add(index)
                 self._warn(index, error)
             return None
 
     def _warn(self, index: int, error: UnreadableImage) -> None:
-        gone, number = len(self._gone_bad), len(self._source)
-        if gone > max(NAMED, FEW * number):
+        count, number = len(self._source.unreadable), len(self._source)
+        if count > max(MAX_WARNINGS, MAX_UNREADABLE * number):
             raise ValueError(
-                f"{gone:,} of {number:,} images have become unreadable, the last of them "
-                f"{self._source.describe(index)} ({error}); at most {FEW:.0%} may: bring them "
-                "back, and the same command goes on."
+                f"{count:,} of {number:,} images have become unreadable, the last is "
+                f"{self._source.describe(index)} ({error}); at most {MAX_UNREADABLE:.0%} may be: "
+                "restore them and rerun the same command to resume."
             ) from error
-        if gone <= NAMED:
-            LOGGER.warning(
-                "%s is unreadable and left out: %s.", self._source.describe(index), error
-            )
-        if gone == NAMED:
-            LOGGER.warning("Whatever else becomes unreadable is counted, not named.")
+        if count <= MAX_WARNINGS:
+            LOGGER.warning("%s is unreadable and skipped: %s.", self._source.describe(index), error)
+        if count == MAX_WARNINGS:
+            LOGGER.warning("Further unreadable images are counted, but not named.")
 
     def get_or_next(self, index: int) -> tuple[int, Record]:
+        """Return the number and the record of the first readable one from `index` on."""
         number = len(self._source)
         for candidate in range(index, index + number):
             record = self.get(candidate % number)
             if record is not None:
                 return candidate % number, record
         raise ValueError(
-            f"None of the {number} records can be read; training needs some: check the files."
+            f"None of the {number} records is readable; training needs some: check the files."
         )
 
 
 def _empty(number: int, crop: int) -> Batch:
-    """Return a batch neither to be mirrored nor lit, whose squares are still to be filled."""
+    """Return a batch without flips and lighting; its images are uninitialized."""
     size = number * crop * crop * 3
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -175,18 +174,18 @@ def _empty(number: int, crop: int) -> Batch:
 
 
 def _fill(batch: Batch, row: int, index: int, record: Record) -> None:
-    """Put a record into its row, cut out at the offset there."""
-    into = batch["image"][row]
-    into[:] = take_square(record["image"], batch["offset"][row], len(into))
+    """Write a record to its row, cropped at the offset of the row."""
+    crop = batch["image"][row]
+    crop[:] = take_square(record["image"], batch["offset"][row], len(crop))
     batch["label"][row] = record["label"]
     batch["index"][row] = index
 
 
 def _iterate(make: Callable[[int], Batch], steps: int, config: DataConfig, start: int) -> Batches:
     """Yield make(start), make(start + 1), ... up to `steps`, read ahead in threads."""
-    # Grain runs no more threads than there are batches to read ahead.
-    ahead = max(config.prefetch, config.threads)
-    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=ahead)
+    # Grain uses no more threads than batches to read ahead.
+    prefetch = max(config.prefetch, config.threads)
+    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=prefetch)
     batches = iter(grain.MapDataset.range(steps).map(make).to_iter_dataset(options))
     batches.set_state({"next_index": start})
     try:

@@ -1,24 +1,15 @@
-"""What a source of labeled images offers, and the plainest one: a folder of class folders."""
+"""The protocol of a source of labeled images, and the simplest one: a folder of class folders."""
 
 import contextlib
-import dataclasses
 import os
-import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
-from alexnet_jax.data.images import UnreadableImage, decode
+from alexnet_jax.data.images import UnreadableImage, decode, list_images, open_image, subfolders
 from alexnet_jax.storage.digest import digest
-
-# Endings of files that lie among photographs and are none; anything else is tried.
-NO_IMAGES = frozenset(
-    (".csv", ".db", ".htm", ".html", ".ini", ".json", ".mat", ".md", ".npy", ".npz")
-    + (".pdf", ".txt", ".xml", ".yaml", ".yml", ".zip")
-)
-LARGEST = 2**29  # bytes of an image file, which is read whole; photographs have a hundredth of that
 
 
 class Record(TypedDict):
@@ -29,7 +20,7 @@ class Record(TypedDict):
 
 
 class Source(Protocol):
-    """Random access to records; `source[i]` raises UnreadableImage where there is no image."""
+    """Random access to records; `source[i]` raises UnreadableImage if it holds no image."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -41,41 +32,41 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> Record: ...
 
     def describe(self, index: int, /) -> str:
-        """Say which record this is, for reports: a path, or a file and a number."""
+        """Identify a record in messages: by a path, or by a file and a number."""
         ...
 
     def fingerprint(self) -> str:
-        """Return what names, number, order and classes of the records decide, not where they lie.
+        """Digest names, number, order and classes of the records, but not their location.
 
-        No file is opened: that one has other contents by the same name goes unnoticed.
+        No file is opened: changed content under the same name is not detected.
         """
         ...
 
 
 @runtime_checkable
 class Stored(Protocol):
-    """A source that lies in files."""
+    """A source that is stored in files."""
 
     def inventory(self) -> dict[str, int]:
-        """Return the bytes of every file by its name below the root; -1 for one that is gone."""
+        """Return the bytes of every file by its name below the root; -1 for a missing one."""
         ...
 
 
 class Labeled(Source, Protocol):
-    """A source that tells its labels without decoding the images."""
+    """A source that reads its labels without decoding the images."""
 
     def labels(self) -> np.ndarray:
-        """Return the label of every record, int64 [n]; -1 for one that cannot be read."""
+        """Return the label of every record, int64 [n]; -1 for an unreadable one."""
         ...
 
 
 class Folder:
-    """A folder of class folders, each holding images at any depth: classes, then files, sorted.
+    """A folder of class folders that hold images at any depth; classes and files are sorted.
 
-    With `class_names` given, labels follow it, other class folders are an error and missing ones
-    are none; without it, a class folder that holds no images is an error. `ignored` counts the
-    files that are no images by their name; hidden files are passed over. Links are followed, and
-    `links_out` has those that lead out of the root, as "link -> where".
+    With `class_names`, labels follow it: other class folders are an error, missing ones are empty.
+    Without it, a class folder without images is an error. `num_ignored` counts the files that are
+    not images by their suffix. Links are followed; `links_out` lists those that lead out of the
+    root, as "link -> target".
     """
 
     def __init__(self, root: Path, class_names: Sequence[str] | None = None):
@@ -84,10 +75,10 @@ class Folder:
         self.class_names = tuple(folders if class_names is None else class_names)
         if unknown := sorted(set(folders) - set(self.class_names)):
             raise ValueError(
-                f"{self.root}: the training split has no class {', '.join(unknown)}; a class needs "
-                "training images: add some, or remove its folder here."
+                f"{self.root}: the training split has no class {', '.join(unknown)}; add training "
+                "images of it, or remove its folder here."
             )
-        self.ignored = 0
+        self.num_ignored = 0
         self.links_out: list[str] = []
         self._files: list[Path] = []
         labels: list[int] = []
@@ -95,22 +86,22 @@ class Folder:
             files = self._scan(self.root / name) if name in folders else []
             if not files and class_names is None:
                 raise ValueError(
-                    f"{self.root / name}: this class folder holds no images; a class needs at "
-                    "least one: add images, or remove the folder."
+                    f"{self.root / name}: this class folder contains no images; add images, or "
+                    "remove the folder."
                 )
             self._files += files
             labels += [label] * len(files)
         self._labels = np.array(labels, np.int64)
 
     def _scan(self, folder: Path) -> list[Path]:
-        found = _images_below(folder)
-        self.ignored += found.ignored
+        listing = list_images(folder)
+        self.num_ignored += listing.num_ignored
         root = os.path.realpath(self.root)
-        for link in [folder, *found.links]:
+        for link in [folder, *listing.links]:
             target = os.path.realpath(link)
             if link.is_symlink() and not Path(target).is_relative_to(root):
                 self.links_out.append(f"{link} -> {target}")
-        return found.files
+        return listing.files
 
     def __len__(self) -> int:
         return len(self._files)
@@ -131,118 +122,37 @@ class Folder:
         return digest(self.class_names, self._names())
 
     def inventory(self) -> dict[str, int]:
-        """Return the bytes of every file by its path below the root; -1 for one that is gone."""
-        return sizes(dict(zip(self._names(), self._files, strict=True)))
+        """Return the bytes of every file by its path below the root; -1 for a missing one."""
+        return file_sizes(dict(zip(self._names(), self._files, strict=True)))
 
     def _names(self) -> list[str]:
         start = len((self.root / "_").as_posix()) - 1  # "." is no part of the paths below it
         return [path.as_posix()[start:] for path in self._files]
 
 
-def sizes(files: Mapping[str, Path]) -> dict[str, int]:
-    """Return the bytes of files by their names; -1 for one that is gone, or in no file system."""
-    found = dict.fromkeys(files, -1)
+# What sources in record files share.
+
+
+def file_sizes(files: Mapping[str, Path]) -> dict[str, int]:
+    """Return the bytes of files by their names; -1 for one that is missing or not local."""
+    sizes = dict.fromkeys(files, -1)
     for name, path in files.items():
         with contextlib.suppress(OSError):
-            found[name] = path.stat().st_size
-    return found
+            sizes[name] = path.stat().st_size
+    return sizes
 
 
-def image_files(path: Path) -> list[Path]:
-    """Return the image files in a folder, at any depth, sorted; or the file itself."""
-    return _images_below(path).files if path.is_dir() else [path]
+def decode_record(label: int, encoded: bytes | memoryview, num_classes: int) -> Record:
+    """Decode the image of a record; UnreadableImage also for a label that is not a class."""
+    if not 0 <= label < num_classes:  # training would not fail on it
+        raise UnreadableImage(f"label {label} is not one of the {num_classes} classes")
+    return {"image": decode(encoded), "label": label}
 
 
-def read_image(image: Path | str | np.ndarray) -> np.ndarray:
-    """Return the picture in a file, or itself, uint8 [H, W, 3]; ValueError where it is none."""
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                f"an image of {image.dtype}, {image.shape}: a picture is uint8 [H, W, 3]; give "
-                "that, or the name of a file."
-            )
-        return image
-    try:
-        return open_image(Path(image))
-    except UnreadableImage as error:
-        raise ValueError(f"{image}: {error}; give files that hold images.") from error
-
-
-def open_image(path: Path) -> np.ndarray:
-    """Return the picture in a file, uint8 [H, W, 3]; UnreadableImage says why there is none."""
-    try:
-        encoded = _read(path)
-    except OSError as error:
-        raise UnreadableImage(error.strerror or str(error)) from error
-    return decode(encoded)
-
-
-def _read(path: Path) -> bytes:
-    """Return what a file holds; a pipe would be waited for, and a device may never end."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableImage("it is no regular file")
-    if status.st_size > LARGEST:
-        raise UnreadableImage(f"suspiciously large ({status.st_size:,} bytes, limit {LARGEST:,})")
-    return path.read_bytes()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Found:
-    files: list[Path]
-    links: list[Path]
-    ignored: int  # files that are no images by their name
-
-
-def _images_below(folder: Path) -> _Found:
-    """List the images below a folder.
-
-    A folder that links lead to again counts once; what is hidden is passed over.
-    """
-    files, links, ignored, seen, waiting = [], [], 0, set(), [str(folder)]
-    while waiting:
-        here = waiting.pop()
-        real = os.path.realpath(here)
-        if real in seen:
-            continue
-        seen.add(real)
-        shown = [entry for entry in _entries(here) if not entry.name.startswith(".")]
-        links += [Path(entry.path) for entry in shown if entry.is_symlink()]
-        folders = [entry.path for entry in shown if _is_folder(entry)]
-        waiting += sorted(folders, reverse=True)
-        others = [Path(entry.path) for entry in shown if not _is_folder(entry)]
-        images = [path for path in others if path.suffix.lower() not in NO_IMAGES]
-        ignored += len(others) - len(images)
-        files += images
-    return _Found(sorted(files), links, ignored)
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise _refusal(error) from error
-
-
-def subfolders(root: Path) -> list[str]:
-    """Return the sorted names of the folders in `root`, hidden ones left out.
-
-    Raises ValueError where `root` is missing or may not be read.
-    """
-    entries = _entries(str(root))
-    return sorted(e.name for e in entries if _is_folder(e) and not e.name.startswith("."))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself, or into what is closed: whoever reads it says so
-        return False
-
-
-def _refusal(error: OSError) -> ValueError:
-    return ValueError(
-        f"{error.filename}: {error.strerror}; images are read from a folder that exists and may be "
-        "read: correct the path or the permissions."
-    )
+def read_labels(read_label: Callable[[int], int], number: int) -> np.ndarray:
+    """Return the labels of `number` records, int64 [n]; -1 where `read_label` fails."""
+    labels = np.full(number, -1, np.int64)
+    for index in range(number):
+        with contextlib.suppress(UnreadableImage):
+            labels[index] = read_label(index)
+    return labels

@@ -1,116 +1,118 @@
-"""The splits that a run reads, every image a square of the size that the configuration asks for."""
+"""The train, validation and test splits of a run, with images resized as its configuration says.
+
+To add a data source: write a class with the methods of `sources.Source` (and of `Labeled` if
+validation may be held out of it, of `Stored` if it is stored in files), a function `_open_...`
+below that opens its splits, an entry in SOURCES, and the name in `config.DataConfig.source`.
+"""
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from alexnet_jax.config import DataConfig
-from alexnet_jax.data.array_record import ArrayRecords, Tfds, find_shards, open_tfds
+from alexnet_jax.config import DataConfig, invalid
+from alexnet_jax.data.array_record import ArrayRecords, find_shards
+from alexnet_jax.data.images import subfolders
 from alexnet_jax.data.shards import manifest as shard_manifest
-from alexnet_jax.data.sources import Folder, Labeled, Source, Stored, subfolders
+from alexnet_jax.data.sources import Folder, Labeled, Source, Stored
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.data.synthetic import Synthetic
-from alexnet_jax.data.wrappers import Cached, Resized, Subset
+from alexnet_jax.data.synthetic import SIZES, Synthetic
+from alexnet_jax.data.tfds import Tfds, open_tfds
+from alexnet_jax.data.wrappers import Cached, Monitored, Resized, Subset
 
-# What the splits of a source may be called; training looks at the validation split.
-NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+# What the splits of a source may be called, and what they are called here.
+SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """What a run trains on, looks at while it trains, and scores once at the end."""
+    """What a run trains on, evaluates during training, and scores once at the end."""
 
     train: Source
     validation: Source
     test: Source | None
     class_names: tuple[str, ...]
-    notes: tuple[str, ...]  # sentences for the log: how the splits came about, what was left aside
-    # The bytes of every file that was opened, by split/name; what changes when a file does.
+    notes: tuple[str, ...]  # sentences for the log: how the splits were made, what was ignored
+    # Returns the bytes of every file that was opened, by split/name; files that change later show.
     inventory: Callable[[], dict[str, int]] = dict
-    # Of the training split, where `data.prepare` left them: then it has read every image, too.
+    # Of the training split, if it is a prepared one, of which every image has been read.
     statistics: Statistics | None = None
+
+    def by_name(self) -> dict[str, Source]:
+        """Return the splits that there are: train, validation and perhaps test."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: source for name, source in named.items() if source is not None}
+
+
+class OpenedSource(NamedTuple):
+    """The splits that a source has, with images of any size."""
+
+    name: str  # for messages
+    splits: Mapping[str, Source]  # "train", perhaps "validation" and "test"
+    notes: tuple[str, ...]
 
 
 def open_splits(config: DataConfig, seed: int) -> Splits:
-    """Open the data set of a run; images come as uint8 [S, S, 3], S = `config.image_size`.
+    """Open the data set of a run; images are uint8 [S, S, 3], S = `config.image_size`.
 
-    Where the source has no validation split, a share of each class of its training split is held
-    out (or, at a fraction of 0, its test split is looked at instead). Raises ValueError for a
-    source that is missing, empty, of one class, or whose splits disagree.
+    If the source has no validation split, a fraction of each class of its training split is held
+    out (or, if the fraction is 0, the test split is used as the validation split).
+
+    Raises:
+        ValueError: the source is missing or empty, has one class, or its splits disagree.
     """
-    where, sources, notes = open_sources(config)
-    train, validation, test = sources["train"], sources.get("validation"), sources.get("test")
-    names = train.class_names
-    if len(names) < 2:
+    opened = open_source(config)
+    train, validation, test = (opened.splits.get(s) for s in ("train", "validation", "test"))
+    assert train is not None  # `_select_splits`
+    notes, class_names = opened.notes, train.class_names
+    if len(class_names) < 2:
         raise ValueError(
-            f"{where}: it has one class only ({', '.join(names)}); a classifier needs two or more: "
-            "add another."
+            f"{opened.name}: has one class only ({', '.join(class_names)}), and a classifier needs "
+            "two or more; add another."
         )
     if validation is None:
-        train, validation, test, note = _hold_out(train, test, config, seed, where)
+        train, validation, test, note = _hold_out(train, test, config, seed, opened.name)
         notes = (*notes, note)
-    chosen = {"train": train, "validation": validation, "test": test}
-    squares = _squares({name: s for name, s in chosen.items() if s is not None}, config)
+    used = {"train": train, "validation": validation, "test": test}
+    squares = _squares({split: s for split, s in used.items() if s is not None}, config)
     counts = ", ".join(f"{split} {len(source):,}" for split, source in squares.items())
-    known = None
+    statistics = None
     if config.source == "arrayrecord":
-        known = shard_manifest.load_statistics(Path(config.path), squares, config.image_size)
-    if known:
-        notes = (*notes, f"{where}: prepared, so its images are not read beforehand.")
+        statistics = shard_manifest.load_statistics(Path(config.path), squares, config.image_size)
+    if statistics:
+        notes = (*notes, f"{opened.name}: prepared, so its images are not read beforehand.")
     return Splits(
         squares["train"],
         squares["validation"],
         squares.get("test"),
-        names,
-        (*notes, f"{where}: {len(names):,} classes; images: {counts}."),
-        lambda: _inventory(sources),
-        known,
+        class_names,
+        (*notes, f"{opened.name}: {len(class_names):,} classes; images: {counts}."),
+        lambda: _inventory(opened.splits),
+        statistics,
     )
 
 
-def open_sources(config: DataConfig) -> "Opened":
-    """Open the splits that a source has, as they are; see `open_splits` for what it raises."""
-    _check_address(config)
-    where, sources, notes = _OPENERS[config.source](config)
-    for split, source in sources.items():
+def open_source(config: DataConfig) -> OpenedSource:
+    """Open the splits that a source has; raises ValueError as `open_splits` does."""
+    kind = SOURCES[config.source]
+    for field in ("path", "name"):
+        value, is_required = getattr(config, field), field in kind.required
+        if is_required and not value:
+            rule = f"is required by data.source={config.source}"
+            raise invalid(f"data.{field}", "''", rule, _REQUIRED[field])
+        if value and field in kind.unused:
+            rule = f"is not used by data.source={config.source}"
+            raise invalid(f"data.{field}", value, rule, kind.unused[field])
+    opened = kind.open(config)
+    for split, source in opened.splits.items():
         if not len(source):
             raise ValueError(
-                f"{where}: its {split} split holds no images; every split needs some: add them, or "
-                "remove the split (train must stay)."
+                f"{opened.name}: its {split} split contains no images; add some, or remove the "
+                "split (train is required)."
             )
-    return where, sources, notes
-
-
-def _inventory(sources: dict[str, Source]) -> dict[str, int]:
-    return {
-        f"{split}/{name}": size
-        for split, source in sources.items()
-        if isinstance(source, Stored)
-        for name, size in source.inventory().items()
-    }
-
-
-def _check_address(config: DataConfig) -> None:
-    """Raise a ValueError where a source needs a folder or a name, or where none is read."""
-    if config.source == "synthetic" and config.path:
-        raise ValueError(
-            f"--data.path {config.path}: the embedded data set is drawn and lies nowhere; to train "
-            "on what lies there add --preset photos, or --data.source folder, arrayrecord or tfds."
-        )
-    if config.source != "tfds" and config.name:
-        raise ValueError(
-            f"--data.name {config.name}: only TFDS data sets have names; add --data.source tfds."
-        )
-    if config.source in ("folder", "arrayrecord") and not config.path:
-        option, remedy = "--data.path", "name the folder"
-    elif config.source == "tfds" and not config.name:
-        option, remedy = "--data.name", "name the data set"
-    else:
-        return
-    raise ValueError(f"{option} '': it is needed by --data.source {config.source}; {remedy}.")
+    return opened
 
 
 def stratify(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,160 +121,164 @@ def stratify(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
     Of a class of two or more, at least one is held out and one is kept; a single one is kept.
     """
     rng = np.random.default_rng(seed)
-    held = np.zeros(len(labels), bool)
+    is_held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        held[members[: min(max(round(fraction * len(members)), 1), len(members) - 1)]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
+        number = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        is_held_out[members[:number]] = True
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
 def _hold_out(
-    train: Source, test: Source | None, config: DataConfig, seed: int, where: str
+    train: Source, test: Source | None, config: DataConfig, seed: int, name: str
 ) -> tuple[Source, Source, Source | None, str]:
     """Return the splits train, validation and test of a source without validation, and a note."""
     fraction = config.validation_fraction
     if fraction == 0 and test is None:
-        raise ValueError(
-            f"--data.validation-fraction 0: {where} has neither a validation nor a test split, and "
-            "training looks at one; hold out a share such as 0.1."
-        )
+        rule = f"{name} has neither a validation nor a test split, and training evaluates on one"
+        raise invalid("data.validation_fraction", 0, rule, "try 0.1")
     if fraction == 0 and test is not None:
-        note = "It has no validation split, and none is held out: training looks at the test split."
-        return train, test, None, f"{where}: {note}"
-    kept, held = stratify(cast(Labeled, train).labels(), fraction, seed)
-    if not len(held):
+        note = f"{name}: has no validation split and none is held out; training evaluates on test."
+        return train, test, None, note
+    kept, held_out = stratify(cast(Labeled, train).labels(), fraction, seed)
+    if not len(held_out):
         raise ValueError(
-            f"{where}: it has one image a class; validation is held out of classes of two or more: "
+            f"{name}: has one image per class, and a class needs two or more to hold one out; "
             "add images, or a validation split."
         )
     note = (
-        f"{where}: it has no validation split: a fraction of {fraction:g} of each class of its "
+        f"{name}: has no validation split; a fraction of {fraction:g} of each class of its "
         f"training images, drawn with seed {seed}, is held out for validation."
     )
-    return Subset(train, kept), Subset(train, held), test, note
+    return Subset(train, kept), Subset(train, held_out), test, note
 
 
-def _squares(sources: dict[str, Source], config: DataConfig) -> dict[str, Source]:
-    """Resize the splits, and keep in memory those that still fit beside the ones before them."""
-    squares, size, free = {}, config.image_size, config.cache_gib * 2**30
+def _squares(sources: Mapping[str, Source], config: DataConfig) -> dict[str, Source]:
+    """Resize the splits, and cache each one that fits in the memory that the earlier ones leave."""
+    squares, size, free_bytes = {}, config.image_size, config.cache_gib * 2**30
     for split, source in sources.items():
-        if isinstance(source, Synthetic) and source[0]["image"].shape[0] == size:
-            squares[split] = source  # of the right size already, and it keeps its images itself
-            continue
-        squares[split] = Resized(source, config)
-        needed = len(source) * size * size * 3
-        if needed <= free:
-            squares[split] = Cached(squares[split], size)
-            free -= needed
+        if not (isinstance(source, Synthetic) and source[0]["image"].shape[0] == size):
+            source = Resized(source, config)
+            num_bytes = len(source) * size * size * 3
+            if num_bytes <= free_bytes:
+                source = Cached(source, size)
+                free_bytes -= num_bytes
+        squares[split] = Monitored(source)
     return squares
 
 
-Opened = tuple[str, dict[str, Source], tuple[str, ...]]  # where, sources by split, notes
+def _inventory(sources: Mapping[str, Source]) -> dict[str, int]:
+    return {
+        f"{split}/{name}": size
+        for split, source in sources.items()
+        if isinstance(source, Stored)
+        for name, size in source.inventory().items()
+    }
 
 
-def _synthetic(_: DataConfig) -> Opened:
-    splits = ("train", "validation", "test")
-    return "The embedded data set", {name: Synthetic(name) for name in splits}, ()
+def _open_synthetic(_: DataConfig) -> OpenedSource:
+    return OpenedSource("The synthetic data set", {name: Synthetic(name) for name in SIZES}, ())
 
 
-def _folder(config: DataConfig) -> Opened:
+def _open_folder(config: DataConfig) -> OpenedSource:
     root = Path(config.path)
     names = subfolders(root)
     if not names:
         raise ValueError(
-            f"{root}: it holds no class folders; the images of each class lie in a folder of its "
-            "own: sort them so."
+            f"{root}: contains no class folders; put the images of each class into a folder of "
+            "their own."
         )
-    if not set(names) & set(NAMES):
-        if {name.lower() for name in names} <= set(NAMES):
+    if not set(names) & set(SPLIT_NAMES):
+        if {name.lower() for name in names} <= set(SPLIT_NAMES):
             raise ValueError(
-                f"{root}: it holds {', '.join(names)}; splits are named in small letters: rename "
-                "them."
+                f"{root}: contains {', '.join(names)}, and splits must have lower-case names; "
+                "rename them."
             )
         folder = Folder(root)
-        return str(root), {"train": folder}, _remarks(folder)
-    present = _present(names, str(root), "add it, or rename the folders if these are classes")
+        return OpenedSource(str(root), {"train": folder}, _folder_notes(folder))
+    remedy = "add it, or rename the folders if they are classes"
+    present = _select_splits(names, str(root), remedy)
     train = Folder(root / "train")
     folders = {"train": train}
     for split, name in present.items():
         if split != "train":
             folders[split] = Folder(root / name, train.class_names)
-    notes = sum((_remarks(folder) for folder in folders.values()), ())
-    if others := [name for name in names if name not in NAMES]:
-        note = f"{root}: ignored what is no split by its name: {', '.join(others)}."
-        notes = (*notes, note)
-    return str(root), dict(folders), notes
+    notes = sum((_folder_notes(folder) for folder in folders.values()), ())
+    if ignored := [name for name in names if name not in SPLIT_NAMES]:
+        notes = (*notes, f"{root}: ignored folders that are not splits: {', '.join(ignored)}.")
+    return OpenedSource(str(root), dict(folders), notes)
 
 
-def _remarks(folder: Folder) -> tuple[str, ...]:
-    remarks, out = [], folder.links_out
-    if folder.ignored:
-        left = f"left aside what is no image by its name, {folder.ignored:,} in all"
-        remarks.append(f"{folder.root}: {left}.")
-    if out:
-        links = f"{len(out):,} links lead" if len(out) > 1 else "a link leads"
-        remarks.append(
-            f"{folder.root}: {links} out of it, and what is there counts: {out[0]}"
-            f"{', ...' if len(out) > 1 else ''}."
+def _folder_notes(folder: Folder) -> tuple[str, ...]:
+    notes, links = [], folder.links_out
+    if folder.num_ignored:
+        notes.append(
+            f"{folder.root}: ignored files that are not images by their suffix: "
+            f"{folder.num_ignored:,}."
         )
-    return tuple(remarks)
+    if links:
+        notes.append(
+            f"{folder.root}: followed links that lead out of it: {len(links):,}, first {links[0]}."
+        )
+    return tuple(notes)
 
 
-def _array_records(config: DataConfig) -> Opened:
+def _open_array_records(config: DataConfig) -> OpenedSource:
     root = Path(config.path)
-    subfolders(root)  # refuses a folder that is missing or closed
-    found = [name for name in NAMES if find_shards(root, name)]
-    sources = _open(found, str(root), lambda name: ArrayRecords(root, name), "write its shards")
-    sides = {
-        split: s.side for split, s in sources.items() if isinstance(s, ArrayRecords) and s.side
-    }
+    subfolders(root)  # raises if the folder is missing or cannot be read
+    names = [name for name in SPLIT_NAMES if find_shards(root, name)]
+    present = _select_splits(names, str(root), "write its shards")
+    splits = {split: ArrayRecords(root, name) for split, name in present.items()}
+    sides = {split: source.side for split, source in splits.items() if source.side}
     if len(set(sides.values())) > 1:
-        each = ", ".join(f"{split} of {side}" for split, side in sides.items())
+        listed = ", ".join(f"{split} {side}" for split, side in sides.items())
         raise ValueError(
-            f"{root}: its splits hold squares of unequal sides, {each} pixels; the splits of a "
-            "data set are prepared alike: write them anew."
+            f"{root}: the squares of its splits must have one size, but are of {listed} pixels; "
+            "prepare them again."
         )
-    return str(root), sources, ()
+    return OpenedSource(str(root), splits, ())
 
 
-def _tfds(config: DataConfig) -> Opened:
+def _open_tfds(config: DataConfig) -> OpenedSource:
     builder = open_tfds(config.name, config.path)
-    where = f"TFDS {builder.info.full_name}"
-    sources = _open(
-        list(builder.info.splits), where, lambda name: Tfds(builder, name), "prepare it"
-    )
-    test = sources.get("test")
-    if isinstance(test, Tfds) and not test.labeled:
-        del sources["test"]
-        return where, sources, (f"{where}: its test split has no labels and is not used.",)
-    return where, sources, ()
+    name = f"TFDS {builder.info.full_name}"
+    present = _select_splits(list(builder.info.splits), name, "prepare it")
+    splits = {split: Tfds(builder, own_name) for split, own_name in present.items()}
+    if "test" in splits and not splits["test"].labeled:
+        del splits["test"]
+        return OpenedSource(name, splits, (f"{name}: ignored its test split, it has no labels.",))
+    return OpenedSource(name, splits, ())
 
 
-def _open(
-    found: Collection[str], where: str, open_split: Callable[[str], Source], remedy: str
-) -> dict[str, Source]:
-    present = _present(found, where, remedy)
-    return {split: open_split(name) for split, name in present.items()}
-
-
-def _present(found: Collection[str], where: str, remedy: str) -> dict[str, str]:
-    """Return the splits that a source has, train first, with their names there."""
-    known = [name for name in NAMES if name in found]
-    if "train" not in known:
+def _select_splits(names: Collection[str], source: str, remedy: str) -> dict[str, str]:
+    """Return the splits among `names`, train first, with their names in the source."""
+    present = [name for name in SPLIT_NAMES if name in names]
+    if "train" not in present:
         raise ValueError(
-            f"{where}: of the splits {', '.join(NAMES)} it holds {', '.join(known) or 'none'}; "
-            f"training needs train: {remedy}."
+            f"{source}: training needs a split train, and of {', '.join(SPLIT_NAMES)} it has "
+            f"{', '.join(present) or 'none'}; {remedy}."
         )
-    if {"val", "validation"} <= set(known):
-        raise ValueError(
-            f"{where}: it holds both val and validation; training looks at one: remove the other."
-        )
-    return {NAMES[name]: name for name in known}
+    if {"val", "validation"} <= set(present):
+        raise ValueError(f"{source}: has both val and validation; remove one of them.")
+    return {SPLIT_NAMES[name]: name for name in present}
 
 
-_OPENERS: dict[str, Callable[[DataConfig], Opened]] = {
-    "synthetic": _synthetic,
-    "folder": _folder,
-    "arrayrecord": _array_records,
-    "tfds": _tfds,
+@dataclasses.dataclass(frozen=True)
+class SourceKind:
+    """How a value of `data.source` opens its splits."""
+
+    open: Callable[[DataConfig], OpenedSource]
+    required: tuple[str, ...] = ()  # of data.path and data.name
+    unused: Mapping[str, str] = dataclasses.field(default_factory=dict)  # field: what to do instead
+
+
+_REQUIRED = {"path": "name the folder", "name": "name the data set"}
+_NO_NAME = {"name": "add data.source=tfds, only TFDS data sets have names"}
+_NO_PATH = {"path": "to train on these files add preset=photos, or data.source=folder"}
+
+SOURCES = {
+    "synthetic": SourceKind(_open_synthetic, unused={**_NO_PATH, **_NO_NAME}),
+    "folder": SourceKind(_open_folder, required=("path",), unused=_NO_NAME),
+    "arrayrecord": SourceKind(_open_array_records, required=("path",), unused=_NO_NAME),
+    "tfds": SourceKind(_open_tfds, required=("name",)),
 }

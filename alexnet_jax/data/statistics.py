@@ -1,4 +1,4 @@
-"""What a training split looks like as a whole: mean image, mean color, axes of its colors."""
+"""Statistics of a training split: mean image, mean color, principal axes of color."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from tqdm import tqdm
 from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.sources import Source
 
-CHUNK = 64  # images a task
+CHUNK = 64  # images per task
 
 # Of the ILSVRC-2012 training images, RGB: cuda-convnet2 (3238bf0) make-data/input_meta,
 # color_stdevs and color_eigvec.
@@ -21,13 +21,13 @@ COLOR_AXES = (
     (0.3973111842256688, 0.7011963441539094, -0.5920029643797313),
 )
 
-# Mean color, and what an image less the mean is divided by, RGB.
+# Mean color, and the divisor of an image after the mean is subtracted, RGB.
 PUBLISHED = {
     # data_mean of the same file, averaged over all positions
     "imagenet": ((127.30490273237228, 119.7154206931591, 104.91260719671845), (1.0, 1.0, 1.0)),
-    # python/caffe/imagenet/ilsvrc_2012_mean.npy of Caffe, which is BGR, averaged likewise
+    # python/caffe/imagenet/ilsvrc_2012_mean.npy of Caffe, which is BGR, averaged over all positions
     "caffe": ((122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0)),
-    # Normalize() of torchvision's weights, there for images from 0 to 1
+    # Normalize() of torchvision's weights, which is for images from 0 to 1
     "torchvision": (
         (255 * 0.485, 255 * 0.456, 255 * 0.406),
         (255 * 0.229, 255 * 0.224, 255 * 0.225),
@@ -37,48 +37,48 @@ PUBLISHED = {
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of the pixels of a split, in gray levels from 0 to 255, RGB."""
+    """Of the pixels of a split, RGB, in gray levels from 0 to 255."""
 
     mean_image: np.ndarray  # float32 [S, S, 3]
     mean_color: np.ndarray  # float32 [3]
-    lighting_std: np.ndarray  # float32 [3], standard deviations along the principal axes, rising
+    lighting_std: np.ndarray  # float32 [3], standard deviations along the principal axes, ascending
     lighting_axes: np.ndarray  # float32 [3, 3], column i is the unit vector of axis i
-    scale: np.ndarray  # float32 [3], what an image less the mean is multiplied by
+    scale: np.ndarray  # float32 [3], factor of an image after the mean is subtracted
 
 
 @dataclasses.dataclass
 class Sums:
-    """Exact integers, so that no order of adding them up makes a difference."""
+    """Sums over images in exact integers, so that the result does not depend on their order."""
 
     count: int
     pixels: np.ndarray  # int64 [S, S, 3]
-    products: np.ndarray  # int64 [3, 3], of the colors of one pixel, over all pixels
+    products: np.ndarray  # int64 [3, 3], of the channels of a pixel, over all pixels
 
     @classmethod
     def empty(cls, size: int) -> "Sums":
-        """Return the sums over no images, squares of `size` pixels a side."""
+        """Return the sums over no images of `size` x `size` pixels."""
         return cls(0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64))
 
     def add(self, image: np.ndarray) -> None:
-        """Count an image, uint8 [S, S, 3]."""
-        # Sums over one image stay below 2**53, so that the product in floats is exact too.
+        """Add an image, uint8 [S, S, 3]."""
+        # Sums over one image stay below 2**53, so that the product in float64 is exact.
         colors = image.reshape(-1, 3).astype(np.float64)
         self.count += 1
         self.pixels += image
         self.products += (colors.T @ colors).astype(np.int64)
 
     def merge(self, other: "Sums") -> None:
-        """Count the images of `other` too."""
+        """Add the images of `other`."""
         self.count += other.count
         self.pixels += other.pixels
         self.products += other.products
 
     def statistics(self) -> Statistics:
-        """Return what the sums amount to, over at least one image."""
+        """Return the statistics of the images, of which there must be at least one."""
         number = self.count * self.pixels.shape[0] * self.pixels.shape[1]
         mean = self.pixels.sum(axis=(0, 1)) / number
         variances, axes = np.linalg.eigh(self.products / number - np.outer(mean, mean))
-        # An axis has no direction of its own: let its largest component point up.
+        # The sign of an eigenvector is arbitrary: make its largest component positive.
         largest = np.abs(axes).argmax(axis=0)
         axes *= np.sign(axes[largest, range(3)])
         return Statistics(
@@ -90,47 +90,59 @@ class Sums:
         )
 
 
-def _go_on() -> None:
+def _never_stop() -> None:
     pass
 
 
 def compute_statistics(
-    source: Source, threads: int, progress: bool = True, heed: Callable[[], None] = _go_on
+    source: Source,
+    threads: int,
+    progress: bool = True,
+    check_stop: Callable[[], None] = _never_stop,
 ) -> tuple[Statistics, dict[int, str]]:
     """Read a split of squares once: its statistics, and its unreadable records with the reasons.
 
-    The result does not depend on `threads`. `heed` is called between chunks of images; what it
-    raises ends the reading. Raises ValueError where no image can be read.
+    The result does not depend on `threads`. `check_stop` is called between chunks of images; an
+    exception it raises ends the reading.
+
+    Raises:
+        ValueError: no image is readable.
     """
     total, unreadable = None, {}
-    for sums, reasons in _chunks(source, threads, progress, heed, moments=True):
+    for sums, reasons in _read_chunks(source, threads, progress, check_stop, with_sums=True):
         unreadable |= reasons
         if sums is not None and total is not None:
             total.merge(sums)
         total = total or sums
     if total is None:
         raise ValueError(
-            f"None of the {len(source)} training images can be read; training needs some: check "
+            f"None of the {len(source)} training images is readable; training needs some: check "
             f"the files, first {next(iter(unreadable.values()), 'none')}."
         )
     return total.statistics(), unreadable
 
 
 def find_unreadable(
-    source: Source, threads: int, progress: bool = True, heed: Callable[[], None] = _go_on
+    source: Source,
+    threads: int,
+    progress: bool = True,
+    check_stop: Callable[[], None] = _never_stop,
 ) -> dict[int, str]:
-    """Read a split once: its unreadable records with the reasons. `heed` is as in `survey`."""
-    found = {}
-    for _, reasons in _chunks(source, threads, progress, heed, moments=False):
-        found |= reasons
-    return found
+    """Read a split once and return its unreadable records with the reasons.
+
+    `check_stop` is as in `compute_statistics`.
+    """
+    unreadable = {}
+    for _, reasons in _read_chunks(source, threads, progress, check_stop, with_sums=False):
+        unreadable |= reasons
+    return unreadable
 
 
 def published(name: str, size: int) -> Statistics:
-    """Return the constants for ImageNet of that name in PUBLISHED.
+    """Return the constants in PUBLISHED under a name.
 
-    No mean image is among them; what stands in for it, [size, size, 3], is the mean color.
-    Axes and deviations of color are Krizhevsky's throughout: nobody else has published any.
+    None of them has a mean image; [size, size, 3] of the mean color is returned instead. Axes and
+    standard deviations of color are always Krizhevsky's, the only ones published.
     """
     mean, deviation = PUBLISHED[name]
     color = np.array(mean, np.float32)
@@ -143,11 +155,11 @@ def published(name: str, size: int) -> Statistics:
     )
 
 
-def _chunks(
-    source: Source, threads: int, progress: bool, heed: Callable[[], None], moments: bool
+def _read_chunks(
+    source: Source, threads: int, progress: bool, check_stop: Callable[[], None], with_sums: bool
 ) -> Iterator[tuple[Sums | None, dict[int, str]]]:
     starts = range(0, len(source), CHUNK)
-    # disable=None: no bar where stderr is no terminal.
+    # disable=None: no bar if stderr is not a terminal.
     with (
         tqdm(
             total=len(source),
@@ -155,19 +167,19 @@ def _chunks(
             unit="image",
             disable=None if progress else True,
         ) as bar,
-        ThreadPoolExecutor(max(threads, 1), thread_name_prefix="survey") as pool,
+        ThreadPoolExecutor(max(threads, 1), thread_name_prefix="statistics") as pool,
     ):
         try:
-            results = pool.map(lambda start: _read(source, start, moments), starts)
+            results = pool.map(lambda start: _read_chunk(source, start, with_sums), starts)
             for start, result in zip(starts, results, strict=True):
-                heed()
+                check_stop()
                 yield result
                 bar.update(min(CHUNK, len(source) - start))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(source: Source, start: int, moments: bool) -> tuple[Sums | None, dict[int, str]]:
+def _read_chunk(source: Source, start: int, with_sums: bool) -> tuple[Sums | None, dict[int, str]]:
     sums, unreadable = None, {}
     for index in range(start, min(start + CHUNK, len(source))):
         try:
@@ -175,7 +187,7 @@ def _read(source: Source, start: int, moments: bool) -> tuple[Sums | None, dict[
         except UnreadableImage as error:
             unreadable[index] = f"{source.describe(index)}: {error}"
             continue
-        if moments:
+        if with_sums:
             sums = sums or Sums.empty(len(image))
             sums.add(image)
     return sums, unreadable

@@ -1,15 +1,15 @@
-"""The data set that comes with the package: patterned objects, drawn from (split, index), no files.
+"""The synthetic data set: patterned objects, computed from (split, index), without files.
 
 An object in one of four colors carries one of five patterns, which makes 20 classes, "red stripes"
-to "blue dots". A class is a pair: who knows the pattern has four classes left, who knows the color
-has five. All else varies and says nothing about the class: place, size, outline, tilt, period and
-phase of the pattern, which tone is the lighter, background, pebbles, light and noise.
+to "blue dots". The pattern alone leaves four possible classes, the color alone five. Everything
+else varies independently of the class: position, size, outline, tilt, period and phase of the
+pattern, which tone is lighter, background, pebbles, light and noise.
 
-Colors differ by displacements without luma (Rec. 601), and lumas are drawn whatever the color, so
-the gray image of a scene is the same in all four. Mirrored, a scene is another of the same class.
+Colors differ by displacements of zero luma (Rec. 601), and lumas do not depend on the color, so the
+gray image of a scene is the same in all four. A flipped scene is another scene of the same class.
 
-Every platform draws the same images: NumPy promises the raw stream of Philox (NEP 19), and
-arithmetic in double precision differs between platforms by far less than rounding to 8 bits shows.
+Every platform computes the same images: NumPy guarantees the raw stream of Philox (NEP 19), and
+double precision differs between platforms by far less than rounding to 8 bits shows.
 """
 
 import math
@@ -19,71 +19,70 @@ from typing import NamedTuple, SupportsIndex
 import numpy as np
 from PIL import Image
 
+from alexnet_jax.config import invalid
 from alexnet_jax.data.sources import Record
 from alexnet_jax.storage.digest import digest
 
 SIDE = 72  # pixels
 SIZES = {"train": 4000, "validation": 1000, "test": 1000}
-PATTERNS = ("stripes", "bars", "checks", "rings", "dots")  # stripes lie, bars stand
+PATTERNS = ("stripes", "bars", "checks", "rings", "dots")  # stripes are horizontal, bars vertical
 COLORS = {"red": (-15, 44), "yellow": (-43, 6), "green": (-28, -37), "blue": (44, -13)}  # Cb, Cr
 CLASS_NAMES = tuple(f"{color} {pattern}" for pattern in PATTERNS for color in COLORS)
 
 SEED = 2012
-PEBBLES = 8  # of which two lie in front of the object
-GRID = 7  # points a side of the background's coarse noise
+PEBBLES = 8  # two of them in front of the object
+GRID = 7  # points per side of the background's coarse noise
 
-# What varies, each value drawn uniformly between its two ends. Lengths are in pixels, lumas and
-# chromas in gray levels, angles in degrees, phases in periods.
+# What varies, each value uniform between its two bounds. Lengths are in pixels, lumas and chromas
+# in gray levels, angles in degrees, phases in periods.
 RANGES = {
-    "x": (-7, 7),  # of the object's center, from the image's
+    "x": (-7, 7),  # of the object's center, relative to the image's
     "y": (-7, 7),
     "radius": (16, 24),  # of the object
-    "stretch": (-0.15, 0.15),  # wider by this share, and lower
-    "outline": (0, 3),  # below 1 a disc, below 2 a square, else an octagon
+    "stretch": (-0.15, 0.15),  # fraction by which it is wider, and lower
+    "outline": (0, 3),  # below 1 disc, below 2 square, else octagon
     "turn": (-180, 180),  # of the outline
     "tilt": (-15, 15),  # of the pattern
     "period": (7, 13),  # of the pattern
     "phase_u": (0, 1),  # of the pattern, across
-    "phase_v": (0, 1),  # of the pattern, down, or outwards for rings
-    "luma": (105, 150),  # of the object, between its two tones
-    "contrast": (20, 45),  # of luma between the two tones
-    "polarity": (-1, 1),  # positive: the colored tone is the lighter
-    "hue": (-12, 12),  # turned from the color's own
-    "saturation": (0.7, 1.15),  # multiplies the color
+    "phase_v": (0, 1),  # of the pattern, down; outward for rings
+    "luma": (105, 150),  # of the object, midway between its two tones
+    "contrast": (20, 45),  # difference of luma between the two tones
+    "polarity": (-1, 1),  # positive: the colored tone is the lighter one
+    "hue": (-12, 12),  # rotation of the color's hue
+    "saturation": (0.7, 1.15),  # factor of the color
     "ground_luma": (95, 160),
     "ground_hue": (-180, 180),
     "ground_chroma": (5, 30),
-    "paper": (0, len(PATTERNS)),  # which pattern the background shows faintly, in luma only
+    "paper": (0, len(PATTERNS)),  # which pattern the background has faintly, in luma only
     "paper_contrast": (0, 18),
     "paper_turn": (-180, 180),
     "paper_period": (6, 14),
-    "light_x": (-0.15, 0.15),  # brighter by this share at the right edge, darker at the left
+    "light_x": (-0.15, 0.15),  # fraction by which the right edge is brighter, the left darker
     "light_y": (-0.15, 0.15),
     "cast_blue": (-7, 7),  # Cb and Cr of the light
     "cast_red": (-7, 7),
-    "noise": (5, 20),  # largest deviation of a value
+    "noise": (5, 20),  # maximum deviation of a value
 }
 
 
 class Scene(NamedTuple):
-    """All of an image but its class."""
+    """Everything about an image except its class."""
 
-    values: dict[str, float]  # by the names in RANGES
+    values: dict[str, float]  # by name in RANGES
     coarse: np.ndarray  # [3, GRID, GRID], 0 to 1: mottles of Y, Cb, Cr in the background
     pebbles: np.ndarray  # [5, PEBBLES], 0 to 1: x, y, size, hue, luma
     grain: np.ndarray  # uint8 [SIDE, SIDE, 3]: the noise
 
 
 class Synthetic:
-    """One split of records {"image": uint8 [72, 72, 3], "label": int}, drawn once and then kept."""
+    """One split of records {"image": uint8 [72, 72, 3], "label": int}, each computed once."""
 
     class_names = CLASS_NAMES
 
     def __init__(self, split: str):
         if split not in SIZES:
-            raise ValueError(
-                f"Split {split!r}: the embedded data set has {', '.join(SIZES)}; name one of these."
-            )
+            raise invalid("split", split, f"must be one of {', '.join(SIZES)}", "try train")
         self.split = split
         self._images: dict[int, np.ndarray] = {}
 
@@ -100,18 +99,18 @@ class Synthetic:
         return {"image": self._images[index], "label": label}
 
     def describe(self, index: int) -> str:
-        """Name a record, for reports."""
-        return f"embedded {self.split}:{index} ({CLASS_NAMES[_label(self.split, index)]})"
+        """Identify a record in messages."""
+        return f"synthetic {self.split}:{index} ({CLASS_NAMES[_label(self.split, index)]})"
 
     def fingerprint(self) -> str:
-        """Digest what names the images: seed, split, number and classes."""
+        """Digest what determines the images: seed, split, number and classes."""
         return digest(SEED, self.split, len(self), self.class_names)
 
 
 def save(split: str, folder: Path, count: int) -> list[Path]:
-    """Write the first `count` images of a split as PNG files; return those.
+    """Write the first `count` images of a split as PNG files; return their paths.
 
-    Into class folders below `folder / split`, from which `--data.source folder` can train.
+    They go to class folders below `folder / split`, a layout that `data.source=folder` reads.
     """
     source, files = Synthetic(split), []
     for index in range(count):
@@ -123,7 +122,7 @@ def save(split: str, folder: Path, count: int) -> list[Path]:
 
 
 def scene(split: str, index: int) -> Scene:
-    """Draw what varies in record `index` of `split`."""
+    """Draw the scene of record `index` of `split`."""
     sizes = len(RANGES), 3 * GRID * GRID, 5 * PEBBLES, 3 * SIDE * SIDE // 8
     key = np.array([SEED, list(SIZES).index(split) << 32 | index], np.uint64)
     bits = np.random.Philox(key=key).random_raw(sum(sizes))
@@ -142,9 +141,9 @@ def paint(scene: Scene, label: int) -> np.ndarray:
     pattern, color = divmod(label, len(COLORS))
     values = scene.values
     ycc = _background(values, scene.coarse)
-    _strew(ycc, scene.pebbles[:, 2:])
-    _place(ycc, values, PATTERNS[pattern], list(COLORS.values())[color])
-    _strew(ycc, scene.pebbles[:, :2])
+    _draw_pebbles(ycc, scene.pebbles[:, 2:])
+    _draw_object(ycc, values, PATTERNS[pattern], list(COLORS.values())[color])
+    _draw_pebbles(ycc, scene.pebbles[:, :2])
     ycc[1] += values["cast_blue"]
     ycc[2] += values["cast_red"]
     ycc *= 1 + (values["light_x"] * _X + values["light_y"] * _Y) * (2 / SIDE)
@@ -154,7 +153,7 @@ def paint(scene: Scene, label: int) -> np.ndarray:
 
 
 def _wave(pattern: str, u: np.ndarray, v: np.ndarray, phase_u: float, phase_v: float) -> np.ndarray:
-    """Return the pattern at (u, v), in periods: positive in one tone, negative in the other."""
+    """Return the pattern at (u, v), in periods: positive for one tone, negative for the other."""
     match pattern:
         case "stripes":
             return _triangle(v + phase_v)
@@ -162,7 +161,7 @@ def _wave(pattern: str, u: np.ndarray, v: np.ndarray, phase_u: float, phase_v: f
             return _triangle(u + phase_u)
         case "rings":
             return _triangle(np.sqrt(u * u + v * v) + phase_v)
-        case "checks":  # two cells a period, made larger to be as coarse as the others
+        case "checks":  # two cells per period, enlarged to match the others' coarseness
             return 1.5 * _triangle(u / 1.4 + phase_u) * _triangle(v / 1.4 + phase_v)
         case _:
             u, v = _triangle(u / 1.2 + phase_u) + 1, _triangle(v / 1.2 + phase_v) + 1
@@ -170,12 +169,12 @@ def _wave(pattern: str, u: np.ndarray, v: np.ndarray, phase_u: float, phase_v: f
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
-    """Fall from 1 to -1 and rise again, once a unit."""
+    """Return a triangle wave of period 1 that starts at 1."""
     return np.abs(x - np.floor(x) - 0.5) * 4 - 1
 
 
 def _background(values: dict[str, float], coarse: np.ndarray) -> np.ndarray:
-    """Return Y, Cb and Cr [3, 72, 72] of a mottled ground under a faint pattern."""
+    """Return Y, Cb and Cr [3, 72, 72] of a mottled background with a faint pattern."""
     angle, chroma = math.radians(values["ground_hue"]), values["ground_chroma"]
     ground = values["ground_luma"], chroma * math.cos(angle), chroma * math.sin(angle)
     mottles = np.array([50, 20, 20])[:, None, None] * (_SPREAD @ (coarse - 0.5) @ _SPREAD.T)
@@ -186,8 +185,8 @@ def _background(values: dict[str, float], coarse: np.ndarray) -> np.ndarray:
     return ycc
 
 
-def _strew(ycc: np.ndarray, pebbles: np.ndarray) -> None:
-    """Lay small discs in any color over the picture."""
+def _draw_pebbles(ycc: np.ndarray, pebbles: np.ndarray) -> None:
+    """Draw small discs of any color over the image, in place."""
     for x, y, size, hue, luma in pebbles.T:
         dx, dy = _X - (x - 0.5) * SIDE, _Y - (y - 0.5) * SIDE
         inside = (3 + 5 * size - np.sqrt(dx * dx + dy * dy)).clip(0, 1)
@@ -195,15 +194,17 @@ def _strew(ycc: np.ndarray, pebbles: np.ndarray) -> None:
         _cover(ycc, inside, 100 + 60 * luma, 42 * math.cos(angle), 42 * math.sin(angle))
 
 
-def _place(ycc: np.ndarray, values: dict[str, float], pattern: str, color: tuple[int, int]) -> None:
-    """Lay the object over the picture, on a soft shadow."""
+def _draw_object(
+    ycc: np.ndarray, values: dict[str, float], pattern: str, color: tuple[int, int]
+) -> None:
+    """Draw the object over the image with a soft shadow, in place."""
     x = (_X - values["x"]) / (1 + values["stretch"])
     y = (_Y - values["y"]) * (1 + values["stretch"])
-    inside = values["radius"] - _distance(values["outline"], *_rotate(x, y, values["turn"]))
+    inside = values["radius"] - _radius(values["outline"], *_rotate(x, y, values["turn"]))
     ycc[0] *= 1 - 0.3 * ((inside + 5) / 8).clip(0, 1)
     u, v = _rotate(x, y, values["tilt"], values["period"])
     tone = _wave(pattern, u, v, values["phase_u"], values["phase_v"]) * values["period"] / 4
-    tone = tone.clip(-1, 1) / 2  # the slope makes edges two pixels wide, whatever the period
+    tone = tone.clip(-1, 1) / 2  # edges are two pixels wide at any period
     colored = 0.5 + math.copysign(1, values["polarity"]) * tone
     saturation = values["saturation"] * (0.1 + 0.9 * colored)
     blue, red = _rotate(*color, values["hue"])
@@ -211,8 +212,8 @@ def _place(ycc: np.ndarray, values: dict[str, float], pattern: str, color: tuple
     _cover(ycc, inside.clip(0, 1), luma, saturation * blue, saturation * red)
 
 
-def _distance(outline: float, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the radius of the disc, square or octagon around the center that passes (u, v)."""
+def _radius(outline: float, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the radius of the disc, square or octagon around the center through (u, v)."""
     if outline < 1:
         return np.sqrt(u * u + v * v)
     u, v = np.abs(u), np.abs(v)
@@ -221,7 +222,7 @@ def _distance(outline: float, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _rotate(x, y, degrees: float, unit: float = 1.0):
-    """Return (x, y) in axes turned by `degrees`, in multiples of `unit`."""
+    """Return (x, y) in axes rotated by `degrees`, in multiples of `unit`."""
     cos, sin = math.cos(math.radians(degrees)) / unit, math.sin(math.radians(degrees)) / unit
     return cos * x + sin * y, cos * y - sin * x
 
@@ -233,14 +234,12 @@ def _cover(ycc: np.ndarray, opacity: np.ndarray, luma, blue, red) -> None:
 
 def _label(split: str, index: int) -> int:
     if not 0 <= index < SIZES[split]:
-        raise IndexError(
-            f"Record {index}: split {split!r} of the embedded data set has 0 to {SIZES[split] - 1}."
-        )
+        raise IndexError(f"record {index}: must be from 0 to {SIZES[split] - 1} in {split!r}.")
     return index % len(CLASS_NAMES)
 
 
 def _uniform(bits: np.ndarray) -> np.ndarray:
-    """Turn words of 64 random bits into numbers from 0 up to 1."""
+    """Return words of 64 random bits as numbers in [0, 1)."""
     return (bits >> np.uint64(11)) * 2.0**-53
 
 

@@ -1,14 +1,14 @@
-"""Which source a configuration follows, point by point, where the sources differ."""
+"""Which source a configuration follows, on each point where the sources differ."""
 
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from alexnet_jax.config import Config
 
-# "P" is Krizhevsky, Sutskever and Hinton (2012); the 2012 code is net 145 where nothing else is
-# said. What both of Caffe's networks do is Caffe's.
+# "P" is Krizhevsky, Sutskever and Hinton (2012); the 2012 code is net 145 unless another net is
+# named. "Caffe" stands for both of Caffe's networks.
 Source = Literal[
     "paper",
     "2012 code",
@@ -20,7 +20,7 @@ Source = Literal[
     "torchvision",
     "text, literally",
 ]
-# The networks that a configuration is held against as a whole, with the sources that speak of them.
+# Networks that a configuration is compared with as a whole, and the sources that describe each.
 NETWORKS: dict[str, tuple[Source, ...]] = {
     "paper": ("paper",),
     "2012 code": ("2012 code",),
@@ -28,61 +28,69 @@ NETWORKS: dict[str, tuple[Source, ...]] = {
     "CaffeNet": ("Caffe", "CaffeNet"),
     "torchvision": ("torchvision",),
 }
-# What of a configuration is not the network, as an answer calls it.
-BESIDE = {"start": "initialization", "update": "update rule", "images": "images"}
+# The parts of a configuration besides the network, as `answer` names them.
+TRAINING_PARTS = {
+    "initialization": "initialization",
+    "update": "update rule",
+    "images": "images",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One way to do it, and who does it so."""
+    """One way to do it, and the sources that do it this way."""
 
-    value: Any  # as `Point.value` gives it; None where no configuration can say it
+    value: Any  # as `Point.value` returns it; None where no configuration can express it
     text: str
-    by: Mapping[Source, str]  # citations
+    citations: Mapping[Source, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Something on which the sources differ, or that a configuration may do otherwise than all."""
+    """Something on which the sources differ, or where a configuration may differ from all."""
 
     name: str
     fields: tuple[str, ...]  # of the configuration
     choices: tuple[Choice, ...]
     why: str  # one clause: where the difference comes from, or what it does
-    of: Callable[[Config], Any] | None = None  # the value; by default that of the fields
-    needs: str = ""  # a field; while it is off, the point does not arise
-    training: bool = False  # while a network is trained, and not when it is asked
+    compute: Callable[[Config], Any] | None = None  # the value; None: that of the fields
+    requires: str = ""  # a field; while it is off, the point does not apply
+    training_only: bool = False  # has no effect on a trained network
 
     def value(self, config: Config) -> Any:
         """Return what this configuration does."""
-        return self.of(config) if self.of else operator.attrgetter(*self.fields)(config)
+        return self.compute(config) if self.compute else operator.attrgetter(*self.fields)(config)
+
+    def cites(self, source: Source) -> bool:
+        """Return whether a source says anything about this point."""
+        return any(source in choice.citations for choice in self.choices)
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A point, as one configuration has it."""
+    """A point and the choice that one configuration makes there."""
 
     part: str
     point: Point
-    options: dict[str, Any]  # {"--model.lrn-k": 2.0}
-    arises: bool
-    choice: Choice | None  # None where nobody else does it so
+    fields: dict[str, Any]  # {"model.lrn_k": 2.0}
+    applies: bool
+    choice: Choice | None  # None where no source makes the same choice
 
     @property
     def follows(self) -> tuple[Source, ...]:
-        """Who does it so."""
-        return tuple(self.choice.by) if self.choice and self.arises else ()
+        """The sources that make the same choice."""
+        return tuple(self.choice.citations) if self.choice and self.applies else ()
 
-    def here(self, choice: Choice) -> bool:
-        """Return whether this configuration made that choice."""
-        return self.arises and choice is self.choice
+    def is_chosen(self, choice: Choice) -> bool:
+        """Return whether this configuration makes that choice."""
+        return self.applies and choice is self.choice
 
     def stated_by(self, *sources: Source) -> bool:
-        """Return whether one of the sources speaks of this point, and it arises."""
-        return self.arises and any(s in choice.by for choice in self.point.choices for s in sources)
+        """Return whether the point applies and one of the sources says anything about it."""
+        return self.applies and any(self.point.cites(source) for source in sources)
 
     def differs_from(self, *sources: Source) -> bool:
-        """Return whether one of the sources speaks of this point and has it otherwise."""
+        """Return whether one of the sources states this point and none makes the same choice."""
         return self.stated_by(*sources) and not set(sources) & set(self.follows)
 
 
@@ -93,22 +101,22 @@ def compare(config: Config, parts: Mapping[str, Sequence[Point]]) -> list[Findin
         for point in points:
             value = point.value(config)
             choice = next((choice for choice in point.choices if choice.value == value), None)
-            options = {field: operator.attrgetter(field)(config) for field in point.fields}
-            arises = not point.needs or bool(operator.attrgetter(point.needs)(config))
-            findings.append(Finding(part, point, options, arises, choice))
+            fields = {field: operator.attrgetter(field)(config) for field in point.fields}
+            applies = not point.requires or bool(operator.attrgetter(point.requires)(config))
+            findings.append(Finding(part, point, fields, applies, choice))
     return findings
 
 
 def agreement(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
-    """Return for each network how many points are as there, of those it speaks of, and the rest."""
+    """Return for each network: of the points that it states, how many agree and which differ."""
     counts = {}
     for name, sources in NETWORKS.items():
         stated = [finding for finding in findings if finding.stated_by(*sources)]
-        differs = [finding.point.name for finding in stated if finding.differs_from(*sources)]
+        different = _names(finding for finding in stated if finding.differs_from(*sources))
         counts[name] = {
-            "same": len(stated) - len(differs),
+            "same": len(stated) - len(different),
             "of": len(stated),
-            "different": differs,
+            "different": different,
         }
     return counts
 
@@ -120,66 +128,70 @@ def answer(
 
     Args:
         findings: of all points.
-        missing, added: layers that the paper has and this has not, and the other way round.
+        missing: layers that the paper has and this network does not.
+        added: layers that this network has and the paper does not.
     """
-    silent = [
-        f.point.name for f in findings if f.stated_by("2012 code") and not f.stated_by("paper")
-    ]
-    by_code = agreement(findings)["2012 code"]["different"]
-    network, rest = [
-        [f.point.name for f in findings if f.differs_from("paper") and inside(f)]
-        for inside in (lambda f: f.part == "network", lambda f: f.part != "network")
-    ]
-    if not network and not rest:
-        stated = [name for name in by_code if name not in silent]
-        unstated = [name for name in by_code if name in silent]
-        beside = f"; and in {', '.join(unstated)}, on which the text is silent" if unstated else ""
+    silent = _names(f for f in findings if f.stated_by("2012 code") and not f.stated_by("paper"))
+    differs_from_code = agreement(findings)["2012 code"]["different"]
+    differs = [finding for finding in findings if finding.differs_from("paper")]
+    network = _names(finding for finding in differs if finding.part == "network")
+    training = _names(finding for finding in differs if finding.part != "network")
+    if not differs:
+        stated = [name for name in differs_from_code if name not in silent]
+        unstated = [name for name in differs_from_code if name in silent]
+        also = f"; also in {', '.join(unstated)}, on which the text is silent" if unstated else ""
         return (
-            "Yes, by the text as far as it can be meant; it differs from the released 2012 code in "
-            f"{len(stated)} points: {', '.join(stated)}{beside}."
+            "Yes, as the paper's text describes it. It differs from the released 2012 code in "
+            f"{len(stated)} points: {', '.join(stated)}{also}."
         )
-    differences = ", ".join(network + rest)
-    if not by_code:
-        beside = f"; the text is silent on {', '.join(silent)}" if silent else ""
+    if not differs_from_code:
+        also = f"; the text is silent on {', '.join(silent)}" if silent else ""
         return (
-            "It is net 145 of the released 2012 code, which produced the paper's numbers and "
-            f"differs from the paper's text in {len(network + rest)} points: {differences}{beside}."
+            "It is net 145 of the released 2012 code, which produced the paper's numbers. It "
+            f"differs from the paper's text in {len(differs)} points: "
+            f"{', '.join(network + training)}{also}."
         )
     if not network:
-        return f"The network is, by the text; what differs is {differences}."
-    return " ".join([_no(findings, network, rest), *_layers(missing, added)])
+        return f"The network is the paper's; what differs is {', '.join(training)}."
+    return " ".join([_no(findings, network, training), *_layers(missing, added)])
 
 
-def _no(findings: Sequence[Finding], network: Sequence[str], rest: Sequence[str]) -> str:
-    others = [name for name in ("bvlc_alexnet", "CaffeNet", "torchvision") if _is(name, findings)]
-    called = f"it is that of {others[0]}, which" if others else "it"
-    beside = f"; and beside the network in {', '.join(rest)}" if rest else ""
-    said = f"No: {called} differs from the paper's in {', '.join(network)}{beside}."
-    return f"{said} {_training(others[0], findings)}" if others else said
+def _names(findings: Iterable[Finding]) -> list[str]:
+    return [finding.point.name for finding in findings]
+
+
+def _no(findings: Sequence[Finding], network: Sequence[str], training: Sequence[str]) -> str:
+    matches = [name for name in ("bvlc_alexnet", "CaffeNet", "torchvision") if _is(name, findings)]
+    what = f"it is the network of {matches[0]}, which" if matches else "it"
+    also = f"; besides the network, in {', '.join(training)}" if training else ""
+    sentence = f"No: {what} differs from the paper's in {', '.join(network)}{also}."
+    return f"{sentence} {_training(matches[0], findings)}" if matches else sentence
 
 
 def _layers(missing: Sequence[str], added: Sequence[str]) -> list[str]:
     """Return a sentence for layers that are missing, and one for those that are added."""
-    lists = {"It lacks a layer of the paper's": missing, "It has a layer more": added}
-    return [f"{said}: {', '.join(names)}." for said, names in lists.items() if names]
+    lists = {"Layers of the paper that it lacks": missing, "Layers that the paper lacks": added}
+    return [f"{text}: {', '.join(names)}." for text, names in lists.items() if names]
 
 
 def _training(name: str, findings: Sequence[Finding]) -> str:
-    """Say of which source the rest is, where the network is that of `name`."""
+    """Return which source each other part follows, where the network is that of `name`."""
     parts: dict[str, list[str]] = {name: [], "the paper": [], "neither": []}
-    for part, title in BESIDE.items():
+    for part, title in TRAINING_PARTS.items():
         inside = [finding for finding in findings if finding.part == part]
-        theirs = [f.point.name for f in inside if f.differs_from(*NETWORKS[name])]
-        papers = [f.point.name for f in inside if f.differs_from("paper")]
+        by_name = _names(finding for finding in inside if finding.differs_from(*NETWORKS[name]))
+        by_paper = _names(finding for finding in inside if finding.differs_from("paper"))
         if not inside:
             continue
-        if not papers and theirs:
+        if not by_paper and by_name:
             parts["the paper"].append(title)
-        elif len(theirs) <= len(papers):
-            parts[name].append(f"{title} (but for {', '.join(theirs)})" if theirs else title)
+        elif len(by_name) <= len(by_paper):
+            parts[name].append(f"{title} (except {', '.join(by_name)})" if by_name else title)
         else:
             parts["neither"].append(title)
-    return " ".join(f"From {who}: {', '.join(what)}." for who, what in parts.items() if what)
+    return " ".join(
+        f"As in {source}: {', '.join(titles)}." for source, titles in parts.items() if titles
+    )
 
 
 def _is(name: str, findings: Sequence[Finding]) -> bool:

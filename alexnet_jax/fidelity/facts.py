@@ -1,51 +1,53 @@
-"""What `describe` prints, as plain data."""
+"""What the command `describe` prints, as plain data."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_jax.config import Config, flatten
+from alexnet_jax.config import Config, flatten, invalid
 from alexnet_jax.fidelity.comparison import Finding, Point, agreement, answer, compare
 from alexnet_jax.fidelity.images import IMAGES
 from alexnet_jax.fidelity.layers import LAYERS
 from alexnet_jax.fidelity.response_norm import NORMALIZATION
 from alexnet_jax.fidelity.saved_run import SavedRun
-from alexnet_jax.fidelity.table import network
-from alexnet_jax.fidelity.training import START, UPDATE
+from alexnet_jax.fidelity.table import describe_layers
+from alexnet_jax.fidelity.training import INITIALIZATION, UPDATE
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 
 PARTS: dict[str, Sequence[Point]] = {
     "network": (*LAYERS, *NORMALIZATION),
-    "start": START,
+    "initialization": INITIALIZATION,
     "update": UPDATE,
     "images": IMAGES,
 }
-NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")  # P3.5
+PAPER_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")  # P3.5
 ERRATA = (
-    "P3.5 has 253,440 neurons in conv1, which is 55 x 48 x 96; 55 x 55 x 96 are 290,400.",
-    "P4.1 has 2,048 variants of an image, 32 x 32 x 2; the code 33 x 33 x 2 = 2,178.",
-    "P4.1 lights by eigenvalues of the colors' covariance; the code by their square roots.",
-    "P1 gives each convolution at most 1 % of the parameters; conv3 has 1.45 %, conv4 1.09 %.",
-    "P3.5 puts a ReLU behind every layer; fc8 has none (layers-145.cfg:294-303).",
+    "P3.5 counts 253,440 neurons in conv1, which is 55 x 48 x 96; 55 x 55 x 96 is 290,400.",
+    "P4.1 counts 2,048 variants of an image, 32 x 32 x 2; the code has 33 x 33 x 2 = 2,178.",
+    "P4.1 scales PCA lighting by eigenvalues; the code by their square roots.",
+    "P1 says that a convolution has at most 1 % of the parameters; conv3 has 1.45 %, conv4 1.09 %.",
+    "P3.5 applies the ReLU to every layer; fc8 has none (layers-145.cfg:294-303).",
 )
 
 
 def describe_network(config: Config, classes: int, saved: SavedRun | None = None) -> dict[str, Any]:
-    """Return everything about a network that `describe` says; numbers are numbers.
+    """Return a network's layers, what two devices hold, and the comparison with its sources.
+
+    The values are those of JSON; settings are named by their fields ("model.lrn_k").
 
     Args:
         config: the network and its training.
-        classes: outputs.
-        saved: of the run whose network it is, if any. Nothing is said of how weights were trained
-            that came from a file.
+        classes: number of outputs.
+        saved: the run whose network it is, if any. If its weights were imported, points about
+            training are left out, as the configuration does not say how they were trained.
 
     Raises:
-        ValueError: there is no class.
+        ValueError: `classes` is less than 1.
     """
     if classes < 1:
-        raise ValueError(f"--classes {classes}: it is at least 1; try 1000.")
+        raise invalid("classes", classes, "must be at least 1", "try 1000")
     architecture = build_architecture(config.model, classes, config.data.crop)
-    parts = _asked_only() if saved and saved.imported else PARTS
+    parts = _inference_parts() if saved and saved.imported else PARTS
     findings = compare(config, parts)
     names = [layer.name for layer in architecture.layers]
     return {
@@ -56,10 +58,10 @@ def describe_network(config: Config, classes: int, saved: SavedRun | None = None
         "crop": architecture.crop,
         "is_the_paper": answer(
             findings,
-            missing=[name for name in NAMES if name not in names],
-            added=[name for name in names if name not in NAMES],
+            missing=[name for name in PAPER_LAYERS if name not in names],
+            added=[name for name in names if name not in PAPER_LAYERS],
         ),
-        **network(architecture),
+        **describe_layers(architecture),
         "agreement": agreement(findings),
         "comparison": [_finding(finding, saved) for finding in findings],
         "errata": list(ERRATA),
@@ -67,15 +69,15 @@ def describe_network(config: Config, classes: int, saved: SavedRun | None = None
 
 
 def brief(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return of `describe`'s result the network, and the points on which the paper differs."""
+    """Return the result of `describe_network` with only the points that differ from the paper."""
     comparison = [point for point in facts["comparison"] if point["differs_from_paper"]]
     return {**facts, "comparison": comparison, "agreement": {}, "errata": []}
 
 
-def _asked_only() -> dict[str, Sequence[Point]]:
-    """Return the points of a network that is asked and not trained."""
+def _inference_parts() -> dict[str, Sequence[Point]]:
+    """Return the points that have an effect on a trained network."""
     parts = {name: PARTS[name] for name in ("network", "images")}
-    return {name: [p for p in points if not p.training] for name, points in parts.items()}
+    return {name: [p for p in points if not p.training_only] for name, points in parts.items()}
 
 
 def _saved(config: Config, saved: SavedRun | None) -> dict[str, Any]:
@@ -91,39 +93,39 @@ def _saved(config: Config, saved: SavedRun | None) -> dict[str, Any]:
 
 
 def _changed(config: Config, points: Sequence[Point]) -> dict[str, Any]:
-    """Return the options, of what these points are about, that are not those of the preset.
+    """Return the fields of these points whose values are not the preset's.
 
-    What images undergo in a run is said by its statistics and not by `init`.
+    Not `data.statistics=init`: "statistics" describes what the images of a run undergo.
     """
-    before = flatten(PRESETS[config.preset])
+    preset = flatten(PRESETS[config.preset])
     return {
         name: value
         for name, value in flatten(config).items()
-        if value != before[name]
+        if value != preset[name]
         and (name, value) != ("data.statistics", "init")
         and any(name in point.fields for point in points)
     }
 
 
 def _finding(finding: Finding, saved: SavedRun | None) -> dict[str, Any]:
-    point, options = finding.point, finding.options
+    point, fields = finding.point, finding.fields
     if point.name == "image scale" and saved and saved.scale:
-        options = {"x": [round(factor, 6) for factor in saved.scale]}
+        fields = {"scale": [round(factor, 6) for factor in saved.scale]}
     return {
         "point": point.name,
         "part": finding.part,
-        "options": options,
-        "arises": finding.arises,
+        "fields": fields,
+        "applies": finding.applies,
         "follows": list(finding.follows),
         "differs_from_paper": finding.differs_from("paper"),
         "choices": [
-            {"text": choice.text, "by": dict(choice.by), "here": finding.here(choice)}
+            {
+                "text": choice.text,
+                "sources": dict(choice.citations),
+                "chosen": finding.is_chosen(choice),
+            }
             for choice in point.choices
         ],
-        "silent": [
-            source
-            for source in ("paper", "2012 code")
-            if not any(source in choice.by for choice in point.choices)
-        ],
+        "silent": [source for source in ("paper", "2012 code") if not point.cites(source)],
         "why": point.why,
     }

@@ -7,7 +7,7 @@ TRANSFORMS = "references/classification/presets.py"
 
 
 def _mean(config: Config) -> str:
-    # Nobody's mean image is among what is published (PUBLISHED in data/statistics.py).
+    # The published statistics have no mean image (PUBLISHED in data/statistics.py).
     published = config.data.statistics in ("imagenet", "caffe", "torchvision")
     return "channel" if published else config.data.mean
 
@@ -32,7 +32,7 @@ IMAGES = (
                 },
             ),
         ),
-        "room for crops; all agree",
+        "leaves room for crops; all sources agree",
     ),
     Point(
         "resize",
@@ -43,21 +43,23 @@ IMAGES = (
                 "shorter side, then the center square",
                 {"paper": "P2", "2012 code": "make-data.py:32-41", "torchvision": TRANSFORMS},
             ),
-            Choice("stretch", "both sides, shape lost", {"Caffe": "create_imagenet.sh:41-42"}),
+            Choice(
+                "stretch", "both sides, aspect ratio lost", {"Caffe": "create_imagenet.sh:41-42"}
+            ),
         ),
-        "Caffe's script sets both sides",
+        "Caffe's script resizes both sides",
     ),
     Point(
         "resize filter",
         ("data.filter",),
         (
-            Choice("antialias", "over all pixels that become one", {"torchvision": TRANSFORMS}),
+            Choice("antialias", "average of all pixels that shrink", {"torchvision": TRANSFORMS}),
             Choice("bilinear", "between the four nearest pixels", {"Caffe": "cv::resize"}),
         ),
-        "P2 names none; both are called bilinear, and differ where images shrink",
+        "P2 names no filter; both are called bilinear, and differ where images shrink",
     ),
     Point(
-        "order of colors",
+        "channel order",
         ("data.channels",),
         (
             Choice(
@@ -67,30 +69,30 @@ IMAGES = (
             ),
             Choice("bgr", "blue, green, red", {"Caffe": "create_imagenet.sh"}),
         ),
-        "OpenCV reads them so",
+        "OpenCV reads images as BGR",
     ),
     Point(
         "crop offsets",
         ("data.crop_offsets",),
         (
-            Choice("all-but-last", "32 x 32, all but the last places", {"paper": "P4.1"}),
+            Choice("all-but-last", "32 x 32, all but the last", {"paper": "P4.1"}),
             Choice(
                 "all",
-                "33 x 33, all places (30 x 30 at 227)",
+                "33 x 33, all (30 x 30 at 227 pixels)",
                 {"2012 code": "convdata_jpeg.py:239", "Caffe": "data_transformer.cpp"},
             ),
             Choice(None, "random sizes and shapes", {"torchvision": TRANSFORMS}),
         ),
         "P4.1 counts 2,048 = 32 x 32 x 2 variants; the code's range ends at 32 inclusive: 2,178",
-        training=True,
+        training_only=True,
     ),
     Point(
-        "mirrored",
+        "horizontal flip",
         ("data.horizontal_flip",),
         (
             Choice(
                 True,
-                "half of them",
+                "half of the crops",
                 {
                     "paper": "P4.1",
                     "2012 code": "convdata_jpeg.py:244",
@@ -99,22 +101,22 @@ IMAGES = (
                 },
             ),
         ),
-        "all agree",
-        training=True,
+        "all sources agree",
+        training_only=True,
     ),
     Point(
-        "images that share a crop",
+        "images per crop",
         ("data.images_per_crop",),
         (
             Choice(
                 1,
-                "none: one each",
+                "1",
                 {"paper": "P4.1", "Caffe": "data_transformer.cpp", "torchvision": TRANSFORMS},
             ),
             Choice(32, "32 in a row", {"2012 code": "convdata_jpeg.py:77,238-246"}),
         ),
-        "the code crops 32 at once; 1 varies more",
-        training=True,
+        "the code crops 32 at once; 1 gives more variety",
+        training_only=True,
     ),
     Point(
         "mean",
@@ -122,18 +124,18 @@ IMAGES = (
         (
             Choice(
                 "image",
-                "an image, aligned with the crop",
+                "mean image, aligned with the crop",
                 {"paper": "P2", "Caffe": "data_transformer.cpp:115"},
             ),
             Choice(
                 "image-center",
-                "its center, whatever crop and mirror",
+                "its center, never flipped",
                 {"2012 code": "convdata_jpeg.py:95,209-211"},
             ),
-            Choice("channel", "one color", {"torchvision": TRANSFORMS}),
+            Choice("channel", "mean color", {"torchvision": TRANSFORMS}),
         ),
-        "P2 takes it from each pixel of the image; the code cut it out once",
-        of=_mean,
+        "P2 subtracts it from each pixel of the image; the code crops it once",
+        compute=_mean,
     ),
     Point(
         "image scale",
@@ -141,34 +143,34 @@ IMAGES = (
         (
             Choice(
                 "gray levels",
-                "0 to 255 less the mean",
+                "0 to 255, mean subtracted",
                 {
                     "paper": "P2",
                     "2012 code": "convdata_jpeg.py:209-211",
                     "Caffe": "data_transformer.cpp:115",
                 },
             ),
-            Choice("divided", "/ 255, then / (.229, .224, .225)", {"torchvision": TRANSFORMS}),
+            Choice("divided", "/ 255, then / (0.229, 0.224, 0.225)", {"torchvision": TRANSFORMS}),
         ),
-        "weights want the scale that they were trained with: it is saved with them",
-        of=_scale,
+        "weights need the scale that they were trained with: it is saved with them",
+        compute=_scale,
     ),
     Point(
-        "lighting",
+        "PCA lighting",
         ("data.pca_std",),
         (
             Choice(
                 0.1,
-                ".1 along the axes of color",
+                "0.1 along the principal axes of color",
                 {"paper": "P4.1", "2012 code": "convdata_jpeg.py:155-179"},
             ),
             Choice(0.0, "none", {"Caffe": "data_transformer.cpp", "torchvision": TRANSFORMS}),
         ),
-        "P4.1 gives it more than 1 point of top-1 error",
-        training=True,
+        "P4.1: it reduces the top-1 error by more than 1 point",
+        training_only=True,
     ),
     Point(
-        "unit of lighting",
+        "PCA lighting scale",
         ("data.pca_scale",),
         (
             Choice(
@@ -181,47 +183,47 @@ IMAGES = (
             ),
             Choice("eigenvalue", "the variance", {"text, literally": "P4.1"}),
         ),
-        "literally .1 would be 1,483 gray levels; the code's are 12.2, 3.7 and 2.0",
-        needs="data.pca_std",
-        training=True,
+        "literally 0.1 would be 1,483 gray levels; in the code it is 12.2, 3.7 and 2.0",
+        requires="data.pca_std",
+        training_only=True,
     ),
     Point(
-        "division",
+        "training divisor",
         ("data.train_divisor",),
         (
             Choice(1.0, "none", {"paper": "P4.1"}),
             Choice(1.1, "training images / 1.1", {"2012 code": "convdata_jpeg.py:179"}),
         ),
-        "1 + .1, in training only: test images are a tenth louder",
-        needs="data.pca_std",
-        training=True,
+        "1 + 0.1, in training only: test images have 10 % larger values",
+        requires="data.pca_std",
+        training_only=True,
     ),
     Point(
-        "end of lighting",
+        "PCA lighting epochs",
         ("data.pca_epochs",),
         (
-            Choice(0, "with training", {"paper": "P4.1"}),
-            Choice(68, "after 68 epochs", {"2012 code": "layer-params-145-2010.cfg:170-176"}),
+            Choice(0, "all", {"paper": "P4.1"}),
+            Choice(68, "the first 68", {"2012 code": "layer-params-145-2010.cfg:170-176"}),
         ),
-        "switched off by hand in 2012, and not in the text",
-        needs="data.pca_std",
-        training=True,
+        "switched off by hand in 2012; not in the text",
+        requires="data.pca_std",
+        training_only=True,
     ),
     Point(
-        "order of images",
+        "shuffling",
         ("data.shuffle",),
         (
             Choice(
                 "once",
-                "shuffled once, then the same",
+                "once, before training",
                 {
                     "2012 code": "convdata_jpeg.py:262, data.py:76-83",
                     "Caffe": "create_imagenet.sh, --shuffle",
                 },
             ),
-            Choice("each-epoch", "anew in every epoch", {"torchvision": "train.py"}),
+            Choice("each-epoch", "every epoch", {"torchvision": "train.py"}),
         ),
-        "P says nothing; the code has the line that permutes, commented out",
-        training=True,
+        "the paper is silent; in the code the line that permutes is commented out",
+        training_only=True,
     ),
 )

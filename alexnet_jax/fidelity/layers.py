@@ -6,21 +6,21 @@ from alexnet_jax.model.architecture import Architecture, Conv
 from alexnet_jax.model.variants import build_architecture
 
 
-def _table(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     return build_architecture(config.model, num_classes=1000, crop=config.data.crop)
 
 
 def _widths(config: Config) -> tuple[int, ...]:
-    layers = _table(config).layers[:-1]
+    layers = _architecture(config).layers[:-1]
     return tuple(layer.features for layer in layers if layer.name != "bottleneck")
 
 
 def _own(config: Config) -> tuple[str, ...]:
-    return tuple(layer.name for layer in _table(config).layers if layer.sees == "own")
+    return tuple(layer.name for layer in _architecture(config).layers if layer.sees == "own")
 
 
 def _padding(config: Config) -> str:
-    conv1 = _table(config).layers[0]
+    conv1 = _architecture(config).layers[0]
     assert isinstance(conv1, Conv)
     return config.model.conv1_padding if any(conv1.padding(config.data.crop)) else "none"
 
@@ -52,7 +52,7 @@ LAYERS = (
             ),
         ),
         "torchvision has the one-GPU network of 2014 ('One weird trick')",
-        of=_widths,
+        compute=_widths,
     ),
     Point(
         "towers",
@@ -74,8 +74,8 @@ LAYERS = (
                 {"torchvision": "models/alexnet.py", "net 145-half": "layers-145-half.cfg"},
             ),
         ),
-        "two GPUs of 3 GB; one device needs no towers, but another network then has its name",
-        of=lambda config: tuple(name for name in _own(config) if name != "fc8"),
+        "the paper had two GPUs of 3 GB; without towers it is another network",
+        compute=lambda config: tuple(name for name in _own(config) if name != "fc8"),
     ),
     Point(
         "bottleneck",
@@ -97,7 +97,7 @@ LAYERS = (
                 {"net 146": "layers-146-2011.cfg, for 21,843 classes"},
             ),
         ),
-        "21,843 classes with 4,096 inputs would be 89 million weights; this is 31 million",
+        "reduces fc8 for 21,843 classes from 89 million weights to 31 million",
     ),
     Point(
         "input size",
@@ -114,18 +114,18 @@ LAYERS = (
             ),
             Choice(227, "227 x 227", {"Caffe": "train_val.prototxt:12,31"}),
         ),
-        "227 is where 11 x 11 at stride 4 fits 55 times without zeros",
+        "at 227 pixels, 11 x 11 windows at stride 4 fit 55 times without padding",
     ),
     Point(
         "padding of conv1",
         ("model.conv1_padding",),
         (
-            Choice("end", "3 behind, under the last window", {"2012 code": "layer.py:1004"}),
+            Choice("end", "3 after the image", {"2012 code": "layer.py:1004"}),
             Choice("none", "none", {"Caffe": "train_val.prototxt:53-57"}),
             Choice("both", "2 on every side", {"torchvision": "models/alexnet.py"}),
         ),
-        "(224 - 11) / 4 is no whole number; the 2012 code rounds the windows up, to 55",
-        of=_padding,
+        "(224 - 11) / 4 is not an integer; the 2012 code rounds the windows up, to 55",
+        compute=_padding,
     ),
     Point(
         "activation",
@@ -142,7 +142,7 @@ LAYERS = (
                 },
             ),
         ),
-        "tanh is what Figure 1 compares with",
+        "Figure 1 of the paper compares with tanh",
     ),
     Point(
         "pooling",
@@ -159,7 +159,7 @@ LAYERS = (
                 },
             ),
         ),
-        "windows of 2 do not overlap: .4 / .3 points worse (P3.4)",
+        "windows of 2 do not overlap: 0.4 / 0.3 points worse (P3.4)",
     ),
     Point(
         "dropout",
@@ -176,10 +176,10 @@ LAYERS = (
                 },
             ),
         ),
-        "without it the network overfits, and learns in half the time (P4.2)",
+        "without it the network overfits, but converges in half the time (P4.2)",
     ),
     Point(
-        "dropout after",
+        "dropout position",
         ("model.dropout_on",),
         (
             Choice(
@@ -193,25 +193,25 @@ LAYERS = (
             ),
             Choice("pool5-fc6", "outputs of pool5 and fc6", {"torchvision": "models/alexnet.py"}),
         ),
-        "torchvision drops before fc6 and fc7, not behind them (pytorch/vision#549)",
-        needs="model.dropout",
+        "torchvision has it before fc6 and fc7, not after them (pytorch/vision#549)",
+        requires="model.dropout",
     ),
     Point(
-        "dropout rescaled",
+        "dropout scaling",
         ("model.dropout_scale",),
         (
             Choice(
                 "test",
-                "at test: outputs x .5",
+                "at test: outputs x 0.5",
                 {"paper": "P4.2", "2012 code": "layer.cu:1126-1135"},
             ),
             Choice(
                 "training",
-                "in training: outputs / .5",
+                "in training: outputs / 0.5",
                 {"Caffe": "dropout_layer.cpp", "torchvision": "torch.nn.Dropout"},
             ),
         ),
-        "outputs in training differ by 2; imported weights want what they had",
-        needs="model.dropout",
+        "training outputs differ by a factor of 2; imported weights need their own",
+        requires="model.dropout",
     ),
 )

@@ -5,13 +5,13 @@ from alexnet_jax.fidelity.comparison import Choice, Point
 
 
 def _alpha(config: Config) -> float:
-    return float(f"{config.model.scaled_lrn_alpha:.6g}")  # 1e-4 / 5 is 2e-5, whatever the last bit
+    return float(f"{config.model.scaled_lrn_alpha:.6g}")  # 1e-4 / 5 is 2e-5 up to rounding
 
 
 def _scope(config: Config) -> str:
     if config.model.variant != "half":
         return config.model.lrn_scope
-    # The half network is one tower: all its maps are its tower's, and half of them nobody's.
+    # The half network is one tower: all its maps belong to it; half of them is no source's scope.
     return "tower" if config.model.lrn_scope == "all" else "half a tower"
 
 
@@ -22,7 +22,7 @@ NORMALIZATION = (
         (
             Choice(
                 True,
-                "behind conv1 and conv2",
+                "after conv1 and conv2",
                 {
                     "paper": "P3.3",
                     "2012 code": "layers-145.cfg:35-45,95-105",
@@ -31,10 +31,10 @@ NORMALIZATION = (
             ),
             Choice(False, "none", {"torchvision": "models/alexnet.py"}),
         ),
-        "P3.3 gives it 1.4 / 1.2 points of top-1 / top-5 error",
+        "P3.3: it reduces the top-1 / top-5 error by 1.4 / 1.2 points",
     ),
     Point(
-        "order behind conv1",
+        "order after conv1",
         ("model.op_order",),
         (
             Choice(
@@ -49,8 +49,8 @@ NORMALIZATION = (
                 {"CaffeNet": "bvlc_reference_caffenet/train_val.prototxt"},
             ),
         ),
-        "before ReLU negative values count in LRN's sum; pooled first, its neighbors are maxima",
-        needs="model.lrn",
+        "before the ReLU, LRN sums negative values too; after pooling, it sums maxima",
+        requires="model.lrn",
     ),
     Point(
         "LRN n and beta",
@@ -58,7 +58,7 @@ NORMALIZATION = (
         (
             Choice(
                 (5, 0.75),
-                "5 maps, to the power .75",
+                "5 maps, to the power 0.75",
                 {
                     "paper": "P3.3",
                     "2012 code": "layer-params-145.cfg:137-155",
@@ -66,8 +66,8 @@ NORMALIZATION = (
                 },
             ),
         ),
-        "all agree: i - 2 to i + 2, cut off at the first and last map",
-        needs="model.lrn",
+        "all sources agree: i - 2 to i + 2, cut off at the first and last map",
+        requires="model.lrn",
     ),
     Point(
         "LRN alpha",
@@ -78,9 +78,9 @@ NORMALIZATION = (
                 2e-5, "1e-4 / 5 = 2e-5", {"2012 code": "layer.py:1183", "Caffe": "lrn_layer.cpp"}
             ),
         ),
-        "the formula of P3.3 has no n; the code behind it divides by it, as frameworks do since",
-        of=_alpha,
-        needs="model.lrn",
+        "the formula of P3.3 does not divide by n; the 2012 code and most frameworks do",
+        compute=_alpha,
+        requires="model.lrn",
     ),
     Point(
         "LRN k",
@@ -89,8 +89,8 @@ NORMALIZATION = (
             Choice(2.0, "2", {"paper": "P3.3", "2012 code": "layer-params-145.cfg:137-155"}),
             Choice(1.0, "1", {"Caffe": "caffe.proto:888"}),
         ),
-        "Caffe's own: a default that its prototxt leaves as it is",
-        needs="model.lrn",
+        "Caffe's default, which its prototxt does not change",
+        requires="model.lrn",
     ),
     Point(
         "LRN scope",
@@ -99,9 +99,9 @@ NORMALIZATION = (
             Choice("tower", "maps of one tower", {"2012 code": "conv_util.cu:1190-1207"}),
             Choice("all", "all maps", {"Caffe": "lrn_layer.cpp"}),
         ),
-        "P3.3 says 'kernels in the layer', which on a GPU were 48 and 128; maps 46-49 tell",
-        of=_scope,
-        needs="model.lrn",
+        "P3.3 says 'kernels in the layer', which on one GPU were 48 and 128",
+        compute=_scope,
+        requires="model.lrn",
     ),
     Point(
         "spatial norm",
@@ -122,6 +122,6 @@ NORMALIZATION = (
                 {"2012 code": "layers-145.cfg:107-117"},
             ),
         ),
-        "'cnorm2' of the 2012 code, in no text and no port",
+        "'cnorm2' of the 2012 code; in no text and no port",
     ),
 )

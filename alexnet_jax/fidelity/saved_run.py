@@ -1,7 +1,7 @@
-"""What lies in a run's folder beside its configuration: where weights came from, what images are.
+"""What a run's folder says about its network: configuration, origin of weights, image statistics.
 
-A configuration may say no more than that mean and scale came along with somebody's weights
-(`data.statistics` is `init`); statistics.npz has the numbers.
+A configuration may only say that mean and scale came with the weights (`data.statistics=init`);
+statistics.npz has the numbers.
 """
 
 import dataclasses
@@ -12,42 +12,41 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alexnet_jax.config import Config, unflatten
+from alexnet_jax.config import Config, invalid, unflatten
 from alexnet_jax.data.statistics import PUBLISHED
 
 CONFIG, STATISTICS = "config.json", "statistics.npz"
-OWNERS = {"imagenet": "Krizhevsky's", "caffe": "Caffe's", "torchvision": "torchvision's"}
-NEAR = 1e-4  # of the numbers: float32 has 7 digits
+PUBLISHERS = {"imagenet": "Krizhevsky's", "caffe": "Caffe's", "torchvision": "torchvision's"}
+TOLERANCE = 1e-4  # relative
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedRun:
-    """A run as its folder has it; `statistics` and `mean` of `config` are what images undergo."""
+    """A run; `data.statistics` and `data.mean` are replaced by what statistics.npz contains."""
 
     config: Config
     class_names: list[str]
-    imported: str  # name of the file that its weights came from; "" where they were trained here
-    mean_color: tuple[float, ...]  # gray levels, RGB; empty where there are no statistics
-    scale: tuple[float, ...]  # an image less the mean is multiplied by it
+    imported: str  # name of the file that its weights were imported from; "" if from none
+    mean_color: tuple[float, ...]  # gray levels, RGB; empty without statistics
+    scale: tuple[float, ...]  # multiplies an image after the mean is subtracted
     origin: str  # of the mean, as a clause
 
 
 def read_saved_run(workdir: Path) -> SavedRun:
-    """Return what the folder of a run says; a ValueError where it has no readable config.json."""
+    """Return the run in a folder; ValueError if config.json or statistics.npz is unreadable."""
     try:
         about: dict[str, Any] = json.loads((workdir / CONFIG).read_text())
         config, names = unflatten(about["config"]), list(about["class_names"])
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"--workdir {workdir}: it has no readable {CONFIG} ({error}); name the folder of a run."
-        ) from error
+        rule = f"{CONFIG} cannot be read ({error})"
+        raise invalid("workdir", workdir, rule, "name the folder of a run") from error
     imported = str(about.get("imported", ""))
     if not (workdir / STATISTICS).exists():
         return SavedRun(config, names, imported, (), (), "")
     image, color, scale = _constants(workdir)
-    owner = _owner(color, scale)
-    data = dataclasses.replace(config.data, statistics=_statistics(owner, scale))
-    if np.ptp(image, axis=(0, 1)).max() == 0:  # one color wherever it is cut out
+    publisher = _publisher(color, scale)
+    data = dataclasses.replace(config.data, statistics=_statistics(publisher, scale))
+    if np.ptp(image, axis=(0, 1)).max() == 0:  # a mean color
         data = dataclasses.replace(data, mean="channel")
     computed = config.data.statistics == "computed" and not imported
     origin = "of its training images" if computed else "which came with the weights"
@@ -57,7 +56,7 @@ def read_saved_run(workdir: Path) -> SavedRun:
         imported,
         tuple(color.tolist()),
         tuple(scale.tolist()),
-        OWNERS[owner] if owner else origin,
+        PUBLISHERS[publisher] if publisher else origin,
     )
 
 
@@ -69,29 +68,30 @@ def _constants(workdir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if (image.ndim, *color.shape, *scale.shape) != (3, 3, 3):
             raise ValueError(f"shapes {image.shape}, {color.shape}, {scale.shape}")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"--workdir {workdir}: its {STATISTICS} cannot be read ({error}); copy the run again."
-        ) from error
+        rule = f"{STATISTICS} cannot be read ({error})"
+        raise invalid("workdir", workdir, rule, "copy the run again") from error
     return image, color, scale
 
 
-def _owner(color: np.ndarray, scale: np.ndarray) -> Literal["imagenet", "caffe", "torchvision", ""]:
-    """Return who has published this mean color with this scale."""
+def _publisher(
+    color: np.ndarray, scale: np.ndarray
+) -> Literal["imagenet", "caffe", "torchvision", ""]:
+    """Return who published this mean color with this scale, "" if nobody."""
     for name in ("imagenet", "caffe", "torchvision"):
         mean, deviation = PUBLISHED[name]
-        if np.allclose(color, mean, rtol=NEAR) and _divides(scale, deviation):
+        if np.allclose(color, mean, rtol=TOLERANCE) and _is_inverse(scale, deviation):
             return name
     return ""
 
 
-def _statistics(owner: Any, scale: np.ndarray) -> Any:
-    """Return the value of `data.statistics` that stands for these; `init` where none does."""
-    if owner:
-        return owner
-    if _divides(scale, PUBLISHED["torchvision"][1]):
+def _statistics(publisher: Any, scale: np.ndarray) -> Any:
+    """Return the value of `data.statistics` for this publisher and scale, `init` if none fits."""
+    if publisher:
+        return publisher
+    if _is_inverse(scale, PUBLISHED["torchvision"][1]):
         return "torchvision"
-    return "computed" if _divides(scale, (1.0, 1.0, 1.0)) else "init"
+    return "computed" if _is_inverse(scale, (1.0, 1.0, 1.0)) else "init"
 
 
-def _divides(scale: np.ndarray, deviation: tuple[float, ...]) -> bool:
-    return np.allclose(scale * np.array(deviation), 1, rtol=NEAR)
+def _is_inverse(scale: np.ndarray, deviation: tuple[float, ...]) -> bool:
+    return np.allclose(scale * np.array(deviation), 1, rtol=TOLERANCE)

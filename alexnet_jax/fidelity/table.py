@@ -1,4 +1,4 @@
-"""A layer table in numbers: what every layer has, what two devices hold and exchange."""
+"""The layers of a network in numbers, and what two devices hold and exchange."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +15,11 @@ from alexnet_jax.model.architecture import (
     outputs,
     trace,
 )
+from alexnet_jax.model.partition import FLOAT32, Crossing, LayerPartition, partition_layers
 
-FLOAT32 = 4  # bytes
 
-
-def network(architecture: Architecture) -> dict[str, Any]:
-    """Return rows and sums: of layers, and of what each of two devices holds and sends."""
+def describe_layers(architecture: Architecture) -> dict[str, Any]:
+    """Return rows and totals: of layers, and of what each of two devices holds and sends."""
     layers, devices = list(_layers(architecture)), list(_devices(architecture))
     whole = {
         name: sum(row[name] for row in layers)
@@ -103,54 +102,34 @@ def _operation(operation: Operation, architecture: Architecture) -> str:
 
 
 def _devices(architecture: Architecture) -> Iterator[dict[str, Any]]:
-    """Yield what each of two devices holds and sends: layers, and what else crosses."""
+    """Yield what each of two devices holds and sends: layers, and normalizations with a halo."""
     rows = {row.name: row for row in trace(architecture)}
-    entering = "the image"
-    for layer in architecture.layers:
-        for row, operation, _ in _followed(layer, rows):
-            if not operation:
-                seen = {"sees": entering} if layer is architecture.layers[0] else {}
-                crossing = _crossing(layer, row, entering)
-                yield {"name": row.name, **_held(layer, row), **seen, **crossing}
-            elif row.crossing:
-                yield {
-                    "name": row.name,
-                    "sees": "own and border",
-                    "holds": row.channels // TOWERS,
-                    "of": row.channels,
-                    "unit": "maps",
-                    "parameters": 0,
-                    "crossing": row.crossing,
-                    "by": "exchange",
-                    "what": "maps",
-                }
-            entering = row.name
+    for part in partition_layers(architecture, TOWERS):
+        crossing = _crossing(part.crossing)
+        yield {"name": part.name, **_held(part), "parameters": part.parameters, **crossing}
+        for halo in part.halos:
+            row = rows[halo.output]
+            held = {"holds": row.channels // TOWERS, "of": row.channels, "unit": "maps"}
+            sees = {"sees": "own and border"}
+            yield {"name": row.name, **sees, **held, "parameters": 0, **_crossing(halo)}
 
 
-def _held(layer: Layer, row: Row) -> dict[str, Any]:
-    weights, biases = row.parameters - row.channels, row.channels
-    half = {"holds": row.channels // TOWERS, "of": row.channels, "parameters": row.parameters // 2}
-    if isinstance(layer, Conv):
-        return {**half, "unit": "maps", "sees": f"{layer.sees} tower{'s'[layer.sees == 'own' :]}"}
-    match layer.sees:
-        case "rows":
-            inputs = row.kernel_shape[0]
-            return {
-                "sees": "own half",
-                "holds": inputs // TOWERS,
-                "of": inputs,
-                "unit": "inputs",
-                "parameters": weights // TOWERS + biases,
-            }
-        case "own":  # towers.py keeps both halves, which need not be equal, on both devices
-            return {**half, "parameters": row.parameters, "unit": "classes", "sees": "own tower"}
-        case "both":
-            return {**half, "unit": "units", "sees": "both towers"}
+def _held(part: LayerPartition) -> dict[str, Any]:
+    """Return what a device sees and holds of a layer."""
+    layer, row = part.layer, part.row
+    if layer.sees == "row-split":
+        inputs = row.kernel_shape[0]
+        return {"sees": "own half", "holds": part.inputs, "of": inputs, "unit": "inputs"}
+    unit = "units" if isinstance(layer, Dense) else "maps"
+    if part.kernel_axis is None:  # both devices hold all of it and compute their own part
+        unit = "classes"
+    sees = "own tower" if layer.sees == "own" else "both towers"
+    if part.crossing is None and layer.sees == "both":
+        sees = "the image"
+    return {"sees": sees, "holds": part.tower_outputs[0], "of": row.channels, "unit": unit}
 
 
-def _crossing(layer: Layer, row: Row, entering: str) -> dict[str, Any]:
-    if not row.crossing:
+def _crossing(crossing: Crossing | None) -> dict[str, Any]:
+    if crossing is None:
         return {"crossing": 0, "by": "", "what": ""}
-    if layer.sees == "both":
-        return {"crossing": row.crossing, "by": "all-gather", "what": entering}
-    return {"crossing": row.crossing, "by": "all-reduce", "what": "logits"}
+    return {"crossing": crossing.values, "by": crossing.kind, "what": crossing.what}

@@ -1,35 +1,46 @@
 """The facts about a network as text, 100 columns wide at most."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 WIDTH = 100
 MIB = 2**20
-FEW = 8  # points that are named before the list of all points
+FEW = 8  # at most so many differing points are named in the summary of sources
 TITLES = {
-    "network": "The network",
-    "start": "Before training",
-    "update": "The update rule",
-    "images": "The images",
+    "network": "Network",
+    "initialization": "Initialization",
+    "update": "Update rule",
+    "images": "Images",
 }
 
 
-def render(facts: dict[str, Any]) -> str:
-    """Return `facts.describe`'s result as text."""
-    sections = (_heading, _layers, _devices, _comparison, _errata)
-    texts = ("\n".join(section(facts)) for section in sections)
-    return "\n\n".join(text for text in texts if text)
+def render(facts: dict[str, Any], name_of: Callable[[str], str] = str) -> str:
+    """Return the result of `facts.describe_network` as text.
+
+    Args:
+        facts: the result, or what `facts.brief` leaves of it.
+        name_of: what the reader calls a field; by default "model.lrn_k" is printed as such.
+    """
+    sections = (
+        _heading(facts, name_of),
+        _layers(facts),
+        _devices(facts),
+        _comparison(facts, name_of),
+        _errata(facts),
+    )
+    return "\n\n".join(text for section in sections if (text := "\n".join(section)))
 
 
-def beside_paper(facts: dict[str, Any]) -> str:
-    """Return a table: each point of the comparison, what the paper says, what this network has."""
+def compare_with_paper(facts: dict[str, Any]) -> str:
+    """Return a table: each point of the comparison, the paper's choice and this network's."""
     rows = [("", "paper", facts["preset"])]
     for point in facts["comparison"]:
         choices = point["choices"]
-        paper = next((one["text"] for one in choices if "paper" in one["by"]), "not said")
-        own = ", ".join(_value(value) for value in point["options"].values())
-        rows.append((point["point"], paper, next((c["text"] for c in choices if c["here"]), own)))
+        paper = next((c["text"] for c in choices if "paper" in c["sources"]), "not stated")
+        values = ", ".join(_value(value) for value in point["fields"].values())
+        chosen = next((choice["text"] for choice in choices if choice["chosen"]), values)
+        rows.append((point["point"], paper, chosen))
     return "\n".join(_aligned(rows, left=(0, 1, 2)))
 
 
@@ -46,7 +57,7 @@ def _wrapped(text: str, indent: str = "", hanging: str | None = None) -> list[st
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> Iterator[str]:
-    """Yield a line a row; columns in `left` begin at the left, the others end at the right."""
+    """Yield a line for each row; columns in `left` are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -56,8 +67,8 @@ def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> Iterator[str
         yield "  ".join(cells).rstrip()
 
 
-def _heading(facts: dict[str, Any]) -> Iterator[str]:
-    changed = " ".join(f"{name} {_value(value)}" for name, value in facts["changed"].items())
+def _heading(facts: dict[str, Any], name_of: Callable[[str], str]) -> Iterator[str]:
+    changed = _settings(facts["changed"], name_of)
     crop = facts["crop"]
     yield from _wrapped(
         f"{facts['preset']}{' with ' if changed else ''}{changed}: {crop} x {crop} pixels, "
@@ -65,7 +76,7 @@ def _heading(facts: dict[str, Any]) -> Iterator[str]:
     )
     if facts["imported"]:
         yield from _wrapped(
-            f"weights imported from {facts['imported']}; how they were trained is not known here"
+            f"weights imported from {facts['imported']}; how they were trained is not known"
         )
     if facts["statistics"]:
         yield from _wrapped(_images(facts["statistics"]))
@@ -74,19 +85,25 @@ def _heading(facts: dict[str, Any]) -> Iterator[str]:
     yield from _wrapped(facts["is_the_paper"], "  ")
 
 
+def _settings(fields: Mapping[str, Any], name_of: Callable[[str], str]) -> str:
+    # A name without a section, such as the scale in statistics.npz, is not a field.
+    names = [name_of(name) if "." in name else name for name in fields]
+    return " ".join(f"{name} {_value(v)}" for name, v in zip(names, fields.values(), strict=True))
+
+
 def _value(value: Any) -> str:
-    """Return a value as one would type it."""
-    return " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+    """Return a value as on a command line."""
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else f"{value}"
 
 
 def _images(statistics: dict[str, Any]) -> str:
-    whole = {"color": "mean color", "image": "mean image, on average"}[statistics["mean"]]
-    mean = ", ".join(f"{color:.1f}" for color in statistics["mean_color"])
-    scale = statistics["scale"]
-    scaled = ", ".join(f"{factor:.4g}" for factor in scale)
+    mean = {"color": "mean color", "image": "mean image, on average"}[statistics["mean"]]
+    colors = ", ".join(f"{color:.1f}" for color in statistics["mean_color"])
+    factors = ", ".join(f"{factor:.4g}" for factor in statistics["scale"])
+    scaled = "" if set(statistics["scale"]) == {1.0} else f"; then x ({factors})"
     return (
-        f"images as saved with it: 0 to 255 less the {whole} ({mean}), "
-        f"{statistics['origin']}{'' if set(scale) == {1.0} else f'; then x ({scaled})'}"
+        f"images as saved with the run: 0 to 255, minus the {mean} ({colors}), "
+        f"{statistics['origin']}{scaled}"
     )
 
 
@@ -117,12 +134,12 @@ def _layers(facts: dict[str, Any]) -> Iterator[str]:
     yield from _wrapped(
         f"{totals['parameters']:,} parameters (weights {totals['weights']:,} + biases "
         f"{totals['biases']:,}), {totals['bytes'] / MIB:.1f} MiB as float32; "
-        f"{totals['multiply_adds']:,} multiply-adds an image, forward; "
+        f"{totals['multiply_adds']:,} multiply-adds per image, forward; "
         f"{totals['neurons']:,} neurons."
     )
     yield from _wrapped(
-        "field: pixels of the image that an output depends on, before the edge cuts them off; "
-        "M madds: millions of multiply-adds an image."
+        "field: side of the receptive field in pixels, ignoring the image's edge; "
+        "M madds: millions of multiply-adds per image."
     )
 
 
@@ -146,11 +163,11 @@ def _devices(facts: dict[str, Any]) -> Iterator[str]:
     totals = facts["device_totals"]
     yield ""
     yield from _wrapped(
-        f"A device holds {totals['parameters']:,} parameters, {totals['bytes'] / MIB:.1f} MiB, and "
-        f"in training their gradients and velocities; {totals['crossing']:,} values an image cross "
-        "each way, forward. On one device, which holds everything, none do."
+        f"A device holds {totals['parameters']:,} parameters, {totals['bytes'] / MIB:.1f} MiB, "
+        "and in training their gradients and velocities. In the forward pass "
+        f"{totals['crossing']:,} values per image cross in each direction; on one device, none."
     )
-    # With a bottleneck the 2012 code has half of the classes on each (layers-146-2011.cfg).
+    # With a bottleneck the 2012 code has half of the classes on each GPU (layers-146-2011.cfg).
     sees = {row["sees"] for row in facts["devices"]}
     if {"own tower", "own half"} <= sees:
         yield from _wrapped(
@@ -159,52 +176,55 @@ def _devices(facts: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _comparison(facts: dict[str, Any]) -> Iterator[str]:
-    yield "Whom it follows" if facts["agreement"] else _title(facts["comparison"])
+def _comparison(facts: dict[str, Any], name_of: Callable[[str], str]) -> Iterator[str]:
+    points = facts["comparison"]
+    if facts["agreement"]:
+        yield "The sources it follows"
+    else:
+        yield "What differs from the paper" if points else "Nothing differs from the paper's text"
     for name, counts in facts["agreement"].items():
         few = 0 < len(counts["different"]) <= FEW
         differs = f"; not in {', '.join(counts['different'])}" if few else ""
-        line = f"{name:<12}  {counts['same']:>2} of the {counts['of']} points it speaks of{differs}"
+        line = f"{name:<12}  {counts['same']:>2} of the {counts['of']} points it states{differs}"
         yield from _wrapped(line, "  ", " " * 16)
+    if points:
+        yield ""
+        yield "> marks the choice of this network; P3.3 is section 3.3 of the paper."
     part = None
-    texts = [choice["text"] for point in facts["comparison"] for choice in point["choices"]]
+    texts = [choice["text"] for point in points for choice in point["choices"]]
     column = max(map(len, texts), default=0)
-    for point in facts["comparison"]:
+    for point in points:
         if point["part"] != part:
             part = point["part"]
             yield ""
-            yield f"{TITLES[part]} (> is what this one has)"
-        yield from _point(point, column)
+            yield TITLES[part]
+        yield from _point(point, column, name_of)
 
 
-def _title(points: Sequence[dict[str, Any]]) -> str:
-    return "What differs from the paper" if points else "Nothing that the paper says differs"
-
-
-def _point(point: dict[str, Any], column: int) -> Iterator[str]:
+def _point(point: dict[str, Any], column: int, name_of: Callable[[str], str]) -> Iterator[str]:
     follows = ", ".join(point["follows"])
-    if not point["arises"]:
-        verdict = "does not arise"
+    if not point["applies"]:
+        verdict = "does not apply"
     else:
-        verdict = f"follows {follows}" if follows else "none of them (ours)"
+        verdict = f"follows {follows}" if follows else "none of them (this configuration's choice)"
     yield ""
     yield f"  {point['point']}: {verdict}"
-    if point["arises"] and not follows:
-        options = " ".join(f"{name} {_value(v)}" for name, v in point["options"].items())
-        yield from _wrapped(options, "  > ", "    ")
+    if point["applies"] and not follows:
+        yield from _wrapped(_settings(point["fields"], name_of), "  > ", "    ")
     for choice in point["choices"]:
-        cited = (f"{source} ({where})" for source, where in choice["by"].items())
-        by = "; ".join(one.replace(" ", "\xa0") for one in cited)  # not torn at a line's end
-        mark = ">" if choice["here"] else " "
-        yield from _wrapped(f"{choice['text']:<{column}}  {by}", f"  {mark} ", " " * (column + 6))
+        cited = (f"{source} ({citation})" for source, citation in choice["sources"].items())
+        sources = "; ".join(text.replace(" ", "\xa0") for text in cited)  # not broken into lines
+        line = f"{choice['text']:<{column}}  {sources}"
+        mark = ">" if choice["chosen"] else " "
+        yield from _wrapped(line, f"  {mark} ", " " * (column + 6))
     if point["silent"]:
-        yield f"    {'not said':<{column}}  {', '.join(point['silent'])}"
+        yield f"    {'not stated':<{column}}  {', '.join(point['silent'])}"
     yield from _wrapped(f"why: {point['why']}", "    ", " " * 9)
 
 
 def _errata(facts: dict[str, Any]) -> Iterator[str]:
     if not facts["errata"]:
         return
-    yield "What the paper prints and cannot mean, or what was run otherwise"
+    yield "Errors in the paper, and where its text and code differ"
     for erratum in facts["errata"]:
         yield from _wrapped(f"- {erratum}", "  ", "    ")

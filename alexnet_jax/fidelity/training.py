@@ -1,4 +1,4 @@
-"""Points on which the networks called AlexNet differ: how they start, and how they learn."""
+"""Points on which the networks called AlexNet differ: initialization and update rule."""
 
 import dataclasses
 from typing import Any
@@ -8,11 +8,11 @@ from alexnet_jax.fidelity.comparison import Choice, Point, Source
 from alexnet_jax.model.variants import build_architecture
 
 
-def _widened(config: Config) -> bool:
-    as_given = dataclasses.replace(config.model, scale_init=False)
+def _is_scaled(config: Config) -> bool:
+    unscaled = dataclasses.replace(config.model, scale_init=False)
     crop = config.data.crop
     return build_architecture(config.model, num_classes=1000, crop=crop) != build_architecture(
-        as_given, 1000, crop
+        unscaled, 1000, crop
     )
 
 
@@ -22,66 +22,66 @@ def _schedule(config: Config) -> tuple[Any, ...]:
     return schedule.kind, schedule.factor, drops, schedule.epochs
 
 
-# models/alexnet.py leaves it to PyTorch: kaiming_uniform_(a=sqrt(5)), which is uniform within
-# 1 / sqrt(inputs) on either side, a standard deviation of 1 / sqrt(3 inputs).
+# models/alexnet.py leaves it to PyTorch: kaiming_uniform_(a=sqrt(5)), which is uniform in
+# +-1 / sqrt(fan-in), a standard deviation of 1 / sqrt(3 fan-in).
 _PYTORCH: dict[Source, str] = {"torchvision": "torch.nn.Conv2d, Linear: reset_parameters"}
-# Under "AlexNet and VGG": train.py with --lr 1e-2, all else its defaults, on 8 GPUs.
+# Under "AlexNet and VGG": train.py with --lr 1e-2 and otherwise its defaults, on 8 GPUs.
 _RECIPE = "references/classification/README.md"
 _SCRIPT = "references/classification/train.py"
 
-START = (
+INITIALIZATION = (
     Point(
-        "std of conv1-2 and fc8",
+        "initial std of conv1-2 and fc8",
         ("model.init_std",),
         (
             Choice(
                 0.01,
-                ".01",
+                "0.01",
                 {
                     "paper": "P5",
                     "2012 code": "layers-145.cfg:17,73,298",
                     "Caffe": "train_val.prototxt:53-366",
                 },
             ),
-            Choice(None, "uniform within 1 / sqrt(inputs)", _PYTORCH),
+            Choice(None, "uniform in +-1 / sqrt(fan-in)", _PYTORCH),
         ),
-        "N(0, .01) has a standard deviation of .01, not a variance",
+        "N(0, 0.01) has a standard deviation of 0.01, not a variance",
     ),
     Point(
-        "std of conv3-5",
+        "initial std of conv3-5",
         ("model.conv345_init_std",),
         (
-            Choice(0.01, ".01", {"paper": "P5", "Caffe": "train_val.prototxt:53-366"}),
-            Choice(0.03, ".03", {"2012 code": "layers-145.cfg:143,172,200"}),
-            Choice(None, "uniform within 1 / sqrt(inputs)", _PYTORCH),
+            Choice(0.01, "0.01", {"paper": "P5", "Caffe": "train_val.prototxt:53-366"}),
+            Choice(0.03, "0.03", {"2012 code": "layers-145.cfg:143,172,200"}),
+            Choice(None, "uniform in +-1 / sqrt(fan-in)", _PYTORCH),
         ),
-        "what lets the loss leave ln(classes) within a few epochs",
+        "with 0.03 the loss falls below ln(classes) within a few epochs",
     ),
     Point(
-        "std of fc6 and fc7",
+        "initial std of fc6 and fc7",
         ("model.fc_init_std",),
         (
-            Choice(0.01, ".01", {"paper": "P5", "2012 code": "layers-145.cfg:242,270"}),
-            Choice(0.005, ".005", {"Caffe": "train_val.prototxt:53-366"}),
-            Choice(None, "uniform within 1 / sqrt(inputs)", _PYTORCH),
+            Choice(0.01, "0.01", {"paper": "P5", "2012 code": "layers-145.cfg:242,270"}),
+            Choice(0.005, "0.005", {"Caffe": "train_val.prototxt:53-366"}),
+            Choice(None, "uniform in +-1 / sqrt(fan-in)", _PYTORCH),
         ),
-        "Caffe halves it, and its dropout doubles what is kept in training",
+        "Caffe halves it, and its dropout doubles the outputs in training",
     ),
     Point(
-        "std scaled",
+        "scaled initialization",
         ("model.scale_init",),
         (
             Choice(
                 False,
-                "as given",
+                "no",
                 {"paper": "P5", "2012 code": "layer.py:807", "Caffe": "train_val.prototxt"},
             ),
         ),
-        "ours is widened by sqrt(2012 inputs / inputs), so that small sums start as loud",
-        of=_widened,
+        "std x sqrt(fan-in of 2012 / fan-in) preserves activation variance in small networks",
+        compute=_is_scaled,
     ),
     Point(
-        "bias at the start",
+        "initial bias",
         ("model.init_bias",),
         (
             Choice(
@@ -94,17 +94,19 @@ START = (
                 },
             ),
             Choice(
-                0.1, ".1 there, else 0", {"bvlc_alexnet": "train_val.prototxt:53-366, readme.md:14"}
+                0.1,
+                "0.1 in these, else 0",
+                {"bvlc_alexnet": "train_val.prototxt:53-366, readme.md:14"},
             ),
-            Choice(None, "uniform, as the weights", _PYTORCH),
+            Choice(None, "uniform, as weights", _PYTORCH),
         ),
-        "1 gives ReLUs something to pass on at first; Caffe saw a flat loss with it",
+        "1 gives ReLUs positive inputs at first; with it, Caffe's loss stayed flat",
     ),
 )
 
 UPDATE = (
     Point(
-        "batch",
+        "batch size",
         ("optimizer.batch_size",),
         (
             Choice(128, "128 images", {"paper": "P5", "2012 code": "convnet.py:177"}),
@@ -117,39 +119,39 @@ UPDATE = (
                 },
             ),
         ),
-        "Caffe and torchvision have twice the images at the same rate",
+        "Caffe and torchvision have twice the images at the same learning rate",
     ),
     Point(
-        "rate and decay",
+        "learning rate and weight decay",
         ("optimizer.learning_rate", "optimizer.momentum", "optimizer.weight_decay"),
         (
             Choice(
                 (0.01, 0.9, 5e-4),
-                ".01, momentum .9, 5e-4 of weights",
+                "0.01, momentum 0.9, decay 5e-4",
                 {
                     "paper": "P5",
                     "2012 code": "layer-params-145.cfg:113-119",
                     "Caffe": "solver.prototxt:4-11",
                 },
             ),
-            # No decay of biases can be asked for here.
-            Choice(None, ".01, momentum .9, 1e-4, biases too", {"torchvision": _RECIPE}),
+            # No field of the configuration applies weight decay to biases.
+            Choice(None, "0.01, momentum 0.9, 1e-4, also biases", {"torchvision": _RECIPE}),
         ),
-        "the rate is inside the velocity (P5, weights.cu:146-198); torch.optim.SGD has it outside",
+        "the velocity contains the rate (P5, weights.cu:146-198); torch.optim.SGD's does not",
     ),
     Point(
-        "bias rate",
+        "bias learning rate",
         ("optimizer.bias_lr_multiplier", "optimizer.bias_lr_drops"),
         (
-            Choice((1.0, "all"), "that of weights", {"paper": "P5", "torchvision": _SCRIPT}),
+            Choice((1.0, "all"), "as weights", {"paper": "P5", "torchvision": _SCRIPT}),
             Choice(
                 (2.0, 1),
-                "twice it, constant after one drop",
+                "x 2, constant after one drop",
                 {"2012 code": "layer-params-120-4gpu-auto2.cfg"},
             ),
-            Choice((2.0, "all"), "twice it", {"Caffe": "train_val.prototxt, lr_mult: 2"}),
+            Choice((2.0, "all"), "x 2", {"Caffe": "train_val.prototxt, lr_mult: 2"}),
         ),
-        "P5 says 'equal'; the code's files have a factor of 2, as Caffe has since",
+        "P5 says 'equal'; the 2012 code's files and Caffe have a factor of 2",
     ),
     Point(
         "schedule",
@@ -182,16 +184,16 @@ UPDATE = (
                 {"torchvision": _RECIPE},
             ),
         ),
-        "by hand and eye in 2012: the text has the rule, the notes the epochs",
-        of=_schedule,
+        "by hand in 2012: the text has the rule, the code's notes have the epochs",
+        compute=_schedule,
     ),
     Point(
-        "conv1 late on",
+        "conv1 in late epochs",
         ("schedule.slow_conv1", "schedule.freeze_conv1"),
         (
             Choice(
                 (0, 0),
-                "as the others",
+                "as other layers",
                 {"paper": "P5", "Caffe": "solver.prototxt", "torchvision": _SCRIPT},
             ),
             Choice(
@@ -200,6 +202,6 @@ UPDATE = (
                 {"2012 code": "layer-params-145-2010.cfg:170-176"},
             ),
         ),
-        "done by hand in 2012, and not in the text",
+        "by hand in 2012; not in the text",
     ),
 )

@@ -1,7 +1,7 @@
-"""Views of an image, and networks, asked together: the mean of their probabilities, and its scores.
+"""Probabilities averaged over views of an image and over networks, and their scores.
 
-P4.1 averages over ten views of an image, P6 over several networks; both average the probabilities
-of the softmax, not the logits.
+The paper averages over ten views of an image (section 4.1) and over several networks (section 6);
+both times the probabilities of the softmax, not the logits.
 """
 
 import contextlib
@@ -15,25 +15,26 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from alexnet_jax.data.crops import views_of
 from alexnet_jax.data.pipeline import Batch, evaluation_batches
 from alexnet_jax.data.sources import Source
-from alexnet_jax.data.wrappers import views_of
 from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
 from alexnet_jax.training.step import make_predict_step, top_k_error
 
 Views = Literal[1, 10]
-SETTLED, ROUNDS = 1e-6, 10_000  # of the search: weights that change less; rounds at most
+TOLERANCE = 1e-6  # the search of ensemble weights ends when no weight changes by more
+MAX_ROUNDS = 10_000  # of the search
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """How right one network, or one mixture of them, was on each of N images."""
+    """The scores of one network, or of one weighted average of networks, on each of N images."""
 
     label: np.ndarray  # int [N]
     best: np.ndarray  # int [N], the most probable class
     loss: np.ndarray  # float64 [N], nats
-    top1_error: np.ndarray  # float64 [N], 0 to 1, as `step.top_k_error`
+    top1_error: np.ndarray  # float64 [N], 0 to 1, see `step.top_k_error`
     top5_error: np.ndarray
 
     def scores(self) -> dict[str, float]:
@@ -45,7 +46,7 @@ class Predictions:
 
 
 class Predictor:
-    """A network, compiled to be asked about square images, some views of each."""
+    """A network compiled to predict the classes of square images from one view or ten of each."""
 
     def __init__(self, network: Network, views: Views):
         self.data = network.config.data
@@ -53,13 +54,15 @@ class Predictor:
         self._step = make_predict_step(network.architecture, network.mesh, network.preprocess)
 
     def __call__(self, squares: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """Return log-probabilities [B, classes] for squares uint8 [S, S, 3], S = `image_size`.
+        """Return log-probabilities [B, classes], averaged over the views of each image.
 
-        The mean is over the views of each; B is what the mesh's shards of the batch divide.
+        Args:
+            squares: uint8 [S, S, 3] each, S = `image_size`; B must be divisible by the data shards
+                of the mesh.
         """
         variables, mesh = self._network.variables, self._network.mesh
-        # One view after the other: ten times the batch at once would be ten times the memory. And
-        # each to its end: emulated devices with many programs under way may wait for one another.
+        # One view after the other, as ten times the batch would need ten times the memory; and each
+        # is waited for, as emulated devices with many programs in flight may deadlock.
         logs = [
             np.asarray(self._step(variables, towers.put_batch(view, mesh)))
             for view in views_of(squares, self.data.crop, self._views)
@@ -71,90 +74,89 @@ class Predictor:
 
 @jax.jit
 def mix_log_probabilities(logs: Array | np.ndarray, weights: Array | np.ndarray) -> Array:
-    """Return the logarithm of the mean probabilities: [M, B, K] and weights [M] -> [B, K]."""
+    """Return the logarithm of the weighted mean probabilities: [M, B, K], [M] -> [B, K]."""
     weights = jnp.broadcast_to(jnp.asarray(weights)[:, None, None], logs.shape)
     return jax.nn.logsumexp(logs, axis=0, b=weights)
 
 
 def predict_sources(
-    askers: Sequence[Predictor],
+    predictors: Sequence[Predictor],
     sources: Sequence[Source],
-    mixtures: Sequence[np.ndarray],
-    batch: int,
+    ensemble_weights: Sequence[np.ndarray],
+    batch_size: int,
 ) -> list[Predictions]:
-    """Ask networks about the same images and return what each mixture of them answers.
+    """Predict the same images with M networks; return the predictions of each weighted average.
+
+    An image that one of the networks cannot read counts for none of them.
 
     Args:
-        askers: of M networks, on one mesh, with the same classes.
-        sources: the images for each, at its own size, in the same order.
-        mixtures: weights, float [M] that sum to 1; `np.eye(M)` is each network alone.
-        batch: images at a time, as many as the mesh's shards of the batch divide.
+        predictors: of M networks on one mesh with the same classes.
+        sources: the images for each network, at its own size, in the same order.
+        ensemble_weights: float [M] each, summing to 1; `np.eye(M)` gives each network alone.
+        batch_size: images at a time; must be divisible by the data shards of the mesh.
 
     Raises:
         ValueError: no image can be read.
     """
-    found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in mixtures]
-    with contextlib.ExitStack() as open_threads:
-        together = []
-        for ask, source in zip(askers, sources, strict=True):
-            asked = _ask_all(ask, source, batch)
-            together.append(open_threads.enter_context(contextlib.closing(asked)))
-        steps = -(-len(sources[0]) // batch)
-        # disable=None: no bar where stderr is no terminal.
-        for parts in tqdm(zip(*together, strict=True), "evaluating", steps, disable=None):
-            logs, labels = np.stack([log for log, _ in parts]), parts[0][1]["label"]
-            mask = np.logical_and.reduce([read["mask"] for _, read in parts])
-            for weights, kept in zip(mixtures, found, strict=True):
-                scored = _score(
+    columns: list[list[tuple[np.ndarray, ...]]] = [[] for _ in ensemble_weights]
+    with contextlib.ExitStack() as reader_threads:
+        streams = []
+        for predictor, source in zip(predictors, sources, strict=True):
+            stream = _predict_source(predictor, source, batch_size)
+            streams.append(reader_threads.enter_context(contextlib.closing(stream)))
+        steps = -(-len(sources[0]) // batch_size)
+        # disable=None: no bar unless stderr is a terminal.
+        for batches in tqdm(zip(*streams, strict=True), "evaluating", steps, disable=None):
+            logs, labels = np.stack([log for log, _ in batches]), batches[0][1]["label"]
+            mask = np.logical_and.reduce([batch["mask"] for _, batch in batches])
+            for weights, rows in zip(ensemble_weights, columns, strict=True):
+                scores = _score(
                     mix_log_probabilities(logs, np.asarray(weights, np.float32)), labels
                 )
-                kept.append(tuple(np.asarray(one)[mask] for one in (labels, *scored)))
-    columns = [[np.concatenate(column) for column in zip(*kept, strict=True)] for kept in found]
-    if not columns[0][0].size:
-        raise ValueError(
-            f"None of the {len(sources[0])} images can be read; a score needs some: check the "
-            "files."
-        )
+                rows.append(tuple(np.asarray(values)[mask] for values in (labels, *scores)))
+    joined = [[np.concatenate(parts) for parts in zip(*rows, strict=True)] for rows in columns]
+    if not joined[0][0].size:
+        raise ValueError(f"None of the {len(sources[0])} images can be read; check the files.")
     return [
-        Predictions(label, best, *(one.astype(float) for one in rest))
-        for label, best, *rest in columns
+        Predictions(label, best, *(values.astype(float) for values in scores))
+        for label, best, *scores in joined
     ]
 
 
-def _ask_all(
-    ask: Predictor, source: Source, batch: int
+def _predict_source(
+    predictor: Predictor, source: Source, batch_size: int
 ) -> Generator[tuple[np.ndarray, Batch], None, None]:
-    """Yield log-probabilities [batch, classes] and what they are of, padding included."""
-    # A crop as large as the image: whole squares, of which `ask` takes its views.
-    whole = dataclasses.replace(ask.data, crop=ask.data.image_size)
-    with contextlib.closing(evaluation_batches(source, whole, batch)) as batches:
-        for read in batches:
-            yield ask(read["image"]), read
+    """Yield log-probabilities [batch_size, classes] and their batch, padding included."""
+    # With a crop as large as the image, batches hold whole squares, from which views are taken.
+    whole = dataclasses.replace(predictor.data, crop=predictor.data.image_size)
+    with contextlib.closing(evaluation_batches(source, whole, batch_size)) as batches:
+        for batch in batches:
+            yield predictor(batch["image"]), batch
 
 
 @jax.jit
 def _score(logs: Array, labels: Array | np.ndarray) -> tuple[Array, ...]:
-    """Return best class, loss and both errors of each image, from log-probabilities [B, K]."""
+    """Return best class, loss and both errors of each image from log-probabilities [B, K]."""
     labels = jnp.asarray(labels)
     loss = -jnp.take_along_axis(logs, labels[:, None], axis=1)[:, 0]
     errors = (top_k_error(logs, labels, k) for k in (1, 5))
     return jnp.argmax(logs, axis=1), loss, *errors
 
 
-def search_weights(losses: np.ndarray) -> np.ndarray:
-    """Return the weights, float64 [M] that sum to 1, whose mixture has the least mean loss.
+def search_ensemble_weights(losses: np.ndarray) -> np.ndarray:
+    """Return the weights, float64 [M] summing to 1, whose average has the lowest mean loss.
 
-    `losses` are float [N, M], each network's on each image. The loss of a mixture is convex in its
-    weights, and each round of this search (expectation maximization) lowers it. The 2012 code
-    searched for the lowest top-5 error instead, greedily, which has steps and many minima
-    (avg-valid.py:27-71).
+    `losses` are float [N, M], of each network on each image. The loss of the average is convex in
+    the weights, and each round of this search (expectation maximization) lowers it. The 2012 code
+    searched greedily for the lowest top-5 error instead, which is piecewise constant and has many
+    local minima (avg-valid.py:27-71).
     """
-    # Of each image only the networks' probabilities relative to the best one's matter.
+    # Only the probabilities relative to the best network's on the same image matter.
     likelihood = np.exp(losses.min(axis=1, keepdims=True) - losses)
     weights = np.full(losses.shape[1], 1 / losses.shape[1])
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         shares = likelihood * weights
         before, weights = weights, np.mean(shares / shares.sum(axis=1, keepdims=True), axis=0)
-        if np.abs(weights - before).max() < SETTLED:
+        if np.abs(weights - before).max() < TOLERANCE:
             break
     return weights

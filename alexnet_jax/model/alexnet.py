@@ -1,4 +1,8 @@
-"""The network as a Flax module: a walk over the layer table, for both towers or for one of them."""
+"""The network as a Flax module: it applies the layers in order, for both towers or for one.
+
+Convolution, LRN and pooling are in `convolution.py`, `response_norm.py` and `pooling.py`;
+`platform.py` chooses their formulation. Devices are assigned in `towers.py`.
+"""
 
 import dataclasses
 import functools
@@ -18,22 +22,22 @@ from alexnet_jax.model.architecture import (
     Layer,
     Operation,
     outputs,
-    weighted_rows,
 )
+from alexnet_jax.model.partition import LayerPartition, partition_layers, tower_outputs
 from alexnet_jax.model.platform import Ops
 
-# What lies on this device: one array that both towers see, or one for each tower computed here.
+# On this device: one array that both towers see, or one for each tower computed here.
 TowerArrays = list[Array]
-Taps = dict[str, Array]  # outputs that were asked for, by name, of what is held here
+Taps = dict[str, Array]  # requested outputs by name, the part that this device computes
 
 
 def add_bias(x: Array, bias: Array) -> Array:
-    """Add a bias in its own precision: one of 1 would not move by less than .004 in bfloat16."""
+    """Add a bias in float32: in bfloat16 a bias of 1 cannot change by less than 0.004."""
     return (x + bias.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
 class Weights(nn.Module):
-    """Kernel and bias of one layer, at their initial values (P5)."""
+    """Kernel and bias of one layer, initialized as in P5."""
 
     shape: tuple[int, ...]
     std: float
@@ -49,31 +53,29 @@ class Weights(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class TowerCollectives:
-    """How a device that holds one tower talks to the one that holds the other."""
+    """Communication between the two devices of a pair, each of which computes one tower."""
 
-    all_gather: Callable[
-        [Array], Array
-    ]  # joins what both hold: [..., C / 2] here and there -> [..., C]
-    psum: Callable[[Array], Array]  # sums partial results
-    # The n maps before and after those held here, among all maps; zeros where there are none.
+    all_gather: Callable[[Array], Array]  # [..., C / 2] of each tower -> [..., C]
+    psum: Callable[[Array], Array]  # sums partial outputs
+    # The n maps before and after this tower's, among all maps; zeros where there are none.
     halo_exchange: Callable[[Array, int], tuple[Array, Array]]
-    tower_index: Callable[[], Array]  # which tower is held here, 0 or 1
+    tower_index: Callable[[], Array]  # of this device, 0 or 1
 
 
 class AlexNet(nn.Module):
     """AlexNet, or one of its towers.
 
     The parameters are `{"conv1": {"kernel", "bias"}, ...}` with grouped kernels
-    `(k, k, in / groups, out)`; tower 0 owns the first half of the outputs. One device holds both
-    towers. Each of two devices holds one, with half of every array (fc8: half of the rows), and is
-    told how to talk to the other.
+    `(k, k, in / groups, out)`; the first half of the outputs belongs to tower 0. One device
+    computes both towers from whole arrays, or each of two computes one from the part of every array
+    that `partition_layers` gives it.
 
     Attributes:
-        table: the layers.
-        kernels: how this platform convolves, normalizes and pools.
-        other: the way to the other tower; None where both are held here.
-        taps: outputs to return beside the logits: a layer ("conv5": before its ReLU) or what
-            follows it ("relu5", "norm1", "pool5"), as `architecture.outputs` names it.
+        architecture: the layers.
+        ops: how this platform convolves, normalizes and pools.
+        collectives: communication with the other tower; None if this device computes both.
+        taps: outputs to return with the logits: a layer before its activation ("conv5") or an
+            operation that follows it ("relu5", "norm1", "pool5"); see `architecture.outputs`.
     """
 
     architecture: Architecture
@@ -85,69 +87,47 @@ class AlexNet(nn.Module):
     def __call__(
         self, images: Array, dropout_masks: Mapping[str, Array] | None = None
     ) -> tuple[Array, Taps]:
-        """Return the logits, and what `taps` asks for.
+        """Return the logits and the outputs in `taps`.
 
         Args:
-            images: float [B, crop, crop, 3], as `preprocess.py` leaves them.
-            keep: for each layer with dropout which outputs stay, bool [B, ..., outputs held here].
-                None at test: every output stays (P4.2).
+            images: float [B, crop, crop, 3], as `preprocess` returns them.
+            dropout_masks: for each layer with dropout the outputs to keep, bool [B, ..., outputs on
+                this device]. None at test: all are kept (P4.2).
 
         Returns:
-            Logits, float [B, classes], and the outputs in `taps`, of what is held here.
+            Logits, float [B, classes], and the outputs in `taps`, the part that this device
+            computes.
         """
+        partitions = partition_layers(self.architecture, TOWERS // self._num_towers)
         weights = {
-            layer.name: Weights(
-                self._held_shape(layer, row.kernel_shape), layer.std, layer.bias, name=layer.name
-            )()
-            for layer, row in zip(
-                self.architecture.layers, weighted_rows(self.architecture), strict=True
-            )
+            part.name: Weights(part.kernel_shape, part.layer.std, part.layer.bias, name=part.name)()
+            for part in partitions
         }
-        x, taken = [images], {}
-        for number, stage in enumerate(self._stages()):
-            if number and stage[0].sees == "both":
-                x = [self._join(x)]
-            run = functools.partial(self._run, stage, weights)
-            run = self._in_blocks(run) if isinstance(stage[0], Conv) else run
-            x, found = run(x, dropout_masks)
-            taken |= found
+        x, taps = [images], {}
+        for stage in _stages(partitions):
+            if stage[0].gathers_inputs and self.collectives:
+                x = [self.collectives.all_gather(jnp.concatenate(x, axis=-1))]
+            layers = [part.layer for part in stage]
+            run = functools.partial(self._run, layers, weights)
+            run = self._in_blocks(run) if isinstance(layers[0], Conv) else run
+            x, stage_taps = run(x, dropout_masks)
+            taps |= stage_taps
         (logits,) = x
-        return logits, taken
+        return logits, taps
 
     @property
-    def _held(self) -> int:
-        """Towers computed here."""
+    def _num_towers(self) -> int:
+        """Towers that this device computes."""
         return TOWERS if self.collectives is None else 1
 
-    def _held_shape(self, layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if isinstance(layer, Dense) and layer.sees == "own":
-            return shape  # the halves of an odd number of classes do not fit two equal shards
-        if layer.sees == "rows":
-            return shape[0] * self._held // TOWERS, shape[1]
-        return *shape[:-1], shape[-1] * self._held // TOWERS
-
-    def _stages(self) -> list[list[Layer]]:
-        """Cut the table where towers on two devices meet: between two cuts none needs the other.
-
-        On one device they meet without a cut, and a block of images goes through all convolutions:
-        cut there too, XLA would compute some of a block's pooling again for every pixel of it.
-        """
-        stages: list[list[Layer]] = []
-        for layer in self.architecture.layers:
-            meets = layer.sees == "both" and self.collectives is not None
-            if not stages or meets or isinstance(layer, Dense):
-                stages.append([])
-            stages[-1].append(layer)
-        return stages
-
     def _in_blocks(self, run: Callable[..., tuple[TowerArrays, Taps]]):
-        """Convolve a few images at a time, as many as the platform's caches like."""
+        """Convolve a few images at a time, as many as fit the platform's caches."""
 
         def run_in_blocks(x: TowerArrays, dropout_masks) -> tuple[TowerArrays, Taps]:
             batch = x[0].shape[0]
             ends = list(range(0, batch, self.ops.block_size(batch)))[1:]
             leaves, tree = jax.tree.flatten((x, dropout_masks))
-            # Not slices, whose gradients would be padded to the whole batch and added up.
+            # Gradients of slices would be padded to the whole batch and summed.
             blocks = zip(*(jnp.split(leaf, ends) for leaf in leaves), strict=True)
             done = [run(*jax.tree.unflatten(tree, block)) for block in blocks]
             return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *done)
@@ -157,11 +137,11 @@ class AlexNet(nn.Module):
     def _run(
         self, stage: Sequence[Layer], weights, x: TowerArrays, dropout_masks
     ) -> tuple[TowerArrays, Taps]:
-        taken: Taps = {}
+        taps: Taps = {}
 
-        def take(name: str, x: TowerArrays) -> None:
+        def tap(name: str, x: TowerArrays) -> None:
             if name in self.taps:
-                taken[name] = jnp.concatenate(x, axis=-1).astype(jnp.float32)
+                taps[name] = jnp.concatenate(x, axis=-1).astype(jnp.float32)
 
         for layer in stage:
             kernel, bias = weights[layer.name]
@@ -169,44 +149,46 @@ class AlexNet(nn.Module):
                 x = self._convolve(layer, kernel, bias, x)
             else:
                 x = self._multiply(layer, kernel, bias, x)
-            take(layer.name, x)
+            tap(layer.name, x)
             for operation, output in outputs(layer):
                 x = self._operate(operation, layer, dropout_masks, x)
-                take(output, x)
-        return x, taken
+                tap(output, x)
+        return x, taps
 
     def _convolve(self, layer: Conv, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:
         padding = layer.padding(x[0].shape[1])
 
         def convolve(x: Array, kernel: Array, bias: Array) -> Array:
-            # Rounded here, in each block: so the gradients of the blocks add up in float32.
+            # Rounded in each block, so that the gradients of the blocks are summed in float32.
             x, kernel = self._rounded(layer, x, kernel)
             return add_bias(self.ops.convolve(x, kernel, layer.stride, padding), bias)
 
         if layer.sees == "both":
             return self._towers(convolve(jnp.concatenate(x, axis=-1), kernel, bias))
-        # On a CPU two ordinary convolutions are five times as fast as one with two groups.
+        # On a CPU two ordinary convolutions are faster than one with two groups.
         return list(map(convolve, x, self._towers(kernel), self._towers(bias)))
 
     def _rounded(self, layer: Layer, *arrays: Array) -> list[Array]:
-        """Return arrays as a layer multiplies them; the last gives the loss its logits whole."""
+        """Return arrays in the dtype in which a layer multiplies them; in the last, float32."""
         last = layer is self.architecture.layers[-1]
         return [array.astype(jnp.float32 if last else self.architecture.dtype) for array in arrays]
 
     def _multiply(self, layer: Dense, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:
         kernel, *x = self._rounded(layer, kernel, *x)
         if layer.sees == "own":
-            return self._multiply_own(kernel, bias, x)
-        # Towers are joined before flattening: the inputs of fc6 run (row, column, map of both).
+            return self._multiply_own(layer, kernel, bias, x)
+        # Towers are joined before flattening: the inputs of fc6 are in the order row, column, map.
         whole = jnp.concatenate(x, axis=-1)
         y = whole.reshape(whole.shape[0], -1) @ kernel
-        if layer.sees == "rows":
+        if layer.sees == "row-split":
             return [add_bias(self.collectives.psum(y) if self.collectives else y, bias)]
         return self._towers(add_bias(y, bias))
 
-    def _multiply_own(self, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:
-        """Multiply each tower's units with its own outputs, of which tower 0 has the first half."""
-        half = kernel.shape[1] // TOWERS
+    def _multiply_own(
+        self, layer: Dense, kernel: Array, bias: Array, x: TowerArrays
+    ) -> TowerArrays:
+        """Compute the first half of the outputs from tower 0's inputs, the rest from tower 1's."""
+        half, _ = tower_outputs(layer)
         if self.collectives is None:
             y = jnp.concatenate([x[0] @ kernel[:, :half], x[1] @ kernel[:, half:]], axis=-1)
         else:
@@ -215,12 +197,8 @@ class AlexNet(nn.Module):
         return [add_bias(y, bias)]
 
     def _towers(self, x: Array) -> TowerArrays:
-        """Split what is held here by tower, unless no layer would know the difference."""
-        return jnp.split(x, self._held if self.architecture.has_towers else 1, axis=-1)
-
-    def _join(self, x: TowerArrays) -> Array:
-        whole = jnp.concatenate(x, axis=-1)
-        return self.collectives.all_gather(whole) if self.collectives else whole
+        """Split an array by tower, unless no layer treats the towers separately."""
+        return jnp.split(x, self._num_towers if self.architecture.has_towers else 1, axis=-1)
 
     def _operate(
         self, operation: Operation, layer: Layer, dropout_masks, x: TowerArrays
@@ -242,7 +220,7 @@ class AlexNet(nn.Module):
                 return self._drop(layer, dropout_masks, x)
 
     def _normalize_across(self, x: TowerArrays) -> Array:
-        """Normalize among the maps of both towers: the outermost see two of the other's."""
+        """Normalize over the maps of both towers; the outermost sums include maps of the other."""
         lrn, maps = self.architecture.lrn, jnp.concatenate(x, axis=-1)
         if self.collectives is None:
             return self.ops.normalize(maps, lrn)
@@ -251,9 +229,23 @@ class AlexNet(nn.Module):
         return whole[..., before.shape[-1] :][..., : maps.shape[-1]]
 
     def _drop(self, layer: Layer, dropout_masks, x: TowerArrays) -> TowerArrays:
-        share, at_test = 1 - self.architecture.dropout, self.architecture.dropout_scale == "test"
+        kept, at_test = 1 - self.architecture.dropout, self.architecture.dropout_scale == "test"
         if dropout_masks is None:
-            return [tower * share if at_test else tower for tower in x]
-        scaled = x if at_test else [tower / share for tower in x]
+            return [tower * kept if at_test else tower for tower in x]
+        scaled = x if at_test else [tower / kept for tower in x]
         masks = self._towers(dropout_masks[layer.name])
         return [jnp.where(mask, tower, 0) for tower, mask in zip(scaled, masks, strict=True)]
+
+
+def _stages(partitions: Sequence[LayerPartition]) -> list[list[LayerPartition]]:
+    """Split the layers where inputs of two devices are gathered, and before each Dense layer.
+
+    On one device nothing is gathered, and a block of images passes through all convolutions: if the
+    blocks ended earlier, XLA would compute some of their pooling again for every pixel of it.
+    """
+    stages: list[list[LayerPartition]] = []
+    for part in partitions:
+        if not stages or part.gathers_inputs or isinstance(part.layer, Dense):
+            stages.append([])
+        stages[-1].append(part)
+    return stages

@@ -1,9 +1,9 @@
-"""AlexNet is a table of layers; everything else about the network is read off that table.
+"""AlexNet as a table of layers, from which everything else about the network is derived.
 
-A row says how wide a layer is, how it slides over its input, what follows it, and whether a map of
-it **sees** its own tower or both. Shapes, parameter counts, multiply-adds, receptive fields and
-what crosses between the towers follow (`trace`), and so do the network (`alexnet.py`) and where
-every array lies (`towers.py`).
+A row gives a layer's width and kernel, the operations that follow it, and whether its outputs
+**see** one tower or both. `trace` derives shapes, parameter counts, multiply-adds and receptive
+fields. The tables are in `variants.py`, what each device holds of a layer in `partition.py`, the
+network in `alexnet.py`.
 """
 
 import dataclasses
@@ -11,10 +11,12 @@ import functools
 import math
 from typing import Literal
 
+from alexnet_jax.config import invalid
+
 TOWERS = 2
 
 Operation = Literal["relu", "tanh", "lrn", "spatial_norm", "pool", "dropout"]
-# What the output of an operation is called, before the number of its layer; as in the 2012 code.
+# Names of the outputs, without the layer's number, as in the 2012 code: norm1, pool1, drop6.
 OUTPUTS: dict[Operation, str] = {
     "relu": "relu",
     "tanh": "tanh",
@@ -27,7 +29,7 @@ OUTPUTS: dict[Operation, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-    """A convolution with square kernels; with `sees="own"` a map sees the maps of its own tower."""
+    """A convolution with square kernels; `sees="own"`: a map sees the maps of its own tower."""
 
     name: str
     features: int
@@ -37,12 +39,12 @@ class Conv:
     ops: tuple[Operation, ...]
     std: float
     bias: float
-    pad: int | Literal["end"]  # zeros on every side, or behind, where the last window hangs over
+    pad: int | Literal["end"]  # zeros on every side, or see `padding`
 
     def padding(self, side: int) -> tuple[int, int]:
         """Return the zeros before and after an axis of `side` pixels.
 
-        "end": none before, and after it what the last, overhanging window needs, because the 2012
+        "end": only after it, as many as the last window reaches past the edge, because the 2012
         code rounds the number of windows up (layer.py:1004): 3 at 224 pixels, 0 at 227.
         """
         if self.pad == "end":
@@ -58,15 +60,15 @@ class Conv:
 class Dense:
     """A fully connected layer.
 
-    `sees="both"`: each unit sees the outputs of both towers. `sees="rows"`: each tower multiplies
-    the half of the inputs that it holds, and the partial outputs are summed; nothing is gathered,
-    and the number of outputs need not be even. `sees="own"`: the first half of the outputs, rounded
-    down, sees tower 0 alone, the rest tower 1.
+    `sees="both"`: each unit sees the outputs of both towers. `sees="row-split"`: the same, but each
+    tower multiplies its half of the inputs and the partial outputs are summed, so that nothing is
+    gathered and the number of outputs may be odd. `sees="own"`: the first half of the outputs,
+    rounded down, sees tower 0, the rest tower 1.
     """
 
     name: str
     features: int
-    sees: Literal["own", "both", "rows"]
+    sees: Literal["own", "both", "row-split"]
     ops: tuple[Operation, ...]
     std: float
     bias: float
@@ -99,23 +101,23 @@ class Pooling:
     rounds: Literal["up", "down"] = "up"  # the number of windows
 
     def output_side(self, side: int) -> int:
-        """Return the side after pooling; rounded up in the 2012 code (layer.py:1164)."""
+        """Return the side after pooling; the 2012 code rounds up (layer.py:1164)."""
         spare = side - self.window
         return 1 + (-(-spare // self.stride) if self.rounds == "up" else spare // self.stride)
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The table, and what its rows share."""
+    """The layers of a network, and the settings that they share."""
 
     layers: tuple[Layer, ...]
     crop: int
     lrn: ResponseNorm = ResponseNorm()
-    lrn_scope: Literal["tower", "all"] = "tower"  # whose maps are neighbors
+    lrn_scope: Literal["tower", "all"] = "tower"  # maps that LRN sums over
     pooling: Pooling = Pooling()
-    dropout: float = 0.5  # share of outputs silenced in training
-    dropout_scale: Literal["test", "training"] = "test"  # where the share kept is made up for
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of products, and of what lies between
+    dropout: float = 0.5  # fraction of outputs set to zero in training
+    dropout_scale: Literal["test", "training"] = "test"  # where outputs are scaled
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of products and activations
 
     @property
     def num_classes(self) -> int:
@@ -124,13 +126,13 @@ class Architecture:
 
     @property
     def has_towers(self) -> bool:
-        """Whether any layer tells one tower from the other."""
+        """Whether any layer treats the two towers separately."""
         within = self.lrn_scope == "tower" and any("lrn" in row.ops for row in self.layers)
         return within or any(row.sees == "own" for row in self.layers)
 
     @functools.cached_property
     def dropped(self) -> dict[str, tuple[int, ...]]:
-        """Shape, over both towers, of each layer's outputs that dropout silences."""
+        """Shape, over both towers, of the outputs of each layer with dropout."""
         rows = {row.name: row for row in trace(self)}
         return {
             layer.name: rows[output].shape if isinstance(layer, Conv) else (layer.features,)
@@ -141,7 +143,7 @@ class Architecture:
 
 
 def outputs(layer: Layer) -> list[tuple[Operation, str]]:
-    """Return what follows a layer, each with the name of its output: relu1, norm1, pool1."""
+    """Return the operations that follow a layer and the names of their outputs: relu1, norm1."""
     number = layer.name.removeprefix("conv").removeprefix("fc")
     named: list[tuple[Operation, str]] = []
     for operation in layer.ops:
@@ -153,7 +155,7 @@ def outputs(layer: Layer) -> list[tuple[Operation, str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a layer, or what follows it, amounts to; counts are for both towers."""
+    """Shapes and counts of a layer or an operation, over both towers."""
 
     name: str
     side: int  # pixels; 1 for fully connected layers
@@ -161,7 +163,6 @@ class Row:
     receptive_field: int  # pixels of the input, before the edge clips it
     kernel_shape: tuple[int, ...]  # (kh, kw, in, out) or (in, out); () without weights
     multiply_adds: int  # of one image, forward
-    crossing: int  # values an image that each tower sends the other to compute this row
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -175,7 +176,7 @@ class Row:
 
     @property
     def neurons(self) -> int:
-        """Outputs that are computed by weights."""
+        """Number of outputs of a layer with weights."""
         return self.side**2 * self.channels if self.kernel_shape else 0
 
 
@@ -183,32 +184,28 @@ def trace(architecture: Architecture) -> tuple[Row, ...]:
     """Return a `Row` for each layer, normalization, pooling and dropout, in order.
 
     Raises:
-        ValueError: some layer would be left without a single pixel.
+        ValueError: the outputs of some layer would have no pixels.
     """
     side, channels, field, jump = architecture.crop, 3, 1, 1
     rows: list[Row] = []
 
-    def append(name, kernel_shape=(), multiply_adds=0, crossing=0):
-        rows.append(Row(name, side, channels, field, kernel_shape, multiply_adds, crossing))
+    def append(name, kernel_shape=(), multiply_adds=0):
+        rows.append(Row(name, side, channels, field, kernel_shape, multiply_adds))
         if side < 1:
-            raise ValueError(f"a crop of {architecture.crop} pixels leaves nothing of {name}")
+            raise ValueError(f"crop {architecture.crop}: leaves no pixels to {name}")
 
     for layer in architecture.layers:
-        entering = side**2 * channels
-        # The image lies on both devices; every other input lies half on each.
-        crossing = 0 if not rows or layer.sees == "own" else entering // TOWERS
         seen = channels // (TOWERS if layer.sees == "own" else 1)
         if isinstance(layer, Conv):
             side = layer.output_side(side)
             field, jump = field + (layer.kernel - 1) * jump, jump * layer.stride
             channels = layer.features
             kernel_shape = (layer.kernel, layer.kernel, seen, channels)
-            append(layer.name, kernel_shape, side**2 * math.prod(kernel_shape), crossing)
+            append(layer.name, kernel_shape, side**2 * math.prod(kernel_shape))
         else:
             inputs = side**2 * seen
-            crossing = crossing if layer.sees == "both" else layer.features
             field, side, channels = field + (side - 1) * jump, 1, layer.features
-            append(layer.name, (inputs, channels), inputs * channels, crossing)
+            append(layer.name, (inputs, channels), inputs * channels)
         for operation, output in outputs(layer):
             if operation == "pool":
                 side = architecture.pooling.output_side(side)
@@ -216,14 +213,13 @@ def trace(architecture: Architecture) -> tuple[Row, ...]:
                 jump *= architecture.pooling.stride
             elif operation == "spatial_norm":
                 field += (SPATIAL_NORM.n - 1) * jump
-            across = operation == "lrn" and architecture.lrn_scope == "all"
             if operation not in ("relu", "tanh"):
-                append(output, crossing=side**2 * (architecture.lrn.n // 2) if across else 0)
+                append(output)
     return tuple(rows)
 
 
 def weighted_rows(architecture: Architecture) -> list[Row]:
-    """Return the rows of `table.layers`, without what follows them."""
+    """Return the rows of the layers, without the operations that follow them."""
     return [row for row in trace(architecture) if row.kernel_shape]
 
 
@@ -240,10 +236,12 @@ def smallest_crop(architecture: Architecture) -> int:
 
 
 def check_crop(architecture: Architecture) -> None:
-    """Raise a ValueError that names the smallest crop that would do where the table's will not."""
+    """Check that every layer has at least 1 x 1 pixel.
+
+    Raises:
+        ValueError: the crop is too small; the message names the smallest.
+    """
     smallest = smallest_crop(architecture)
     if architecture.crop < smallest:
-        raise ValueError(
-            f"--data.crop {architecture.crop}: every layer must keep at least 1 x 1 pixel; "
-            f"the smallest crop that would do is {smallest}."
-        )
+        rule = f"must be at least {smallest}, so that every layer has at least 1 x 1 pixel"
+        raise invalid("data.crop", architecture.crop, rule, f"try {smallest}")

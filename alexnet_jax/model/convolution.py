@@ -1,4 +1,4 @@
-"""Convolution: plainly, and as XLA's CPU backend runs it fastest."""
+"""Convolution, in the plain form and in the form that is fastest on a CPU."""
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -8,14 +8,14 @@ Padding = tuple[int, int]
 
 
 def convolve(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    """Convolve `x` [B, H, W, in] with `kernel` [k, k, in, out], the same `padding` on both axes."""
+    """Convolve `x` [B, H, W, in] with `kernel` [k, k, in, out]; `padding` applies to both axes."""
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), (padding, padding), dimension_numbers=DIMENSIONS
     )
 
 
 def convolve_on_cpu(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    """Compute `convolve`, each geometry in its fastest form."""
+    """Compute `convolve` in the form that is fastest for its stride."""
     form = convolve_by_folding if stride > 1 else convolve
     return form(x, kernel, stride, padding)
 
@@ -23,8 +23,8 @@ def convolve_on_cpu(x: Array, kernel: Array, stride: int, padding: Padding) -> A
 def convolve_by_folding(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Compute a strided `convolve` as one of stride 1 on blocks of stride x stride pixels.
 
-    11 x 11 / 4 on 3 colors becomes 3 x 3 on 48, zeros filling the kernel up to 12 x 12. With
-    the plain form a step on two emulated devices took 1.06 times as long, on one no longer.
+    11 x 11 / 4 on 3 colors becomes 3 x 3 / 1 on 48, with the kernel padded by zeros to 12 x 12. It
+    is faster on two emulated devices of a CPU; see experiments/RESULTS.md.
     """
     batch, height, width, channels = x.shape
     side, _, inputs, outputs = kernel.shape

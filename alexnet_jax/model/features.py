@@ -1,4 +1,4 @@
-"""What any layer of the network says about images: for similarity, retrieval, neuroscience."""
+"""Outputs of any layer for a batch of images, for similarity, retrieval or neuroscience."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from alexnet_jax.config import invalid
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture, weighted_rows
 
@@ -22,22 +23,22 @@ def features(
     architecture: Architecture,
     mesh: Mesh | None = None,
 ) -> dict[str, Array]:
-    """Return outputs of any layers for a batch of images, at test.
+    """Return outputs of any layers for a batch of images, without dropout.
 
     Args:
-        params: {layer: {"kernel", "bias"}}, global arrays, wherever they lie.
-        images: float32 [B, crop, crop, 3], as `preprocess.finish` leaves them.
-        layers: names of outputs: a layer before its ReLU ("conv5", "fc7"), after it ("relu5",
-            "relu7"), or what follows ("norm1", "pool5", "drop6"); see `describe`.
-        table: the network that `params` belong to, such as `config.model.table(1000, 224)`.
-        mesh: devices, of which `data` shards divide B; None: one device with both towers.
+        params: {layer: {"kernel", "bias"}}, global arrays on any devices.
+        images: float32 [B, crop, crop, 3], as `preprocess` returns them.
+        layers: names of outputs: a layer before its ReLU ("conv5", "fc7") or an operation that
+            follows it ("relu5", "norm1", "pool5", "drop6"); see `describe`.
+        architecture: of `params`, such as `build_architecture(config.model, 1000, 224)`.
+        mesh: its number of data shards must divide B; None: one device with both towers.
 
     Returns:
         By name, float32 [B, H, W, maps], or [B, units] for fully connected layers; the maps of
         tower 0 first.
 
     Raises:
-        ValueError: no output is called that, or `params` or `images` do not fit the table.
+        ValueError: an output has another name, or `params` or `images` do not fit `architecture`.
     """
     mesh = mesh or towers.make_mesh(towers=1, data=1, batch=len(images))
     _check(params, images, layers, architecture, mesh)
@@ -55,42 +56,33 @@ def _extractor(
 
 
 def _check(params, images, layers, architecture: Architecture, mesh: Mesh) -> None:
-    known = towers.output_specs(architecture, mesh)
-    if unknown := [name for name in layers or [""] if name not in known]:
-        raise ValueError(
-            f"{', '.join(unknown)}: no output of this network is called that; "
-            f"the names are {', '.join(known)}."
-        )
+    names = list(towers.output_specs(architecture, mesh))
+    if unknown := [name for name in layers or [""] if name not in names]:
+        rule = "must be outputs of the network"
+        raise invalid("layers", ", ".join(unknown) or "()", rule, f"choose from {', '.join(names)}")
     _check_params(params, architecture)
-    side = (architecture.crop, architecture.crop, 3)
-    if np.ndim(images) != 4 or np.shape(images)[1:] != side:
-        raise ValueError(
-            f"images of shape {np.shape(images)}: this network takes [B, {side[0]}, {side[1]}, 3]; "
-            "crop them, or make the table for their size."
-        )
+    side = architecture.crop
+    if np.ndim(images) != 4 or np.shape(images)[1:] != (side, side, 3):
+        rule = f"must have the shape [B, {side}, {side}, 3]"
+        remedy = "crop them, or build the architecture for their size"
+        raise invalid("images", str(np.shape(images)), rule, remedy)
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
-            f"images of {images.dtype}: this network takes numbers less the mean, float32; put "
-            "them through `preprocess.finish`."
-        )
+        rule = "must be float32 with the mean subtracted"
+        raise invalid("images", images.dtype, rule, "pass them through `preprocess`")
     towers.check_batch(len(images), mesh)
 
 
 def _check_params(params, architecture: Architecture) -> None:
     rows = weighted_rows(architecture)
-    shapes = {f"{row.name} kernel": row.kernel_shape for row in rows}
-    shapes |= {f"{row.name} bias": row.kernel_shape[-1:] for row in rows}
-    given = {
+    expected = {f"{row.name} kernel": row.kernel_shape for row in rows}
+    expected |= {f"{row.name} bias": row.kernel_shape[-1:] for row in rows}
+    shapes = {
         f"{layer} {kind}": np.shape(array)
         for layer, weights in params.items()
         for kind, array in weights.items()
     }
-    if given != shapes:
-        wrong = [
-            f"{name} {given.get(name)}, {shapes.get(name)} wanted"
-            for name in sorted({*given, *shapes})
-            if given.get(name) != shapes.get(name)
-        ]
-        raise ValueError(
-            f"the parameters are not this table's: {'; '.join(wrong)}; use their own table."
-        )
+    for name in sorted({*shapes, *expected}):
+        if shapes.get(name) != expected.get(name):
+            rule = f"must have the shape {expected.get(name)} of this architecture"
+            remedy = "pass the architecture that they were trained with"
+            raise invalid("params", f"{name} {shapes.get(name)}", rule, remedy)

@@ -1,16 +1,26 @@
-"""What the devices of a mesh send each other in one training step, from the table of layers alone.
+"""What each device of a mesh holds of a layer, and what the devices send each other.
 
-Between the two towers, on the way forward: what enters a layer that sees both is gathered, the
-partial logits are summed, and where response normalization runs over all maps, those at the border
-are exchanged. On the way back: the gradient of what was gathered is summed, whole, over both
-towers (`towers._meet`), and that of an exchange is exchanged. Between the shards of the batch: the
-gradient of every parameter that a device holds is summed. A few scalars beside that (loss, error,
-finite or not) are not counted. All numbers are taken for float32; in a network that computes in
-bfloat16, what is gathered and its gradients have half as many bytes.
+`partition_layers` is the only place that derives this from the layer table. The network
+(`alexnet.py`), its arrays on a mesh (`towers.py`), the table that `describe` prints
+(`fidelity/table.py`) and the drawing of the network (`plots/network.py`) all read its result.
+`step_collectives` lists the collectives of a training step.
+
+The network is split between at most two devices, one for each tower (P3.2, Figure 2). How a layer
+is split follows from what it sees (`architecture.py`):
+
+    sees                 kernel            bias         outputs      collective
+    own, of a Conv       by output         by output    by output    none
+    both                 by output         by output    by output    all-gather of the inputs
+    row-split (fc8)      by input          replicated   replicated   all-reduce of partial outputs
+    own, of a Dense      replicated        replicated   replicated   all-reduce of partial outputs
+
+The image is on both devices. LRN over the maps of both towers adds a halo exchange: each device
+needs the outermost maps of the other.
 """
 
 import dataclasses
 import math
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from alexnet_jax.model.architecture import (
@@ -20,43 +30,164 @@ from alexnet_jax.model.architecture import (
     Dense,
     Layer,
     Row,
+    outputs,
     trace,
-    weighted_rows,
 )
 
-FLOAT = 4  # bytes
-Kind = Literal["all-gather", "reduce-scatter", "all-reduce", "all-to-all", "exchange"]
-Way = Literal["forward", "back"]
+FLOAT32 = 4  # bytes
+CrossingKind = Literal["all-gather", "all-reduce", "halo exchange"]
+Kind = CrossingKind | Literal["reduce-scatter", "all-to-all"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossing:
+    """What the devices of the two towers send each other at one point of the forward pass."""
+
+    kind: CrossingKind
+    output: str  # the row of `trace` that is computed with it: "conv3", "fc8", "norm1"
+    what: str  # what is sent: the row that is gathered ("pool2"), "logits", "maps"
+    values: int  # an image, that each device sends the other
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerPartition:
+    """What one device holds of a layer, and the collectives that the layer needs.
+
+    An axis is None where every device holds the whole array.
+    """
+
+    layer: Layer
+    row: Row  # shapes and counts of the whole layer
+    kernel_axis: int | None  # split over the towers
+    kernel_shape: tuple[int, ...]  # that one device holds
+    bias_axis: int | None
+    output_axis: int | None  # of [batch, height, width, maps] or [batch, units]
+    tower_outputs: tuple[int, int]  # that each tower computes; of a row-split layer partial sums
+    crossing: Crossing | None = None  # gathers its inputs, or sums its partial outputs
+    halos: tuple[Crossing, ...] = ()  # of the normalizations that follow the layer
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.layer.name
+
+    @property
+    def gathers_inputs(self) -> bool:
+        """Whether the inputs of both towers are gathered before the layer."""
+        return self.crossing is not None and self.crossing.kind == "all-gather"
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs of one output on one device."""
+        return math.prod(self.kernel_shape[:-1])
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases that one device holds."""
+        return math.prod(self.kernel_shape) + self.kernel_shape[-1]
+
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """All that crosses for this layer and what follows it, in order."""
+        return (*((self.crossing,) if self.crossing else ()), *self.halos)
+
+
+def partition_layers(architecture: Architecture, towers: int) -> tuple[LayerPartition, ...]:
+    """Return what one device holds of each layer.
+
+    Args:
+        architecture: the layers.
+        towers: devices that share one copy of the network: 2, one for each tower; or 1, which
+            holds every array whole and needs no collective.
+    """
+    rows = {row.name: row for row in trace(architecture)}
+    entering: Row | None = None  # None: the image
+    partitions = []
+    for layer in architecture.layers:
+        row = rows[layer.name]
+        part = LayerPartition(layer, row, None, row.kernel_shape, None, None, tower_outputs(layer))
+        if towers == TOWERS:
+            part = dataclasses.replace(
+                _split(part),
+                crossing=_crossing(layer, entering),
+                halos=tuple(_halos(layer, rows, architecture)),
+            )
+        partitions.append(part)
+        # Activations have no row.
+        entering = [row, *(rows[name] for _, name in outputs(layer) if name in rows)][-1]
+    return tuple(partitions)
+
+
+def tower_outputs(layer: Layer) -> tuple[int, int]:
+    """Return the number of outputs that each tower computes; of a row-split layer partial sums."""
+    if layer.sees == "row-split":
+        return layer.features, layer.features
+    half = layer.features // TOWERS
+    return half, layer.features - half
+
+
+def _split(part: LayerPartition) -> LayerPartition:
+    """Return a layer that is held whole as one of two devices holds it."""
+    layer, kernel = part.layer, part.kernel_shape
+    if layer.sees == "row-split":
+        return dataclasses.replace(
+            part, kernel_axis=0, kernel_shape=(kernel[0] // TOWERS, kernel[1])
+        )
+    if isinstance(layer, Dense) and layer.sees == "own":
+        return part  # an odd number of classes cannot be split into two equal shards
+    return dataclasses.replace(
+        part,
+        kernel_axis=len(kernel) - 1,
+        kernel_shape=(*kernel[:-1], kernel[-1] // TOWERS),
+        bias_axis=0,
+        output_axis=3 if isinstance(layer, Conv) else 1,
+    )
+
+
+def _crossing(layer: Layer, entering: Row | None) -> Crossing | None:
+    if isinstance(layer, Dense) and layer.sees != "both":
+        return Crossing("all-reduce", layer.name, "logits", layer.features)
+    if layer.sees == "own" or entering is None:
+        return None
+    return Crossing("all-gather", layer.name, entering.name, math.prod(entering.shape) // TOWERS)
+
+
+def _halos(layer: Layer, rows: Mapping[str, Row], architecture: Architecture) -> Iterator[Crossing]:
+    for operation, output in outputs(layer):
+        if operation == "lrn" and architecture.lrn_scope == "all":
+            row = rows[output]
+            maps = min(architecture.lrn.n // 2, row.channels // TOWERS)
+            yield Crossing("halo exchange", output, "maps", row.side**2 * maps)
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One thing that `devices` devices do together, `stride` places in the mesh apart."""
+    """A collective of a program: `devices` devices, `stride` places apart in the mesh."""
 
     kind: Kind
-    what: str  # the layer it serves, or "gradients"
+    what: str  # the layer that needs it, or "gradients"
     devices: int
     stride: int
     values: int  # float32, whole: of the result of a gather, of the operand of a scatter
-    way: Way = "forward"
+    direction: Literal["forward", "backward"] = "forward"
 
     @property
     def bytes(self) -> int:
         """Bytes of the whole."""
-        return FLOAT * self.values
+        return FLOAT32 * self.values
 
     @property
     def sent(self) -> float:
-        """Bytes that each device sends, in a ring."""
-        rounds = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1}
-        if self.kind == "exchange":
+        """Bytes that each device sends in a ring."""
+        if self.kind == "halo exchange":
             return self.bytes
-        return rounds[self.kind] * (self.devices - 1) / self.devices * self.bytes
+        rounds = 2 if self.kind == "all-reduce" else 1
+        return rounds * (self.devices - 1) / self.devices * self.bytes
 
     @property
     def hops(self) -> int:
-        """Messages that each device sends one after the other, in a ring."""
-        if self.kind == "exchange":
+        """Messages that each device sends one after the other in a ring."""
+        if self.kind == "halo exchange":
             return 1
         return (2 if self.kind == "all-reduce" else 1) * (self.devices - 1)
 
@@ -64,47 +195,31 @@ class Collective:
 def step_collectives(
     architecture: Architecture, images: int, data: int, towers: int
 ) -> tuple[Collective, ...]:
-    """Return what crosses in a step of `images` images on a mesh of `data` x `towers` devices."""
-    found = _between_towers(architecture, images // data) if towers == TOWERS else []
+    """Return the collectives of a training step of `images` images on `data` x `towers` devices.
+
+    The gradient of a gathered array is summed whole over both towers
+    (`towers.all_gather_towers`), that of a halo exchange is exchanged. Scalars (loss, error,
+    finiteness) are not counted. Sizes are those of float32; in a network that computes in bfloat16,
+    gathered arrays and their gradients have half as many bytes.
+    """
+    partitions = partition_layers(architecture, towers)
+    collectives: list[Collective] = []
+    for part in partitions:
+        for crossing in part.crossings:
+            collectives += _between_towers(crossing, images // data)
+        if towers == TOWERS and part.kernel_axis is None:  # each device has part of the gradient
+            weights = math.prod(part.kernel_shape)
+            collectives.append(Collective("all-reduce", part.name, TOWERS, 1, weights, "backward"))
     if data > 1:
-        held = sum(parameters_held(architecture, towers).values())
-        found.append(Collective("all-reduce", "gradients", data, towers, held, "back"))
-    return tuple(found)
+        held = sum(part.parameters for part in partitions)
+        collectives.append(Collective("all-reduce", "gradients", data, towers, held, "backward"))
+    return tuple(collectives)
 
 
-def parameters_held(architecture: Architecture, towers: int) -> dict[str, int]:
-    """Return for each layer the parameters that one device holds, as `towers.py` lays them out."""
-    rows = {row.name: row for row in weighted_rows(architecture)}
-    return {layer.name: _held(layer, rows[layer.name], towers) for layer in architecture.layers}
-
-
-def _held(layer: Layer, row: Row, towers: int) -> int:
-    if isinstance(layer, Dense) and layer.sees == "own":
-        return row.parameters
-    biases = row.channels if layer.sees == "rows" else row.channels // towers
-    return math.prod(row.kernel_shape) // towers + biases
-
-
-def _between_towers(architecture: Architecture, images: int) -> list[Collective]:
-    rows = {row.name: row for row in trace(architecture)}
-    found: list[Collective] = []
-
-    def add(kind: Kind, what: str, values: int, way: Way = "forward") -> None:
-        found.append(Collective(kind, what, TOWERS, 1, images * values, way))
-
-    for layer in architecture.layers:
-        crossing = rows[layer.name].crossing
-        if isinstance(layer, Conv) or layer.sees == "both":
-            if crossing:
-                add("all-gather", layer.name, TOWERS * crossing)
-                add("all-reduce", layer.name, TOWERS * crossing, "back")
-        else:
-            add("all-reduce", layer.name, crossing)
-            if layer.sees == "own":  # on both devices, each of which has a part of the gradient
-                whole = math.prod(rows[layer.name].kernel_shape)
-                found.append(Collective("all-reduce", layer.name, TOWERS, 1, whole, "back"))
-    for row in rows.values():
-        if row.crossing and not row.kernel_shape:
-            add("exchange", row.name, row.crossing)
-            add("exchange", row.name, row.crossing, "back")
-    return found
+def _between_towers(crossing: Crossing, images: int) -> Iterator[Collective]:
+    values = images * crossing.values * (TOWERS if crossing.kind == "all-gather" else 1)
+    yield Collective(crossing.kind, crossing.output, TOWERS, 1, values)
+    if crossing.kind == "all-gather":
+        yield Collective("all-reduce", crossing.output, TOWERS, 1, values, "backward")
+    elif crossing.kind == "halo exchange":
+        yield Collective("halo exchange", crossing.output, TOWERS, 1, values, "backward")

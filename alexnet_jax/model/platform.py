@@ -1,7 +1,7 @@
-"""Which formulation of a layer runs on which platform. `for_platform` is the only place that chooses.
+"""The formulation of each operation on each platform; only `for_platform` chooses.
 
-`ACCELERATOR` is what XLA does well on GPU and TPU; `CPU` computes the same in forms that XLA's CPU
-backend runs faster.
+`ACCELERATOR` has the plain forms, for GPU and TPU; `CPU` computes the same in forms that XLA's CPU
+backend runs faster. Timings are in experiments/RESULTS.md.
 """
 
 import dataclasses
@@ -19,27 +19,25 @@ from alexnet_jax.model.response_norm import normalize
 
 @dataclasses.dataclass(frozen=True)
 class Ops:
-    """The functions of one platform, and how XLA is to treat them there."""
+    """The operations of one platform and its settings of XLA."""
 
     convolve: Callable[[Array, Array, int, Padding], Array]
     normalize: Callable[[Array, ResponseNorm], Array]
     pool: Callable[[Array, Pooling], Array]
-    block_size: Callable[
-        [int], int
-    ]  # of a batch of so many images, how many are convolved at a time
-    gradient_barrier: bool = False  # whether the updates of a step wait for all of its gradients
+    block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
+    gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
     compiler_options: tuple[tuple[str, str], ...] = ()  # see `compiler_options`
 
 
 def whole_batch(batch: int) -> int:
+    """Return the batch itself as the block size."""
     return batch
 
 
 def cpu_block_size(batch: int) -> int:
-    """Return a quarter of a batch, but from 8 to 32 images, and blocks as equal as can be.
+    """Return a quarter of a batch, but 8 to 32 images, so that blocks are nearly equal.
 
-    Larger blocks fall out of the caches: in two of them a step of 128 images took 1.02 times as
-    long, and one of 64 images 1.03 times.
+    Larger blocks do not fit in the caches.
     """
     largest = min(max(-(-batch // 4), 8), 32)
     blocks = -(-batch // largest)
@@ -54,35 +52,33 @@ CPU = Ops(
     cpu_block_size,
     gradient_barrier=True,
     compiler_options=(
-        # Block after block. XLA's default makes what could run at once follow one another, the same
-        # layer of every block, and so keeps every block's temporaries and finds none in the caches:
-        # a step took 1.16 times as long on one device and 1.3 on two, and 1.6 times the memory.
+        # Block after block. XLA's default schedules the same layer of every block one after the
+        # other, which keeps the temporaries of all blocks in memory and misses the caches.
         ("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"),
-        # Convolutions by Eigen, which splits them by pixels. XLA's default is YNNPACK for them too,
-        # which gives a thread 64 maps: of 48 maps one thread computes all, and the others wait.
-        # Matrix products stay YNNPACK's, where both measured alike or better. A step on two cores
-        # took 1.11 times as long on one device and 1.06 on two.
+        # Convolutions by Eigen, which splits them by pixels. XLA's default, YNNPACK, gives each
+        # thread 64 maps: one thread computes all 48 maps of a tower, and the others wait. Matrix
+        # products stay with YNNPACK, which is as fast or faster for them.
         ("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"),
     ),
 )
 
 
 def for_platform(platform: str) -> Ops:
-    """Return the functions for `platform`, as jax names it: cpu, gpu, tpu."""
+    """Return the operations for a platform as JAX names it: cpu, gpu, tpu."""
     return CPU if platform == "cpu" else ACCELERATOR
 
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, str]:
-    """Return how XLA is to treat programs over the network on `platform`, as jax.jit takes it.
+    """Return XLA's compiler options for `platform`, as jax.jit takes them.
 
-    Less what this release of XLA does not know: its names change, and the program is right without.
+    Options that this release of XLA does not know are left out: they affect speed only.
     """
-    return {k: v for k, v in for_platform(platform).compiler_options if is_known(k, v)}
+    return {k: v for k, v in for_platform(platform).compiler_options if is_supported(k, v)}
 
 
-def is_known(option: str, value: str) -> bool:
-    """Return whether XLA takes a value of a compiler option."""
+def is_supported(option: str, value: str) -> bool:
+    """Return whether XLA supports a value of a compiler option."""
     try:
         jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
     except jax.errors.JaxRuntimeError:

@@ -1,4 +1,4 @@
-"""Max pooling: plainly, and as XLA's CPU backend runs it fastest, with its gradient by hand."""
+"""Max pooling (P3.4), in the plain form and in one for a CPU with a custom gradient."""
 
 import functools
 
@@ -10,13 +10,13 @@ from alexnet_jax.model.architecture import Pooling
 
 
 def _overhang(side: int, pooling: Pooling) -> int:
-    """Return how far the last pooling window reaches past an axis of `side` pixels."""
+    """Return by how many pixels the last window reaches past an axis of `side` pixels."""
     last = (pooling.output_side(side) - 1) * pooling.stride
     return max(0, last + pooling.window - side)
 
 
 def pool(x: Array, pooling: Pooling) -> Array:
-    """Max pooling over [B, H, W, C]; a tie's gradient goes to the first (P3.4)."""
+    """Max pooling over [B, H, W, C]; the gradient of a tie goes to the first pixel (P3.4)."""
     height, width = x.shape[1:3]
     return lax.reduce_window(
         x,
@@ -29,7 +29,7 @@ def pool(x: Array, pooling: Pooling) -> Array:
 
 
 def _window_slices(x: Array, pooling: Pooling) -> list[Array]:
-    """Return for each place in the window, row by row, what lies there: arrays [B, H', W', C]."""
+    """Return an array [B, H', W', C] for each position in the window, row by row."""
     sides = x.shape[1:3]
     over = tuple((0, _overhang(side, pooling)) for side in sides)
     if any(o for _, o in over):
@@ -47,8 +47,9 @@ def _window_slices(x: Array, pooling: Pooling) -> list[Array]:
 def pool_by_slices(x: Array, pooling: Pooling) -> Array:
     """Compute `pool` as a maximum over strided slices, with the same rule for ties.
 
-    XLA runs reduce_window, and select_and_scatter behind it, without vector instructions on a CPU.
-    Pixels tie in flat regions and after ReLU: differentiating `maximum` would split the gradient.
+    On a CPU, XLA runs reduce_window and its gradient, select_and_scatter, without vector
+    instructions. The gradient is custom because that of `maximum` splits between ties, which are
+    common after ReLU.
     """
     return functools.reduce(jnp.maximum, _window_slices(x, pooling))
 
@@ -60,19 +61,19 @@ def _pool_forward(x, pooling):
 
 def _pool_backward(pooling, saved, g):
     x, y = saved
-    shares, taken = [], jnp.zeros(y.shape, bool)
-    for place in _window_slices(x, pooling):
-        winner = (place == y) & ~taken
+    shares, assigned = [], jnp.zeros(y.shape, bool)
+    for pixels in _window_slices(x, pooling):
+        winner = (pixels == y) & ~assigned
         shares.append(jnp.where(winner, g, 0))
-        taken |= winner
+        assigned |= winner
     return (_unslice(shares, x.shape, pooling),)
 
 
 def _unslice(shares: list[Array], shape: tuple[int, ...], pooling: Pooling) -> Array:
-    """Add up what each place in the window gives back: the transpose of `_window_slices`.
+    """Sum the gradients of each position in the window: the transpose of `_window_slices`.
 
-    Rows 2r + p of the result, p = 0 or 1, collect places i = p, p + 2, ... of windows r - i // 2,
-    and columns likewise; so each of the 2 x 2 phases is a sum of shifted arrays, and all
+    Rows 2r + p of the result, p = 0 or 1, sum positions i = p, p + 2, ... of windows r - i // 2,
+    and columns likewise; so each of the 2 x 2 phases is a sum of shifted arrays, and the phases
     interleave.
     """
     batch, height, width, channels = shape
@@ -82,7 +83,7 @@ def _unslice(shares: list[Array], shape: tuple[int, ...], pooling: Pooling) -> A
     def shifted(i: int, j: int) -> Array:
         share = shares[i * window + j]
         down, right = i // stride, j // stride
-        # A negative fill crops: windows that hang over the edge give nothing back there.
+        # A negative fill crops the part of a window past the edge.
         fill = (
             (0, 0, 0),
             (down, rows - down - share.shape[1], 0),

@@ -1,10 +1,11 @@
-"""Two towers on a mesh of devices: where every array lies, and what crosses.
+"""Two towers on a mesh of devices: the mesh, the shardings of all arrays and the collectives.
 
-No other file names a mesh axis.
+This is where devices are assigned: no other file names a mesh axis. `partition.py` says which axis
+of a layer's arrays is split; here that becomes PartitionSpecs and a `shard_map`.
 
-The mesh is `(data, tower)`. `tower` has two devices, each with one half of every layer (P3.2,
-Figure 2), or one device with both; `data` repeats that over shards of the batch. The same
-parameters, global arrays in standard shapes, serve every mesh.
+The mesh is `(data, tower)`. Its `tower` axis has two devices, each with one tower of every layer
+(P3.2, Figure 2), or one device with both; its `data` axis has the shards of the batch. Parameters
+are global arrays of the same shapes on every mesh.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,9 +19,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from alexnet_jax.config import invalid
 from alexnet_jax.model import platform
 from alexnet_jax.model.alexnet import AlexNet, TowerCollectives
-from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, Dense, Layer, outputs
+from alexnet_jax.model.architecture import TOWERS, Architecture, outputs
+from alexnet_jax.model.partition import partition_layers
 
 DATA, TOWER = "data", "tower"
 
@@ -31,12 +34,12 @@ def make_mesh(
     """Return a mesh `(data, tower)` over the devices of all processes.
 
     Args:
-        towers: devices that share one network, 1 or 2; auto: 2 where there are enough.
-        data: shards of the batch; auto: as many as there are devices for and as divide the batch.
+        towers: devices that share one copy of the network, 1 or 2; auto: 2 if there are enough.
+        data: shards of the batch; auto: the largest number of devices that divides the batch.
         batch: images a step.
 
     Raises:
-        ValueError: there are fewer devices, the batch does not divide into the shards, or a process
+        ValueError: there are too few devices, the shards do not divide the batch, or a process
             would have no device in the mesh.
     """
     devices = jax.devices()
@@ -45,69 +48,73 @@ def make_mesh(
     if data == "auto":
         data = max(n for n in range(1, max(1, len(devices) // towers) + 1) if batch % n == 0)
     if data * towers > len(devices):
-        raise ValueError(
-            f"--mesh.data {data} x --mesh.towers {towers}: they need {data * towers} devices and "
-            f"there are {len(devices)} ({devices[0].platform}); use auto."
+        rule = (
+            f"with mesh.towers={towers} needs {data * towers} devices, but there are "
+            f"{len(devices)} ({devices[0].platform})"
         )
+        raise invalid("mesh.data", data, rule, "use mesh.data=auto mesh.towers=auto")
     if batch % data:
-        raise ValueError(
-            f"--optimizer.batch_size-size {batch}: it must be divisible by the {data} data shards of the "
-            f"mesh; try {max(1, round(batch / data)) * data}."
-        )
+        rule = f"must be divisible by mesh.data={data}"
+        nearest = max(1, round(batch / data)) * data
+        raise invalid("optimizer.batch_size", batch, rule, f"try {nearest}")
     used = devices[: data * towers]
     if idle := {device.process_index for device in devices} - {d.process_index for d in used}:
-        raise ValueError(
-            f"--mesh.data {data} x --mesh.towers {towers}: of {len(devices)} devices they use "
-            f"{len(used)}, none of them process {', '.join(map(str, sorted(idle)))}'s; use auto, a "
-            "--optimizer.batch_size-size that divides over all devices, or fewer processes."
+        rule = (
+            f"with mesh.towers={towers} uses {len(used)} of {len(devices)} devices and none of "
+            f"process {', '.join(map(str, sorted(idle)))}"
         )
-    # Auto axes: with Explicit ones each convolution outside shard_map would ask for its sharding.
+        remedy = (
+            "use mesh.data=auto mesh.towers=auto with an optimizer.batch_size that all devices "
+            "divide, or fewer processes"
+        )
+        raise invalid("mesh.data", data, rule, remedy)
+    # Auto axes: with Explicit ones every convolution outside shard_map would need a sharding.
     return jax.make_mesh(
         (data, towers), (DATA, TOWER), axis_types=(AxisType.Auto, AxisType.Auto), devices=used
     )
 
 
 def describe_mesh(mesh: Mesh) -> str:
-    """Return one sentence about who computes what."""
+    """Return a phrase such as "2 cpu devices, one tower each"."""
     data, towers = mesh.shape[DATA], mesh.shape[TOWER]
-    platform = mesh.devices.flat[0].platform
+    kind = mesh.devices.flat[0].platform
     each = "one tower each" if towers == TOWERS else "both towers each"
     shards = f", the batch in {data} shards" if data > 1 else ""
-    return f"{mesh.size} {platform} device{'s'[: mesh.size > 1]}, {each}{shards}"
+    return f"{mesh.size} {kind} device{'s'[: mesh.size > 1]}, {each}{shards}"
 
 
 def check_batch(images: int, mesh: Mesh) -> None:
-    """Raise a ValueError unless so many images can be dealt out, as many to each shard."""
+    """Check that a number of images can be split into equal data shards.
+
+    Raises:
+        ValueError: it cannot.
+    """
     shards = mesh.shape[DATA]
     if images < 1 or images % shards:
-        raise ValueError(
-            f"{images} images: the mesh takes a multiple of its {shards} data shards, at least 1; "
-            "pad them, or make a mesh with data=1."
-        )
+        rule = f"the number of images must be a multiple of the mesh's {shards} data shards"
+        raise invalid("images", images, rule, "pad the batch, or use a mesh with data=1")
+
+
+def _spec(axis: int | None, *leading: str | None) -> P:
+    """Return the PartitionSpec of an array with one axis split over the towers, or with none."""
+    if axis is None:
+        return P(*leading)
+    return P(*leading, *(None,) * (axis - len(leading)), TOWER)
 
 
 def parameter_specs(architecture: Architecture, mesh: Mesh) -> dict[str, dict[str, P]]:
-    """Return the PartitionSpec of each kernel and bias: outputs by tower, fc8's inputs by tower.
-
-    A layer whose classes see one tower each, perhaps an odd number, is on both devices.
-    """
-
-    def specs(layer: Layer) -> dict[str, P]:
-        if mesh.shape[TOWER] == 1 or (isinstance(layer, Dense) and layer.sees == "own"):
-            return {"kernel": P(), "bias": P()}
-        if layer.sees == "rows":
-            return {"kernel": P(TOWER), "bias": P()}
-        leading = (None,) * (3 if isinstance(layer, Conv) else 1)
-        return {"kernel": P(*leading, TOWER), "bias": P(TOWER)}
-
-    return {layer.name: specs(layer) for layer in architecture.layers}
+    """Return the PartitionSpec of each kernel and bias."""
+    return {
+        part.name: {"kernel": _spec(part.kernel_axis), "bias": _spec(part.bias_axis)}
+        for part in partition_layers(architecture, mesh.shape[TOWER])
+    }
 
 
 def state_shardings(tree: Any, architecture: Architecture, mesh: Mesh) -> Any:
     """Return a NamedSharding for each leaf of a train state.
 
-    An array whose path ends in a layer's kernel or bias (a parameter, its velocity) lies as that
-    parameter does; everything else, such as its learning rate, is on every device.
+    An array whose path ends in a layer's kernel or bias (a parameter, its velocity) is sharded like
+    that parameter; everything else, such as its learning rate, is replicated.
     """
     specs = parameter_specs(architecture, mesh)
 
@@ -122,26 +129,26 @@ def state_shardings(tree: Any, architecture: Architecture, mesh: Mesh) -> Any:
 def local_rows(
     mesh: Mesh, batch: int, devices: Iterable[jax.Device] | None = None
 ) -> tuple[slice, ...]:
-    """Return which rows of a batch a process is to load: those of its devices' data shards.
+    """Return the rows of a batch that this process loads: those of its devices' data shards.
 
-    Blocks without overlaps, in order; all rows where there is one process. Processes that share a
-    tower pair load the same ones. `devices` are those of the mesh that are this process's.
+    The slices are in order and do not overlap; one process loads all rows. Processes that share a
+    pair of towers load the same rows. `devices`: this process's in the mesh.
     """
-    mine = mesh.local_devices if devices is None else devices
+    local_devices = mesh.local_devices if devices is None else devices
     shards = batch_sharding(mesh).devices_indices_map((batch,))
-    bounds = {shards[device][0].indices(batch)[:2] for device in mine}
+    bounds = {shards[device][0].indices(batch)[:2] for device in local_devices}
     return tuple(slice(first, end) for first, end in sorted(bounds))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Return how a batch lies: rows by data shard, the same rows on both towers."""
+    """Return the sharding of a batch: rows by data shard, the same rows for both towers."""
     return NamedSharding(mesh, P(DATA))
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
-    """Move a batch to the devices, where it lies as `batch_sharding` says.
+    """Move a batch to the devices, sharded as `batch_sharding`.
 
-    Each process brings the rows that `rows` says, and all of them get the whole, global arrays.
+    Each process passes the rows that `local_rows` gives it; the result is global arrays.
     """
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
@@ -153,29 +160,29 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
 
 
 def fetch(array: Array) -> np.ndarray:
-    """Return the whole of a global array, on every process; all of them have to call."""
+    """Return a whole global array on every process; all processes must call this."""
     if array.is_fully_addressable:
         return jax.device_get(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def make_any_reduce(mesh: Mesh) -> Callable[[bool], Array]:
-    """Return `flag -> bool []`: whether the flag of any process is up, on every process.
+    """Return `flag -> bool []`: whether any process passes True.
 
-    All of them have to call; nobody waits before reading the answer.
+    All processes must call it; they wait for each other only when they read the result.
     """
     sharding, everywhere = NamedSharding(mesh, P((DATA, TOWER))), NamedSharding(mesh, P())
     any_of = jax.jit(jnp.any, out_shardings=everywhere)
 
-    def ask(flag: bool) -> Array:
-        flags = np.full(mesh.size, flag)  # of which each process's devices take their own
+    def any_process(flag: bool) -> Array:
+        flags = np.full(mesh.size, flag)  # each process fills in those of its own devices
         return any_of(jax.make_array_from_callback(flags.shape, sharding, flags.__getitem__))
 
-    return ask
+    return any_process
 
 
 def initializer(architecture: Architecture) -> Callable[[Array], Any]:
-    """Return `key -> variables` with the initial parameters, the same on every mesh."""
+    """Return `key -> variables`, the initial parameters, which are the same on every mesh."""
     net = AlexNet(architecture, platform.ACCELERATOR)
 
     def initialize(key: Array) -> Any:
@@ -185,31 +192,34 @@ def initializer(architecture: Architecture) -> Callable[[Array], Any]:
 
 
 def jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Callable[..., Any]:
-    """Return `function`, compiled as this mesh's platform likes programs over the network."""
-    platform = mesh.devices.flat[0].platform
-    return jax.jit(function, compiler_options=platform.compiler_options(platform), **options)
+    """Return `jax.jit(function)` with the compiler options of the mesh's platform."""
+    compiler_options = platform.compiler_options(mesh.devices.flat[0].platform)
+    return jax.jit(function, compiler_options=compiler_options, **options)
 
 
 def all_gather_towers(x: Array) -> Array:
+    """Concatenate the maps or units of both towers."""
     # `to="invarying"`: its transpose is a slice, not a reduce-scatter, which gloo gets wrong across
-    # processes; pcast's transpose then sums both towers' gradients, and lets custom VJPs follow.
-    # Gathered as [2, ...] and put together afterwards: along the maps themselves, XLA's CPU backend
-    # would lay them out map by map, and compute the pooling before it in that order, which misses
-    # the caches. A step on two emulated devices took 1.03 times as long.
+    # processes. The transpose of pcast then sums the gradients of both towers, and custom VJPs may
+    # follow.
+    # Gathered as [2, ...] and concatenated: gathered along the maps, XLA's CPU backend would store
+    # them map by map and compute the pooling before it in that order, which misses the caches.
     gathered = lax.all_gather(x, TOWER, to="invarying")
     return jnp.concatenate(list(lax.pcast(gathered, TOWER, to="varying")), axis=-1)
 
 
 def psum_towers(x: Array) -> Array:
+    """Sum over both towers."""
     return lax.psum(x, TOWER)
 
 
 def halo_exchange(x: Array, n: int) -> tuple[Array, Array]:
-    here = lax.axis_index(TOWER)
-    first, last = x[..., :n], x[..., max(0, x.shape[-1] - n) :]  # all, where there are fewer
-    # Tower 0's last maps border on tower 1's first: one exchange carries both.
-    there = lax.ppermute(jnp.where(here == 0, last, first), TOWER, [(0, 1), (1, 0)])
-    return jnp.where(here == 1, there, 0), jnp.where(here == 0, there, 0)
+    """Return the n maps before and after this tower's, of the other tower; zeros at the ends."""
+    tower = lax.axis_index(TOWER)
+    first, last = x[..., :n], x[..., max(0, x.shape[-1] - n) :]  # all, if there are fewer
+    # Tower 0's last maps are next to tower 1's first: one exchange carries both.
+    received = lax.ppermute(jnp.where(tower == 0, last, first), TOWER, [(0, 1), (1, 0)])
+    return jnp.where(tower == 1, received, 0), jnp.where(tower == 0, received, 0)
 
 
 TOWER_COLLECTIVES = TowerCollectives(
@@ -217,70 +227,62 @@ TOWER_COLLECTIVES = TowerCollectives(
 )
 
 
-def _rows(mesh: Mesh) -> str | None:
-    """Return the axis over which a batch varies: none where one device has all of it.
+def _batch_axis(mesh: Mesh) -> str | None:
+    """Return the mesh axis that a batch is split over, None if one device has all of it.
 
-    Else XLA would sum gradients over that one, which on a CPU copies all 240 MB of them.
+    With an axis of size 1 XLA would still sum gradients over it, which on a CPU copies them all.
     """
     return DATA if mesh.shape[DATA] > 1 else None
 
 
 def output_specs(architecture: Architecture, mesh: Mesh) -> dict[str, P]:
-    """Return the PartitionSpec of every output that can be asked for: its maps by tower."""
-
-    rows = _rows(mesh)
-
-    def spec(layer: Layer) -> P:
-        if mesh.shape[TOWER] == 1 or layer is architecture.layers[-1]:
-            return P(rows)
-        between = (None,) * (2 if isinstance(layer, Conv) else 0)
-        return P(rows, *between, TOWER)
-
-    names = {
-        layer.name: [layer.name, *(name for _, name in outputs(layer))]
-        for layer in architecture.layers
+    """Return the PartitionSpec of the outputs of every layer and operation."""
+    batch = _batch_axis(mesh)
+    return {
+        name: _spec(part.output_axis, batch)
+        for part in partition_layers(architecture, mesh.shape[TOWER])
+        for name in (part.name, *(output for _, output in outputs(part.layer)))
     }
-    return {name: spec(layer) for layer in architecture.layers for name in names[layer.name]}
 
 
 def forward(
     architecture: Architecture, mesh: Mesh, taps: tuple[str, ...] = ()
 ) -> Callable[..., Any]:
-    """Return `apply(variables, images, keep=None) -> logits` on the mesh; differentiate outside it.
+    """Return `apply(variables, images, dropout_masks=None) -> logits`; differentiate outside it.
 
-    `variables` are global arrays, `images` float [B, crop, crop, 3], `keep` the dropout masks, bool
+    `variables` are global arrays, `images` float [B, crop, crop, 3], `dropout_masks` bool
     [B, ...outputs] over both towers, drawn by the caller so that they are the same on every mesh.
-    Between two devices cross what enters layers that see both towers (all-gathers; in the network
-    of 2012 the outputs of pool2, pool5 and fc6), the partial logits (all-reduce) and, where
-    response normalization runs over all maps, those at the border (an exchange).
+    Between the two devices of a pair cross the inputs of layers that see both towers (all-gathers;
+    in the network of 2012 the outputs of pool2, pool5 and fc6), the partial logits (all-reduce)
+    and, if LRN is over all maps, those at the border (halo exchange).
 
-    With `taps` the result is `(logits, outputs)`, a dict of global arrays by name: a layer
-    ("conv5", before its ReLU) or what follows it ("relu5", "pool5").
+    With `taps` the result is `(logits, outputs)`, a dict of global arrays by name: a layer before
+    its activation ("conv5") or an operation that follows it ("relu5", "pool5").
     """
     split = mesh.shape[TOWER] == TOWERS
-    kernels = platform.for_platform(mesh.devices.flat[0].platform)
-    net = AlexNet(architecture, kernels, TOWER_COLLECTIVES if split else None, taps)
+    ops = platform.for_platform(mesh.devices.flat[0].platform)
+    net = AlexNet(architecture, ops, TOWER_COLLECTIVES if split else None, taps)
 
     def body(variables: Any, images: Array, dropout_masks: Mapping[str, Array] | None) -> Any:
-        # The custom VJPs in layers.py want every operand to vary over the same axes.
-        if rows:
-            variables = jax.tree.map(lambda x: lax.pcast(x, rows, to="varying"), variables)
+        # Custom VJPs (pooling.py, response_norm.py) need operands that vary over the same axes.
+        if batch:
+            variables = jax.tree.map(lambda x: lax.pcast(x, batch, to="varying"), variables)
         if split:
             images = lax.pcast(images, TOWER, to="varying")
-        logits, taken = net.apply(variables, images, dropout_masks)
-        return (logits, taken) if taps else logits
+        logits, tapped = net.apply(variables, images, dropout_masks)
+        return (logits, tapped) if taps else logits
 
-    rows = _rows(mesh)
-    logits = P(rows)
-    every = output_specs(architecture, mesh)
-    outs = (logits, {name: every[name] for name in taps}) if taps else logits
-    masks = {name: every[name] for name in architecture.dropped}
+    batch = _batch_axis(mesh)
+    specs = output_specs(architecture, mesh)
+    logits = specs[architecture.layers[-1].name]
+    outs = (logits, {name: specs[name] for name in taps}) if taps else logits
+    masks = {name: specs[name] for name in architecture.dropped}
     params = {"params": parameter_specs(architecture, mesh)}
 
     def apply(
         variables: Any, images: Array, dropout_masks: Mapping[str, Array] | None = None
     ) -> Any:
-        ins = (params, P(rows), P() if dropout_masks is None else masks)
+        ins = (params, P(batch), P() if dropout_masks is None else masks)
         sharded = jax.shard_map(body, mesh=mesh, in_specs=ins, out_specs=outs)
         return sharded(variables, images, dropout_masks)
 
@@ -288,20 +290,20 @@ def forward(
 
 
 def make_gradient_barrier(architecture: Architecture, mesh: Mesh) -> Callable[[Any], Any]:
-    """Return `gradients -> gradients`, of which no device of a CPU has one before it has all.
+    """Return `gradients -> gradients`; on a CPU, none is available before all are computed.
 
-    A step writes its parameters over the old ones. Where XLA cannot tell that an update comes after
-    the backward pass has read a parameter for the last time, it copies that parameter before.
+    A step updates the parameters in place. If XLA cannot tell that an update comes after the last
+    read of a parameter in the backward pass, it copies the parameter first.
     """
     if not platform.for_platform(mesh.devices.flat[0].platform).gradient_barrier:
         return lambda gradients: gradients
 
     def join(gradients: Any) -> Any:
-        # An `optimization_barrier` would say it, but XLA's CPU backend drops it too early. 0 x has
-        # to be computed, as it may be nan: then all parameters are, and the run ends.
-        one = 1 + 0 * sum(leaf.ravel()[0] for leaf in jax.tree.leaves(gradients))
-        return jax.tree.map(lambda leaf: leaf * one, gradients)
+        # XLA's CPU backend drops an `optimization_barrier` too early. XLA must compute 0 * x, as it
+        # may be nan: then all parameters become nan, and training stops.
+        factor = 1 + 0 * sum(leaf.ravel()[0] for leaf in jax.tree.leaves(gradients))
+        return jax.tree.map(lambda leaf: leaf * factor, gradients)
 
     specs = {"params": parameter_specs(architecture, mesh)}
-    # Each device by its own halves: `one` varies, and what is multiplied by it does not.
+    # check_vma=False: on each device `factor` is of its own halves, and the product need not vary.
     return jax.shard_map(join, mesh=mesh, in_specs=(specs,), out_specs=specs, check_vma=False)

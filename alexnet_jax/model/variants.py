@@ -1,10 +1,17 @@
-"""The rows of the layer table: the network of 2012, those that go by its name, and its controls."""
+"""The layer tables of the network of 2012, of other networks called AlexNet, and of controls.
+
+To add a variant: add its name to `ModelConfig.variant` and its widths to `WIDTHS`, and in
+`_convolutions` say how its layers differ. For a variation of every variant, add a field to
+`ModelConfig` and read it here. To add an operation that follows a layer: name it in
+`architecture.Operation` and `OUTPUTS`, give its shape in `architecture.trace` and compute it in
+`AlexNet._operate`. Nothing else lists layers.
+"""
 
 import dataclasses
 import math
 from typing import Literal
 
-from alexnet_jax.config import ModelConfig
+from alexnet_jax.config import Config, ModelConfig, invalid
 from alexnet_jax.model.architecture import (
     TOWERS,
     Architecture,
@@ -18,7 +25,7 @@ from alexnet_jax.model.architecture import (
     weighted_rows,
 )
 
-# Maps of the convolutions at width 1.
+# Number of maps of each convolution at model.width 1.
 WIDTHS = {
     "two_towers": (96, 256, 384, 384, 256),  # layers-145.cfg
     "merged": (96, 256, 384, 384, 256),
@@ -29,17 +36,17 @@ WIDTHS = {
 
 
 def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Architecture:
-    """Return the table that `model` describes; by default the network of 2012 (P3.5).
+    """Return the layers of `model`; by default the network of 2012 (P3.5).
 
     Its towers meet at conv3, fc6, fc7 and fc8 (layers-145.cfg).
 
     Args:
-        model: which rows, and what follows them.
-        num_classes: outputs of fc8, any number.
+        model: settings of the network.
+        num_classes: number of outputs of fc8.
         crop: side of the input in pixels.
 
     Raises:
-        ValueError: `crop` is too small for some layer.
+        ValueError: `crop` is too small for a layer.
     """
     convolutions = _without(model.drop_layer, _convolutions(model))
     layers = [*convolutions, *_fully_connected(model, num_classes)]
@@ -53,8 +60,8 @@ def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Archi
             beta=model.lrn_beta,
         ),
         lrn_scope=model.lrn_scope,
-        # Two pixels a window leave maps of the same sizes only where they are rounded down, and the
-        # paper compares "output of equivalent dimensions" (P3.4). PyTorch always rounds down.
+        # P3.4 compares window sizes at "output of equivalent dimensions": windows of 2 pixels give
+        # those only if the number of windows is rounded down. PyTorch always rounds down.
         pooling=Pooling(
             window=model.pool_window,
             rounds="down" if model.pool_window == 2 or model.variant == "torchvision" else "up",
@@ -67,8 +74,29 @@ def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Archi
     return _scaled(architecture, model) if model.scale_init else architecture
 
 
+def check_layers(config: Config) -> None:
+    """Check the fields of a configuration that refer to layers of its network.
+
+    Raises:
+        ValueError: `data.crop` is too small for a layer, or `optimizer.layer_learning_rates` names
+            a layer that the network does not have or freezes all layers.
+    """
+    architecture = build_architecture(config.model, num_classes=2, crop=config.data.crop)
+    layers = [layer.name for layer in architecture.layers]
+    field, frozen = "optimizer.layer_learning_rates", config.optimizer.frozen
+    for layer, entry in zip(
+        config.optimizer.layer_multipliers, config.optimizer.layer_learning_rates, strict=True
+    ):
+        if layer not in layers:
+            rule = f"must name a layer of the network ({', '.join(layers)})"
+            raise invalid(field, entry, rule, "use one of these names")
+    if frozen.issuperset(layers):
+        entries = config.optimizer.layer_learning_rates
+        raise invalid(field, entries, "must not freeze every layer", "leave one out")
+
+
 def _features(model: ModelConfig, at_width_1: int) -> int:
-    """Return an even number of maps or units, at least one a tower."""
+    """Return an even number of maps or units, at least one for each tower."""
     return TOWERS * max(1, round(at_width_1 * model.width / TOWERS))
 
 
@@ -82,8 +110,8 @@ def _convolutions(model: ModelConfig) -> list[Conv]:
         first = (*norm, "pool", act)
     elif model.op_order == "pool_first":
         first, second = (act, "pool", *norm), (act, "pool", *norm, *spatial)
-    silenced: tuple[Operation, ...] = ("dropout",) if model.dropout_on == "pool5-fc6" else ()
-    last = (act, "pool", *(silenced if model.dropout else ()))
+    dropout: tuple[Operation, ...] = ("dropout",) if model.dropout_on == "pool5-fc6" else ()
+    last = (act, "pool", *(dropout if model.dropout else ()))
     pads: dict[str, int | Literal["end"]] = {"end": "end", "none": 0, "both": 2}
     pad = pads[model.conv1_padding]
     widths = [_features(model, width) for width in WIDTHS[model.variant]]
@@ -102,53 +130,53 @@ def _convolutions(model: ModelConfig) -> list[Conv]:
 
 def _fully_connected(model: ModelConfig, num_classes: int) -> list[Layer]:
     act: Operation = model.activation
-    silenced: tuple[Operation, ...] = (act, "dropout") if model.dropout else (act,)
-    last = silenced if model.dropout_on == "fc6-fc7" else (act,)
+    dropout: tuple[Operation, ...] = (act, "dropout") if model.dropout else (act,)
+    last = dropout if model.dropout_on == "fc6-fc7" else (act,)
     units = _features(model, 4096)
     layers: list[Layer] = [
-        Dense("fc6", units, "both", silenced, model.fc_init_std, model.init_bias),
+        Dense("fc6", units, "both", dropout, model.fc_init_std, model.init_bias),
         Dense("fc7", units, "both", last, model.fc_init_std, model.init_bias),
     ]
     if model.bottleneck:
         layers.append(Dense("bottleneck", model.bottleneck, "both", (), model.init_std, 0))
-    sees = "own" if model.bottleneck else "rows"
+    sees = "own" if model.bottleneck else "row-split"
     return [*layers, Dense("fc8", num_classes, sees, (), model.init_std, 0)]
 
 
 def _without(name: str, layers: list[Conv]) -> list[Conv]:
-    """Leave a layer out, with nothing else changed that need not change.
+    """Remove a layer, and keep the rest of the network as it is.
 
-    What pools behind it stays, so that the maps behind keep their sizes; where towers met in it,
-    they meet in the next.
+    The pooling and dropout that follow it now follow the layer before it, so that later layers keep
+    their sizes. If towers meet in it, they meet in the next layer.
     """
     names = [layer.name for layer in layers]
     if name not in names:
         return layers
     number = names.index(name)
-    before, layer, behind = layers[number - 1], layers[number], layers[number + 1 :]
+    before, layer, after = layers[number - 1], layers[number], layers[number + 1 :]
     for operation in layer.ops:
         if operation in ("pool", "dropout"):
             before = dataclasses.replace(before, ops=(*before.ops, operation))
-    if layer.sees == "both" and behind:
-        behind[0] = dataclasses.replace(behind[0], sees="both")
-    return [*layers[: number - 1], before, *behind]
+    if layer.sees == "both" and after:
+        after[0] = dataclasses.replace(after[0], sees="both")
+    return [*layers[: number - 1], before, *after]
 
 
 def _scaled(architecture: Architecture, model: ModelConfig) -> Architecture:
-    """Multiply each initial std by sqrt(inputs at width 1 and 224 pixels / inputs).
+    """Multiply each initial standard deviation by sqrt(fan-in at width 1 and 224 pixels / fan-in).
 
-    That keeps the variance of every layer's outputs where it was there.
+    This preserves the variance of every layer's outputs.
     """
     full = dataclasses.replace(model, width=1.0, scale_init=False)
-    inputs, inputs_2012 = (
-        {row.name: math.prod(row.kernel_shape[:-1]) for row in weighted_rows(t)}
-        for t in (architecture, build_architecture(full, architecture.num_classes, 224))
+    fan_in, fan_in_2012 = (
+        {row.name: math.prod(row.kernel_shape[:-1]) for row in weighted_rows(network)}
+        for network in (architecture, build_architecture(full, architecture.num_classes, 224))
     )
     return dataclasses.replace(
         architecture,
         layers=tuple(
             dataclasses.replace(
-                layer, std=layer.std * math.sqrt(inputs_2012[layer.name] / inputs[layer.name])
+                layer, std=layer.std * math.sqrt(fan_in_2012[layer.name] / fan_in[layer.name])
             )
             for layer in architecture.layers
         ),

@@ -1,14 +1,14 @@
-"""Names of classes that are short enough to draw."""
+"""Class names short enough to draw."""
 
 import re
 
-LONGEST = 24  # letters
+MAX_LENGTH = 24  # characters
 
 
 def short(name: str) -> str:
-    """Return the first synonym of a class without its synset, cut where it is long.
+    """Return the first synonym of a class name without its synset ID, truncated if it is long.
 
-    "n01440764 tench, Tinca tinca" is "tench"; the paper's Figure 4 has the first synonym too.
+    "n01440764 tench, Tinca tinca" becomes "tench", as in the paper's Figure 4.
     """
     plain = re.sub(r"^n\d{8}[ _-]+", "", name).split(",")[0].strip()
-    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+    return plain if len(plain) <= MAX_LENGTH else f"{plain[: MAX_LENGTH - 1]}…"

@@ -1,4 +1,4 @@
-"""Which class is taken for which."""
+"""Confusion matrices."""
 
 from collections.abc import Sequence
 
@@ -7,50 +7,50 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.plots.class_labels import short
 
-NUMBERED, NAMED = 25, 130  # classes: up to so many have their shares, their names, in the picture
-MOST = 2000  # classes that can be told apart in a picture at all
-CELL = 0.15  # inches of a class
+# Numbers of classes up to which shares are printed, names are printed, a figure is drawn at all.
+MAX_NUMBERED, MAX_NAMED, MAX_CLASSES = 25, 130, 2000
+CELL = 0.15  # inches per class
 
 
 def check_classes(number: int) -> None:
-    """Raise a ValueError where there are too many classes to `draw`."""
-    if number > MOST:
+    """Raise a ValueError if there are too many classes to `draw`."""
+    if number > MAX_CLASSES:
         raise ValueError(
-            f"{number:,} classes: a picture of which is taken for which has room for {MOST:,}; "
-            "use --per-class instead of --confusion."
+            f"{number:,} classes: a confusion matrix must have at most {MAX_CLASSES:,}; use the "
+            "scores per class instead."
         )
 
 
 def draw(label: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Draw which share of each class's images is taken for which class.
+    """Draw the share of each class's images that is predicted as each class.
 
-    A row for each true class, in the order of their numbers; a row without images stays gray.
+    A row for each true class, in label order; a row without images is gray.
 
     Args:
         label: true classes, int [N].
-        best: the most probable ones, int [N].
+        best: most probable classes, int [N].
         class_names: K of them.
 
     Raises:
-        ValueError: there are too many classes for a picture.
+        ValueError: there are too many classes for a figure.
     """
     number = len(class_names)
     check_classes(number)
     counts = np.bincount(label * number + best, minlength=number**2).reshape(number, number)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.where(totals, counts / np.maximum(totals, 1), np.nan)
-    side = min(max(CELL * number, 4.0), 16.0) if number > NUMBERED else max(0.45 * number, 3.0)
+    side = min(max(CELL * number, 4.0), 16.0) if number > MAX_NUMBERED else max(0.45 * number, 3.0)
     figure = Figure(figsize=(side + 2.2, side + 1.4), layout="constrained")
     axes = figure.subplots()
     axes.set_facecolor("lightgray")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    axes.set(xlabel="taken for", ylabel="true class")
-    if number <= NAMED:
-        size = 8 if number <= NUMBERED else 6
+    axes.set(xlabel="predicted class", ylabel="true class")
+    if number <= MAX_NAMED:
+        size = 8 if number <= MAX_NUMBERED else 6
         names = [short(name) for name in class_names]
         axes.set_xticks(range(number), names, rotation=90, fontsize=size)
         axes.set_yticks(range(number), names, fontsize=size)
-    if number <= NUMBERED:
+    if number <= MAX_NUMBERED:
         for row, column in np.argwhere(counts):
             share = shares[row, column]
             color = "white" if share > 0.5 else "black"

@@ -1,4 +1,4 @@
-"""What each device of a mesh holds: of every array, its part."""
+"""Which part of every array each device of a mesh holds."""
 
 import math
 from collections.abc import Sequence
@@ -15,20 +15,19 @@ from alexnet_jax.model.architecture import Architecture, weighted_rows
 from alexnet_jax.plots.specialization import COLORS
 
 # Inches.
-COLUMN, ROW = 1.5, 0.44  # from one device to the next, from one array to the next
-WIDE, HIGH = 1.38, 0.34  # of a box
-LEFT, ABOVE, BELOW = 1.5, 0.4, 0.45  # names of arrays, of devices; parameters
+COLUMN, ROW = 1.5, 0.44  # per device, per array
+WIDTH, HEIGHT = 1.38, 0.34  # of a box
+LEFT, ABOVE, BELOW = 1.5, 0.4, 0.45  # for names of arrays, of devices, and the parameters
 IMAGES, EMPTY, FRAME = ("darkgray",), "#f4f4f4", "#9a9a9a"
 
-Laid = tuple[tuple[int, ...], NamedSharding]  # the shape of an array, and how it lies on the mesh
+PlacedArray = tuple[tuple[int, ...], NamedSharding]  # its shape and sharding
 
 
 def draw(architecture: Architecture, mesh: Mesh, images: int) -> Figure:
     """Draw a column for each device and a row for the images and each layer's kernel.
 
-    A box is the whole array, cut along the axis that is split; what is filled of it lies on this
-    device, with the number of images or weights. Below stand the parameters that a device holds,
-    biases included.
+    A box is a whole array along the axis that is split; the filled part is on this device, with its
+    number of images or weights. The last row has the parameters on a device, including biases.
     """
     devices, parameters = list(mesh.devices.flat), _parameters(architecture, mesh)
     shape = (images, architecture.crop, architecture.crop, 3)
@@ -42,17 +41,17 @@ def draw(architecture: Architecture, mesh: Mesh, images: int) -> Figure:
     for row, (name, (shape, sharding)) in enumerate(rows.items()):
         top = ABOVE + ROW * row
         axes.text(0.1, top + 0.12, name, va="center", fontsize=9, fontweight="bold")
-        said = " x ".join(map(str, shape))
-        axes.text(0.1, top + 0.29, said, va="center", fontsize=7, color="dimgray")
+        size = " x ".join(map(str, shape))
+        axes.text(0.1, top + 0.29, size, va="center", fontsize=7, color="dimgray")
         for device, cuts in _cuts(shape, sharding).items():
             left = LEFT + COLUMN * devices.index(device)
             whole = zip(cuts, shape, strict=True)
             shares = [(cut.start / size, cut.stop / size) for cut, size in whole if len(cut) < size]
-            said = f"{len(cuts[0]):,} images" if row == 0 else f"{math.prod(map(len, cuts)):,}"
+            text = f"{len(cuts[0]):,} images" if row == 0 else f"{math.prod(map(len, cuts)):,}"
             share = shares[0] if shares else (0, 1)  # at most one axis is split
-            _box(axes, left, top, share, said, IMAGES if row == 0 else COLORS)
+            _box(axes, left, top, share, text, IMAGES if row == 0 else COLORS)
     for column, device in enumerate(devices):
-        middle = LEFT + COLUMN * column + WIDE / 2
+        middle = LEFT + COLUMN * column + WIDTH / 2
         style = {"ha": "center", "va": "center", "fontsize": 9}
         axes.text(middle, ABOVE / 2, f"{device.platform} {device.id}", fontweight="bold", **style)
         held = sum(
@@ -65,8 +64,8 @@ def draw(architecture: Architecture, mesh: Mesh, images: int) -> Figure:
     return figure
 
 
-def _parameters(architecture: Architecture, mesh: Mesh) -> dict[str, dict[str, Laid]]:
-    """Return for each layer how kernel and bias lie on the mesh."""
+def _parameters(architecture: Architecture, mesh: Mesh) -> dict[str, dict[str, PlacedArray]]:
+    """Return for each layer the shapes and shardings of kernel and bias."""
     shapes = {
         row.name: {"kernel": row.kernel_shape, "bias": row.kernel_shape[-1:]}
         for row in weighted_rows(architecture)
@@ -83,7 +82,7 @@ def _parameters(architecture: Architecture, mesh: Mesh) -> dict[str, dict[str, L
 
 
 def _cuts(shape: tuple[int, ...], sharding: NamedSharding) -> dict[jax.Device, list[range]]:
-    """Return for each device which part of each axis of an array it holds."""
+    """Return for each device the range of each axis of an array that it holds."""
     return {
         device: [range(*cut.indices(size)) for cut, size in zip(index, shape, strict=True)]
         for device, index in sharding.devices_indices_map(shape).items()
@@ -95,18 +94,20 @@ def _box(
     left: float,
     top: float,
     share: tuple[float, float],
-    said: str,
+    text: str,
     colors: Sequence[str],
 ) -> None:
-    """Draw a whole array as a box, and fill a share of it: each half in its tower's color."""
-    axes.add_patch(Rectangle((left, top), WIDE, HIGH, facecolor=EMPTY, edgecolor="none"))
+    """Draw a whole array as a box and fill a share of it, each half in its tower's color."""
+    axes.add_patch(Rectangle((left, top), WIDTH, HEIGHT, facecolor=EMPTY, edgecolor="none"))
     for part, color in enumerate(colors):
         begin = max(share[0], part / len(colors))
-        wide = min(share[1], (part + 1) / len(colors)) - begin
-        if wide > 0:
-            corner = left + begin * WIDE, top
-            axes.add_patch(Rectangle(corner, wide * WIDE, HIGH, facecolor=color, alpha=0.6))
-    axes.add_patch(Rectangle((left, top), WIDE, HIGH, fill=False, edgecolor=FRAME, linewidth=0.6))
+        width = min(share[1], (part + 1) / len(colors)) - begin
+        if width > 0:
+            corner = left + begin * WIDTH, top
+            axes.add_patch(Rectangle(corner, width * WIDTH, HEIGHT, facecolor=color, alpha=0.6))
+    axes.add_patch(
+        Rectangle((left, top), WIDTH, HEIGHT, fill=False, edgecolor=FRAME, linewidth=0.6)
+    )
     fits = share[1] - share[0] >= 0.5
-    middle = left + WIDE * (sum(share) / 2 if fits else 0.5)
-    axes.text(middle, top + HIGH / 2, said, ha="center", va="center", fontsize=7)
+    middle = left + WIDTH * (sum(share) / 2 if fits else 0.5)
+    axes.text(middle, top + HEIGHT / 2, text, ha="center", va="center", fontsize=7)

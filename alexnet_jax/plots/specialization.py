@@ -1,4 +1,4 @@
-"""What the first layer's filters see, tower by tower: a point a filter."""
+"""Color and orientation of the first layer's filters, a point for each."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,19 +12,19 @@ MARKERS = ("o", "s")
 BINS = 20
 
 
-def draw(found: Specialization) -> Figure:
-    """Draw color against orientation of every filter, and how both are spread in each tower.
+def draw(measured: Specialization) -> Figure:
+    """Draw color against orientation of every filter, with histograms of each tower.
 
-    Dotted lines are the means of noise, solid ones those of the towers.
+    Solid lines are the means of the towers, dotted lines those of noise.
     """
     figure = Figure(figsize=(6, 5.4), layout="constrained")
     grid = figure.subplots(
         2, 2, height_ratios=(1, 3.2), width_ratios=(3.2, 1), sharex="col", sharey="row"
     )
-    above, corner, middle, beside = grid.flat
+    above, corner, middle, right = grid.flat
     corner.set_axis_off()
     for tower, (color, marker) in enumerate(zip(COLORS, MARKERS, strict=True)):
-        x, y = found.color.towers[tower], found.orientation.towers[tower]
+        x, y = measured.color.towers[tower], measured.orientation.towers[tower]
         middle.scatter(
             x, y, color=color, marker=marker, s=22, alpha=0.75, label=f"tower {tower}", gid="tower"
         )
@@ -32,16 +32,16 @@ def draw(found: Specialization) -> Figure:
     middle.set_xlabel("share of the filter's energy that is color")
     middle.set_ylabel("orientation: 0 none, 1 a grating")
     middle.legend(edgecolor="none", framealpha=0.9)
-    _spread(above, found.color, horizontal=False)
-    _spread(beside, found.orientation, horizontal=True)
-    said = "\n".join(_line(measure) for measure in (found.color, found.orientation))
-    figure.suptitle(f"{said}\n(lines: means; dotted: noise)", fontsize=9)
-    for axes in (above, middle, beside):
+    _histograms(above, measured.color, horizontal=False)
+    _histograms(right, measured.orientation, horizontal=True)
+    title = "\n".join(_line(measure) for measure in (measured.color, measured.orientation))
+    figure.suptitle(f"{title}\n(lines: means; dotted: noise)", fontsize=9)
+    for axes in (above, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _spread(axes: Axes, measure: Measure, horizontal: bool) -> None:
+def _histograms(axes: Axes, measure: Measure, horizontal: bool) -> None:
     line = axes.axhline if horizontal else axes.axvline
     for values, color in zip(measure.towers, COLORS, strict=True):
         axes.hist(

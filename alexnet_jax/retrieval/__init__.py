@@ -1,1 +1,1 @@
-"""Images whose features lie nearest to those of another: `python -m alexnet_jax.retrieve`."""
+"""Similar images: those whose features are nearest to a query image's."""

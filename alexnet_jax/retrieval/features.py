@@ -1,7 +1,6 @@
-"""Features of image files, in batches, whatever else lies among the files."""
+"""Features of image files, in batches, whatever other files lie among them."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,23 +8,32 @@ from typing import Any
 import jax
 import numpy as np
 
-from alexnet_jax.config import DataConfig
+from alexnet_jax.config import PREPROCESSING, DataConfig, fields_marked, flatten, invalid
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Record, open_image
-from alexnet_jax.inference.network import PREPROCESSING, Network
+from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import outputs
 from alexnet_jax.model.preprocess import Preprocess, preprocess
-from alexnet_jax.storage.digest import digest
+from alexnet_jax.storage.digest import bytes_sha256, digest
 
 LAYER = "fc7"
 BATCH = 32  # images at a time
 
 
-class _Files:
-    """Image files as a source; one that holds no image is blank, and `reasons` says why."""
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Features of some files; each file is in `numbers` or in `reasons`."""
+
+    numbers: list[int]  # which of the files are readable
+    rows: np.ndarray  # float32 [n, units], of those
+    reasons: dict[int, str]  # why the other files are unreadable
+
+
+class _ImageFiles:
+    """Image files as a source; an unreadable one is blank, and `reasons` has its error."""
 
     class_names = ("",)
 
@@ -39,11 +47,11 @@ class _Files:
     def __getitem__(self, index: int) -> Record:
         config = self._config
         try:
-            picture = open_image(self._files[index])
+            image = open_image(self._files[index])
         except UnreadableImage as error:
             self.reasons[index] = str(error)
-            picture = np.zeros((config.crop, config.crop, 3), np.uint8)
-        square = resize_center(picture, config.image_size, config.resize, config.filter)
+            image = np.zeros((config.crop, config.crop, 3), np.uint8)
+        square = resize_center(image, config.image_size, config.resize, config.filter)
         return {"image": square, "label": 0}
 
     def describe(self, index: int) -> str:
@@ -58,31 +66,30 @@ class _Files:
 def layer_of(network: Network) -> str:
     """Return which output the features are: fc7 after its ReLU ("relu7"), before dropout.
 
-    That is what figure 4 of the paper compares. At test dropout halves all features alike (P4.2),
-    or leaves them, so that the neighbors are the same behind it.
+    As in the paper's figure 4. At test time dropout multiplies all features by the same factor
+    (section 4.2), which leaves the neighbors as they are.
 
     Raises:
         ValueError: the network has no such layer.
     """
     layers = {layer.name: layer for layer in network.architecture.layers}
     if LAYER not in layers:
-        raise ValueError(
-            f"{network.workdir}: its network has no layer {LAYER}, whose outputs are compared; "
-            "name a run of another network."
-        )
+        rule = f"the network has no layer {LAYER}, whose outputs are compared"
+        raise invalid("workdir", network.workdir, rule, "name the run of another network")
     after = [name for kind, name in outputs(layers[LAYER]) if kind in ("relu", "tanh")]
     return after[0] if after else LAYER
 
 
 def fingerprint(network: Network) -> str:
-    """Digest all that the features of an image follow from: weights, network, preprocessing."""
-    config, preprocess = network.config.data, network.preprocess
-    parts = [layer_of(network), repr(network.architecture), preprocess.where, preprocess.channels]
-    parts += [f"{name} {getattr(config, name)}" for name in PREPROCESSING]
-    sha = hashlib.sha256("\n".join(parts).encode())
-    for leaf in jax.tree.leaves((preprocess, network.variables)):
-        sha.update(np.ascontiguousarray(towers.fetch(leaf)).data)
-    return sha.hexdigest()
+    """Digest all that determines the features of an image: weights, network, preprocessing."""
+    config, constants = flatten(network.config), network.preprocess
+    fields = {name: config[name] for name in sorted(fields_marked(PREPROCESSING))}
+    arrays = jax.tree.leaves((constants, network.variables))
+    weights = bytes_sha256(np.ascontiguousarray(towers.fetch(array)).data for array in arrays)
+    layer, architecture = layer_of(network), repr(network.architecture)
+    return digest(
+        layer, architecture, constants.mean_alignment, constants.channels, fields, weights
+    )
 
 
 def width(network: Network) -> int:
@@ -103,37 +110,27 @@ class Extractor:
         self._network = network
         self._extract = towers.jit(extract, network.mesh)
 
-    def __call__(self, files: Sequence[Path]) -> Iterator["Features"]:
+    def __call__(self, files: Sequence[Path]) -> Iterator[Features]:
         """Yield the features of `BATCH` files at a time, in order, read ahead in threads.
 
         Raises:
-            ValueError: the network gives numbers that are not finite.
+            ValueError: a feature is NaN or infinite.
         """
         network = self._network
-        source = _Files(files, network.config.data)
-        # Grain makes no batches of nothing.
+        source = _ImageFiles(files, network.config.data)
+        # Grain accepts no empty source.
         batches = evaluation_batches(source, network.config.data, BATCH) if files else ()
         for batch in batches:
             views = {name: batch[name] for name in ("image", "offset", "mirror")}
             views = towers.put_batch(views, network.mesh)
             rows = np.asarray(self._extract(network.variables, views, network.preprocess))
             numbers = batch["index"][batch["index"] >= 0].tolist()
-            good = [number for number in numbers if number not in source.reasons]
-            rows = rows[np.isin(batch["index"], good)].astype(np.float32)
-            bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-            if bad.size:
-                raise ValueError(
-                    f"{files[good[bad[0]]]}: its features are not finite, as those of a run gone "
-                    "wrong are; name another run, or its --checkpoint best."
-                )
+            readable = [number for number in numbers if number not in source.reasons]
+            rows = rows[np.isin(batch["index"], readable)].astype(np.float32)
+            nonfinite = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+            if nonfinite.size:
+                rule = f"its features of {files[readable[nonfinite[0]]]} are not finite"
+                remedy = "name another run, or use checkpoint=best"
+                raise invalid("workdir", network.workdir, rule, remedy)
             reasons = {n: source.reasons[n] for n in numbers if n in source.reasons}
-            yield Features(good, rows, reasons)
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """Of some files; each is in `numbers` or in `reasons`."""
-
-    numbers: list[int]  # which of the files hold images
-    rows: np.ndarray  # float32 [n, units], of those
-    reasons: dict[int, str]  # why the others do not
+            yield Features(readable, rows, reasons)

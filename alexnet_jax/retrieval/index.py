@@ -1,8 +1,8 @@
-"""An index: the features of a folder's images, computed once, kept in a file and mapped from it.
+"""An index: the features of a folder's images, computed once, kept in a file and memory-mapped.
 
-Its folder holds `index.json`, which says what the rows are, and `features-N.npy`. index.json is
-replaced last and names the other, so that a build that is cut short anywhere leaves an index that
-is true, if not whole; the next build goes on from it.
+Its folder holds `features-N.npy` and `index.json`, which lists the files of the rows. index.json is
+replaced last and names the other, so that an interrupted build leaves an index that is valid, if
+incomplete; the next build continues from it.
 """
 
 import contextlib
@@ -18,20 +18,21 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data.sources import image_files
+from alexnet_jax.config import invalid
+from alexnet_jax.data.images import image_files
 from alexnet_jax.inference.network import Network
 from alexnet_jax.retrieval.features import Features, fingerprint, width
-from alexnet_jax.storage import lock
+from alexnet_jax.storage import atomic, lock
 from alexnet_jax.storage.digest import digest
 
 TABLE = "index.json"
 FORMAT = 1
-SAVED_EVERY = 30  # seconds: what a build that is cut short loses
-COPIED = 4096  # rows at a time
+SAVE_EVERY = 30  # seconds, which an interrupted build may lose
+COPY_ROWS = 4096  # copied at a time
 FLOAT = np.dtype("<f4")
 
-Extract = Callable[[Sequence[Path]], Iterator[Features]]  # as `features.Extractor` does
-Stamp = tuple[int, int]  # bytes of a file, and when it was changed: nanoseconds
+Extract = Callable[[Sequence[Path]], Iterator[Features]]  # such as `features.Extractor`
+Stamp = tuple[int, int]  # size of a file in bytes, and its modification time in nanoseconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,164 +40,179 @@ class Index:
     """The images of a folder and their features."""
 
     root: Path
-    names: list[str]  # of the files below the root, one a row
-    features: np.ndarray  # float32 [n, units], mapped
-    unreadable: dict[str, str]  # files that hold no image, and why
+    names: list[str]  # files below the root, one a row
+    features: np.ndarray  # float32 [n, units], memory-mapped
+    unreadable: dict[str, str]  # files without an image, and the reasons
 
 
 @dataclasses.dataclass
-class _Kept:
-    """What index.json says."""
+class _Table:
+    """The content of index.json."""
 
-    network: str  # fingerprint of what the features are computed by
-    generation: int  # of the file of features
-    rows: dict[str, Stamp]  # the files whose features are in it, in order
+    folder: Path
+    units: int  # features of an image
+    network: str  # fingerprint of the network that computes the features
+    generation: int  # number of the file of features
+    rows: dict[str, Stamp]  # files whose features it has, in order
     unreadable: dict[str, tuple[Stamp, str]]
 
-    def path(self, folder: Path) -> Path:
-        return folder / f"features-{self.generation}.npy"
+    @property
+    def path(self) -> Path:
+        return self.folder / f"features-{self.generation}.npy"
+
+    def features(self) -> np.ndarray:
+        if not self.rows:
+            return np.empty((0, self.units), FLOAT)
+        return np.load(self.path, mmap_mode="r")
+
+    def save(self, file: IO[bytes]) -> None:
+        """Complete the file of features, then write index.json, which makes its rows valid."""
+        _write_header(file, len(self.rows), self.units)
+        file.seek(0, 2)
+        file.flush()
+        os.fsync(file.fileno())
+        content = {
+            "format": FORMAT,
+            "network": self.network,
+            "generation": self.generation,
+            "rows": [[name, *stamp] for name, stamp in self.rows.items()],
+            "unreadable": [[name, *stamp, why] for name, (stamp, why) in self.unreadable.items()],
+        }
+        atomic.write_text(self.folder / TABLE, json.dumps(content))
 
 
 def folder_for(workdir: Path, checkpoint: str, root: Path) -> Path:
-    """Return where in a run's folder the index of a folder of images by a checkpoint is kept."""
-    whole = root.resolve()
-    return workdir / "retrieval" / f"{whole.name}-{checkpoint}-{digest(str(whole))}"
+    """Return where the index of an image folder, by one checkpoint of a run, is kept."""
+    resolved = root.resolve()
+    return workdir / "retrieval" / f"{resolved.name}-{checkpoint}-{digest(str(resolved))}"
 
 
 def build(
-    network: Network, extractor: Extract, root: Path, folder: Path, say: Callable[[str], object]
+    network: Network, extractor: Extract, root: Path, folder: Path, log: Callable[[str], object]
 ) -> Index:
-    """Return the index of the images in `root`, at any depth, as they are now; it is kept.
+    """Return the index of the images below `root` as they are now, and keep it in `folder`.
 
-    An image is seen again when its size or its time of change is another, all of them when the
-    network is. `say` is told what is done.
+    Features are computed for images whose size or modification time has changed, and for all images
+    if the network has. `log` is called with a line about it.
 
     Raises:
-        ValueError: there are no images, another process is building this index, or the network
-            gives numbers that are not finite.
-        OSError: the disk is full; what was computed is kept.
+        ValueError: there are no images, another process is building this index, or a feature is
+            not finite.
+        OSError: the disk is full; what has been computed is kept.
     """
-    found = _scan(root)
-    mine, units = fingerprint(network), width(network)
+    files = _scan(root)
+    network_digest, units = fingerprint(network), width(network)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.hold_lock(folder, "index"):
-        kept, why = _load(folder, mine, units)
-        kept = _without_stale(kept, found, folder, units)
-        todo = [name for name in found if name not in kept.rows and name not in kept.unreadable]
-        say(_plan(folder, len(found), len(todo), why))
+        table, reason = _load(folder, network_digest, units)
+        table = _without_stale(table, files)
+        todo = [name for name in files if name not in table.rows and name not in table.unreadable]
+        log(_describe(folder, len(files), len(todo), reason))
         if todo:
-            _check_room(folder, len(todo) * units * FLOAT.itemsize)
-            _extend(kept, found, todo, extractor, root, folder, units)
-        _remove_others(kept, folder)
-    if not kept.rows:
-        raise ValueError(f"--images {root}: of {len(found):,} files none holds an image.")
-    # A build that was killed may have left rows that index.json does not know of.
-    features = np.load(kept.path(folder), mmap_mode="r")[: len(kept.rows)]
-    reasons = {name: reason for name, (_, reason) in kept.unreadable.items()}
-    return Index(root, list(kept.rows), features, reasons)
+            _check_room(table, len(todo))
+            _extend(table, files, todo, extractor, root)
+        _remove_other_generations(table)
+    if not table.rows:
+        rule = f"holds {len(files):,} files, none of which is an image"
+        raise invalid("images", root, rule, "name the folder to search")
+    # A killed build may have left rows that index.json does not list.
+    features = table.features()[: len(table.rows)]
+    reasons = {name: reason for name, (_, reason) in table.unreadable.items()}
+    return Index(root, list(table.rows), features, reasons)
 
 
 def _scan(root: Path) -> dict[str, Stamp]:
-    if root.is_file():
-        raise ValueError(f"--images {root}: it is a file; name the folder to search in.")
-    found = {}
-    start = len((root / "_").as_posix()) - 1  # "." is no part of the paths below it
-    for path in image_files(root) if root.is_dir() else []:
-        with contextlib.suppress(OSError):  # a link to nothing: no file to search in
+    remedy = "name the folder to search"
+    if not root.is_dir():
+        rule = "is a file" if root.is_file() else "does not exist"
+        raise invalid("images", root, rule, remedy)
+    files = {}
+    start = len((root / "_").as_posix()) - 1  # "." is not part of the paths below it
+    for path in image_files(root):
+        with contextlib.suppress(OSError):  # a broken link
             status = path.stat()
-            found[path.as_posix()[start:]] = (status.st_size, status.st_mtime_ns)
-    if not found:
-        missing = "it holds no images" if root.is_dir() else "there is no such folder"
-        raise ValueError(f"--images {root}: {missing}; name the folder to search in.")
-    return found
+            files[path.as_posix()[start:]] = (status.st_size, status.st_mtime_ns)
+    if not files:
+        raise invalid("images", root, "holds no images", remedy)
+    return files
 
 
-def _plan(folder: Path, found: int, todo: int, why: str) -> str:
-    if not todo:
-        return f"Index {folder}: all {found:,} files are in it."
-    if todo == found:
-        return f"Index {folder}: {found:,} files are to be seen{why}."
-    return f"Index {folder}: {found - todo:,} files are in it, {todo:,} are to be seen."
+def _describe(folder: Path, total: int, todo: int, reason: str) -> str:
+    if todo == total:
+        return f"Index {folder}: {total:,} files to read{reason}."
+    return f"Index {folder}: {total - todo:,} files are up to date, {todo:,} to read."
 
 
-def _load(folder: Path, network: str, units: int) -> tuple[_Kept, str]:
-    """Return what is kept, and why it is to be built anew where it is of no use."""
-    fresh = _Kept(network, 0, {}, {})
+def _load(folder: Path, network: str, units: int) -> tuple[_Table, str]:
+    """Return the table in a folder, or an empty one and the reason why that is of no use."""
+    empty = _Table(folder, units, network, 0, {}, {})
     try:
-        said = json.loads((folder / TABLE).read_text(encoding="utf-8"))
+        content = json.loads((folder / TABLE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return fresh, ""
+        return empty, ""
     except (OSError, ValueError):
-        return fresh, f": {TABLE} cannot be read"
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        return fresh, ": another version wrote it"
-    # Never the name of a file that the old index.json, if all is lost here, still speaks of.
-    fresh.generation = said["generation"] + 1
-    if said["network"] != network:
-        return fresh, ": the network is another one than the index was made with"
-    rows = {name: (size, changed) for name, size, changed in said["rows"]}
-    bad = {name: ((size, changed), why) for name, size, changed, why in said["unreadable"]}
-    kept = _Kept(network, said["generation"], rows, bad)
-    try:
-        features = np.load(kept.path(folder), mmap_mode="r") if rows else np.empty((0, units))
-    except (OSError, ValueError):
-        return fresh, f": {kept.path(folder).name} is damaged"
-    if features.shape[1:] != (units,) or len(features) < len(rows):
-        return fresh, f": {kept.path(folder).name} is damaged"
-    return kept, ""
+        return empty, f" ({TABLE} is damaged)"
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return empty, " (another version of alexnet_jax wrote the index)"
+    # Not the file that the old index.json names, which is valid until it is replaced.
+    empty.generation = content["generation"] + 1
+    if content["network"] != network:
+        return empty, " (the index is of another network)"
+    rows = {name: (size, changed) for name, size, changed in content["rows"]}
+    bad = {name: ((size, changed), why) for name, size, changed, why in content["unreadable"]}
+    table = _Table(folder, units, network, content["generation"], rows, bad)
+    with contextlib.suppress(OSError, ValueError):
+        features = table.features()
+        if features.shape[1:] == (units,) and len(features) >= len(rows):
+            return table, ""
+    return empty, f" ({table.path.name} is damaged)"
 
 
-def _without_stale(kept: _Kept, found: dict[str, Stamp], folder: Path, units: int) -> _Kept:
-    """Return what is kept of files that are there unchanged, in a file of its own if need be."""
-    bad = {name: note for name, note in kept.unreadable.items() if found.get(name) == note[0]}
-    good = [place for place, (n, s) in enumerate(kept.rows.items()) if found.get(n) == s]
-    if len(good) == len(kept.rows):
-        kept.unreadable = bad
-        return kept
-    rows = {name: stamp for name, stamp in kept.rows.items() if found.get(name) == stamp}
-    new = _Kept(kept.network, kept.generation + 1, rows, bad)
-    _check_room(folder, len(good) * units * FLOAT.itemsize)
-    features = np.load(kept.path(folder), mmap_mode="r")
-    with _appending(new.path(folder), 0, units) as file:
-        for start in range(0, len(good), COPIED):
-            file.write(features[good[start : start + COPIED]].tobytes())
-        _save(new, file, folder, units)
+def _without_stale(table: _Table, files: dict[str, Stamp]) -> _Table:
+    """Return the table less the files that have changed, with a new file of features if needed."""
+    bad = {name: note for name, note in table.unreadable.items() if files.get(name) == note[0]}
+    good = [row for row, (name, stamp) in enumerate(table.rows.items()) if files.get(name) == stamp]
+    if len(good) == len(table.rows):
+        return dataclasses.replace(table, unreadable=bad)
+    rows = {name: stamp for name, stamp in table.rows.items() if files.get(name) == stamp}
+    generation = table.generation + 1
+    new = dataclasses.replace(table, generation=generation, rows=rows, unreadable=bad)
+    _check_room(new, len(good))
+    features = table.features()
+    with _appending(new.path, 0, new.units) as file:
+        for start in range(0, len(good), COPY_ROWS):
+            file.write(features[good[start : start + COPY_ROWS]].tobytes())
+        new.save(file)
     return new
 
 
 def _extend(
-    kept: _Kept,
-    found: dict[str, Stamp],
-    todo: list[str],
-    extractor: Extract,
-    root: Path,
-    folder: Path,
-    units: int,
+    table: _Table, files: dict[str, Stamp], todo: list[str], extractor: Extract, root: Path
 ) -> None:
-    """Compute and write the features of `todo`; whatever ends it, what was computed is kept."""
+    """Compute and write the features of `todo`; if interrupted, keep what has been computed."""
     bar = tqdm(total=len(todo), unit="image", disable=None, dynamic_ncols=True)
-    with bar, _appending(kept.path(folder), len(kept.rows), units) as file:
+    with bar, _appending(table.path, len(table.rows), table.units) as file:
         saved = time.monotonic()
         try:
             for batch in extractor([root / name for name in todo]):
                 file.write(batch.rows.astype(FLOAT).tobytes())
                 for number in batch.numbers:
-                    kept.rows[todo[number]] = found[todo[number]]
+                    table.rows[todo[number]] = files[todo[number]]
                 for number, reason in batch.reasons.items():
-                    kept.unreadable[todo[number]] = (found[todo[number]], reason)
+                    table.unreadable[todo[number]] = (files[todo[number]], reason)
                 bar.update(len(batch.numbers) + len(batch.reasons))
-                if time.monotonic() - saved > SAVED_EVERY:
-                    _save(kept, file, folder, units)
+                if time.monotonic() - saved > SAVE_EVERY:
+                    table.save(file)
                     saved = time.monotonic()
         finally:
-            _save(kept, file, folder, units)
+            table.save(file)
 
 
 @contextlib.contextmanager
 def _appending(path: Path, rows: int, units: int) -> Iterator[IO[bytes]]:
-    """Open a .npy file behind its first `rows` rows, which are all that stays of it.
+    """Open a .npy file after its first `rows` rows, and drop the rest.
 
-    Written, not mapped: on a full disk that is an error, where a mapped file ends the process.
+    It is written, not mapped: a full disk is an error then, where a mapped file ends the process.
     """
     with path.open("r+b" if rows else "w+b") as file:
         _write_header(file, rows, units)
@@ -206,40 +222,20 @@ def _appending(path: Path, rows: int, units: int) -> Iterator[IO[bytes]]:
 
 
 def _write_header(file: IO[bytes], rows: int, units: int) -> None:
-    """Write the header, which has as many bytes for any number of rows: numpy leaves room."""
-    about: dict[str, Any] = {"descr": FLOAT.str, "fortran_order": False, "shape": (rows, units)}
+    """Write the header, whose size does not depend on the number of rows: numpy leaves room."""
+    header: dict[str, Any] = {"descr": FLOAT.str, "fortran_order": False, "shape": (rows, units)}
     file.seek(0)
-    np.lib.format.write_array_header_1_0(file, about)
+    np.lib.format.write_array_header_1_0(file, header)
 
 
-def _save(kept: _Kept, file: IO[bytes], folder: Path, units: int) -> None:
-    """Write what the file holds into its header, then index.json, which makes it count."""
-    _write_header(file, len(kept.rows), units)
-    file.seek(0, 2)
-    file.flush()
-    os.fsync(file.fileno())
-    said = {
-        "format": FORMAT,
-        "network": kept.network,
-        "generation": kept.generation,
-        "rows": [[name, *stamp] for name, stamp in kept.rows.items()],
-        "unreadable": [[name, *stamp, why] for name, (stamp, why) in kept.unreadable.items()],
-    }
-    partial = folder / f"{TABLE}.partial"
-    partial.write_text(json.dumps(said), encoding="utf-8")
-    partial.replace(folder / TABLE)
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+def _check_room(table: _Table, rows: int) -> None:
+    needed, free = rows * table.units * FLOAT.itemsize, shutil.disk_usage(table.folder).free
     if needed > free:
-        raise ValueError(
-            f"--index {folder}: {needed / 2**20:,.0f} MiB are needed there and {free / 2**20:,.0f} "
-            "are free; make room, or name another folder."
-        )
+        rule = f"needs {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} are free"
+        raise invalid("index", table.folder, rule, "free some space, or name another folder")
 
 
-def _remove_others(kept: _Kept, folder: Path) -> None:
-    for path in folder.glob("features-*.npy"):
-        if path != kept.path(folder):
+def _remove_other_generations(table: _Table) -> None:
+    for path in table.folder.glob("features-*.npy"):
+        if path != table.path:
             path.unlink()

@@ -1,13 +1,22 @@
-"""SHA-256 digests of values and of files."""
+"""SHA-256 digests of values, of bytes and of files."""
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def digest(*parts: object) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of `parts`, values as JSON knows them."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return bytes_sha256([json.dumps(parts).encode()])[:16]
+
+
+def bytes_sha256(parts: Iterable[bytes | memoryview]) -> str:
+    """Return the SHA-256 of bytes in several parts, 64 hexadecimal digits."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -1,179 +1,356 @@
-"""A run from start to end; the same call on the same folder goes on."""
+"""A run from start to end; the same call on the same folder resumes it."""
 
+import dataclasses
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jax import Array
 from jax.sharding import Mesh
 
 from alexnet_jax.config import Config
+from alexnet_jax.data.pipeline import num_unreadable
 from alexnet_jax.data.splits import Splits
-from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
-from alexnet_jax.training import data_files, optimizer, processes, schedule
-from alexnet_jax.training import summary as run_summary
-from alexnet_jax.training.checkpoint import (
-    FOLDER,
-    Checkpoints,
-    check_data,
-    check_not_imported,
-    check_same,
+from alexnet_jax.model.variants import check_layers
+from alexnet_jax.training import data_files, finetune, nonfinite, processes, schedule
+from alexnet_jax.training.checkpoint import FOLDER, Checkpoints
+from alexnet_jax.training.feed import BatchFeed
+from alexnet_jax.training.metrics import MetricsWriter, NullWriter
+from alexnet_jax.training.optimizer import describe_learning_rates, set_learning_rates
+from alexnet_jax.training.profiler import Profiler
+from alexnet_jax.training.resume import (
+    Previous,
+    find_previous,
+    restore_state,
+    resume_data,
+    to_checkpoint,
 )
-from alexnet_jax.training.metrics import METRICS, NullWriter, Writer, read_metrics
-from alexnet_jax.training.setup import (
-    TrainSetup,
-    build_setup,
-    describe_setup,
-    fingerprints,
-    open_data,
-    open_splits,
+from alexnet_jax.training.run_data import fingerprints, open_splits, read_data
+from alexnet_jax.training.setup import TrainSetup, build_setup, describe_setup
+from alexnet_jax.training.state import LoopState, TrainState
+from alexnet_jax.training.step import Batch
+from alexnet_jax.training.stopping import StopCheck, Stopped, never
+from alexnet_jax.training.summary import (
+    finish,
+    read_summary,
+    remove_summary,
+    write_config,
 )
-from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.stopping import StopCheck, Stopped
-from alexnet_jax.training.trainer import LoopState, Trainer
-
-
-def _never() -> bool:
-    return False
 
 
 def train_and_evaluate(
     config: Config,
     workdir: Path,
-    stop_asked: Callable[[], bool] = _never,
+    should_stop: Callable[[], bool] = never,
     debug: bool = False,
 ) -> dict[str, Any]:
-    """Train as `config` says, or go on with the run in `workdir`; return what summary.json holds.
+    """Train as `config` says, or resume the run in `workdir`; return what summary.json holds.
 
-    `stop_asked` says whether the run is to stop as soon as it can with everything saved; it is
-    called before every step and costs next to nothing. With `debug` each step keeps the state
-    before it, and the FloatingPointError says where its number was born.
+    Args:
+        config: of the run.
+        workdir: its folder; made if missing.
+        should_stop: returns whether to stop as soon as possible with everything saved; called
+            before every step, so it has to be fast.
+        debug: keep the state before each step, so that a FloatingPointError says where its value
+            first appeared.
 
     Raises:
-        Stopped: it was asked to; the same call goes on.
+        Stopped: `should_stop` returned True; the same call resumes.
         ValueError: the configuration does not fit the devices, the data, or the run in `workdir`.
-        FloatingPointError: the loss or a parameter stopped being finite; the last
-            checkpoint is good.
+        FloatingPointError: the loss or a parameter is not finite; the last checkpoint is good.
     """
-    began = time.monotonic()
+    started = time.monotonic()
 
-    def heed() -> None:
-        if stop_asked():
-            raise Stopped(f"Stopped before a step was made in {workdir}; the same command goes on.")
+    def check_stop() -> None:
+        if should_stop():
+            message = f"Stopped before the first step in {workdir}; the same command resumes."
+            raise Stopped(message)
 
-    processes.broadcast_from_main("start", heed)
-    processes.check_settings(config)
+    processes.broadcast_from_main("start", check_stop)
+    processes.check_same_config(config)
+    check_layers(config)
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch_size
     )
-    # For a new run the data comes first: a source that will not do leaves no folder behind.
+    # For a new run the data comes first: a source that is refused leaves no folder behind.
     splits = None if (workdir / FOLDER).exists() else open_splits(config)
     with Checkpoints(workdir) as checkpoints:
-        if summary := _finished(config, workdir, checkpoints):
-            print(f"{workdir} is finished: {run_summary.closing_line(summary, workdir)}")
+        previous = find_previous(config, checkpoints)
+        if previous and (summary := _finished(config, previous, workdir)):
+            print(f"{workdir} is finished.")
             return summary
         splits = splits or open_splits(config)
-        processes.check_same(fingerprints(splits), "they train on the same images: give them those")
-        run, position = _begin(config, mesh, splits, workdir, checkpoints, heed)
-        if said := optimizer.describe_learning_rates(config.optimizer, config.init.reinit_layers):
-            print(said)
+        processes.check_same(fingerprints(splits), "all processes need the same images")
+        if previous:
+            setup, state = resume(config, mesh, splits, previous, checkpoints)
+        else:
+            setup, state = begin(config, mesh, splits, workdir, check_stop)
+        if message := describe_learning_rates(config.optimizer, config.init.reinit_layers):
+            print(message)
         if processes.is_main_process():
-            run_summary.write_config(run, workdir)
-            run_summary.remove_summary(workdir)
-        total = run.epoch_end(config.schedule.epochs)
-        stop_agreed = processes.any_process_requests_stop(stop_asked, mesh)
-        with (
-            Writer(workdir, position.step, total)
-            if processes.is_main_process()
-            else NullWriter() as writer
-        ):
-            trainer = Trainer(run, position, writer, checkpoints, began, stop_agreed, debug)
-            trainer.train()
-            summary = run_summary.finish(
-                run,
-                position.state,
-                position.progress,
-                trainer.seconds(),
-                checkpoints,
-                writer,
-                trainer.check_stop,
-            )
-    print(run_summary.closing_line(summary, workdir))
+            write_config(setup, workdir)
+            remove_summary(workdir)
+        stop_agreed = processes.any_process_requests_stop(should_stop, mesh)
+        with _open_writer(setup, state, workdir) as writer:
+            loop = Loop(setup, state, checkpoints, writer, stop_agreed, debug, started)
+            loop.train()
+            summary = finish(setup, state, checkpoints, writer, loop.seconds(), loop.check_stop)
     return summary
 
 
-def _finished(config: Config, workdir: Path, checkpoints: Checkpoints) -> dict[str, Any] | None:
-    """Return the summary of a run that is over, None of one that is to begin or to go on.
-
-    Raises:
-        ValueError: the folder holds another run, or one whose checkpoints are lost.
-    """
-    latest = checkpoints.latest()
-    if latest is None:
-        if lines := read_metrics(workdir):
-            raise ValueError(
-                f"{workdir}: its {METRICS} reaches step {lines[-1]['step']:,} and it holds no "
-                f"checkpoint: copy {FOLDER} back from where it is whole, or start anew in another "
-                "--workdir."
-            )
-        return None
-    meta = checkpoints.meta(latest)
-    check_not_imported(meta, workdir)
-    check_same(meta["config"], config, workdir)
-    over = schedule.finished(config.schedule, schedule.Progress(**meta["progress"]))
-    summary = processes.broadcast_from_main("summary", lambda: run_summary.read_summary(workdir))
-    return summary if over else None
+def _finished(config: Config, previous: Previous, workdir: Path) -> dict[str, Any] | None:
+    """Return the summary of a run that is finished; None of any other."""
+    summary = processes.broadcast_from_main("summary", lambda: read_summary(workdir))
+    return summary if schedule.finished(config.schedule, previous.progress) else None
 
 
-def _begin(
-    config: Config,
-    mesh: Mesh,
-    splits: Splits,
-    workdir: Path,
-    checkpoints: Checkpoints,
-    heed: StopCheck,
+def _open_writer(setup: TrainSetup, state: LoopState, workdir: Path) -> MetricsWriter:
+    if not processes.is_main_process():
+        return NullWriter()
+    return MetricsWriter(workdir, state.step, setup.epoch_end(setup.config.schedule.epochs))
+
+
+def resume(
+    config: Config, mesh: Mesh, splits: Splits, previous: Previous, checkpoints: Checkpoints
 ) -> tuple[TrainSetup, LoopState]:
-    latest = checkpoints.latest()
-    if latest is None:
-        origin = (
-            network_loading.load_network(Path(config.init_from), mesh) if config.init_from else None
+    """Return the run as its latest checkpoint has it."""
+    data = resume_data(config, splits, previous, checkpoints)
+    setup = build_setup(config, mesh, data)
+    state = restore_state(setup, previous, checkpoints)
+    print(describe_setup(setup))
+    where = f"step {state.step:,}, epoch {state.progress.epoch}"
+    print(f"Resumed after {where}, from {checkpoints.workdir}.")
+    return setup, state
+
+
+def begin(
+    config: Config, mesh: Mesh, splits: Splits, workdir: Path, check_stop: StopCheck
+) -> tuple[TrainSetup, LoopState]:
+    """Return a new run, with initial weights or those of the run named by init_from."""
+    origin = finetune.load_origin(Path(config.init_from), mesh) if config.init_from else None
+    data = read_data(config, splits, origin.statistics if origin else None, check_stop)
+    setup = build_setup(config, mesh, data)
+    if processes.is_main_process():
+        data_files.write(splits.inventory(), workdir)
+    print(describe_setup(setup))
+    state = setup.init()
+    if origin:
+        variant = origin.config.model.variant
+        print(f"Model ({variant}) and preprocessing are those of {config.init_from}.")
+        params, message = finetune.init_from_pretrained(
+            origin,
+            state.variables["params"],
+            config.init.reinit_layers,
+            splits.class_names,
         )
-        inherited = origin.statistics if origin else None
-        data = open_data(config, splits, print, inherited=inherited, heed=heed)
-        run = build_setup(config, mesh, data)
-        if processes.is_main_process():
-            data_files.keep(splits.inventory(), workdir)
-        print(describe_setup(run))
-        if origin:
-            print(
-                f"Model ({origin.config.model.variant}) and preprocessing are those of "
-                f"{config.init_from}, whatever --preset says; options of their own change them."
+        state = state.replace(variables={"params": params})
+        print(message)
+    return setup, LoopState(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class InFlight:
+    """A step that the devices may still be computing."""
+
+    step: int
+    index: Array  # int [B]: records of the batch
+    metrics: Mapping[str, Array]
+    before: tuple[TrainState, Batch] | None  # with debug: the state before it, and its batch
+
+
+class Loop:
+    """Steps, evaluations, checkpoints and stops, until the schedule ends.
+
+    Metrics of a step are read while the next one runs, so the devices never wait for the host.
+    """
+
+    def __init__(
+        self,
+        setup: TrainSetup,
+        state: LoopState,
+        checkpoints: Checkpoints,
+        writer: MetricsWriter,
+        should_stop: Callable[[], bool],
+        debug: bool,
+        started: float,
+    ):
+        self._setup, self._state = setup, state
+        self._checkpoints, self._writer = checkpoints, writer
+        self._should_stop, self._debug = should_stop, debug
+        self._started, self._saved_step = started, checkpoints.latest()
+        self._feed = BatchFeed(setup, state.step)
+        self._profiler = Profiler(setup.config.profile, checkpoints.workdir / "profile")
+        self._in_flight: InFlight | None = None
+        self._line_started, self._line_images = time.monotonic(), 0.0
+
+    def seconds(self) -> float:
+        """Return how long the run has taken, over all its processes."""
+        return self._state.seconds + time.monotonic() - self._started
+
+    def train(self) -> None:
+        """Train until the schedule ends."""
+        if self._saved_step is None:
+            self.save(None)  # a folder with metrics but without a checkpoint is a damaged run
+            self._checkpoints.wait()
+        with self._feed, self._profiler:
+            while not schedule.finished(self._setup.config.schedule, self._state.progress):
+                self.train_epoch()
+                self.end_epoch()
+        self._checkpoints.wait()
+
+    def train_epoch(self) -> None:
+        """Make the steps up to the end of the epoch."""
+        log, state = self._setup.config.log, self._state
+        end = self._setup.epoch_end(state.progress.epoch + 1)
+        while state.step < end:
+            self.check_stop()
+            self.train_step()
+            if state.step % log.every == 0 or state.step == end:
+                self.write_line()
+                self._checkpoints.check()  # report a failed save now, not at the next save
+            if state.step % log.checkpoint_every == 0 and state.step < end:
+                self.save(None)
+
+    def train_step(self) -> None:
+        """Start a step, then read the metrics of the step before while this one runs."""
+        state = self._state
+        if self._profiler.starts_or_stops(state.step + 1):
+            self.flush_metrics()
+        self._profiler.before_step(state.step + 1)
+        running = self._in_flight.metrics["loss"] if self._in_flight else None
+        batch = self._feed.next(running)
+        # A copy: the step reuses the memory of the state.
+        before = (jax.tree.map(jnp.copy, state.train), batch) if self._debug else None
+        state.train, metrics = self._setup.train_step(state.train, batch)
+        self.flush_metrics()
+        state.step += 1
+        self._in_flight = InFlight(state.step, batch["index"], metrics, before)
+
+    def end_epoch(self) -> None:
+        """Evaluate if it is time, adjust the learning rates, and save."""
+        setup, state = self._setup, self._state
+        config, epoch = setup.config.schedule, state.progress.epoch + 1
+        means = _means(state.epoch_sums)
+        line = f"epoch {epoch:3d}  learning rate {self.learning_rate():g}"
+        line += f"  training: loss {means['loss']:.3f}, error {means['top1_error']:.1%}"
+        error, due = None, epoch % config.eval_every == 0
+        if due or epoch == config.epochs:
+            scores = setup.evaluate(
+                state.train.variables, setup.data.splits.validation, self.check_stop
             )
-        return run, LoopState(_initial(run, origin))
-    meta = checkpoints.meta(latest)
-    files = splits.inventory()
-    listed = data_files.check(files, workdir)
-    check_data(meta["data"], fingerprints(splits), workdir)
-    if not listed and processes.is_main_process():
-        data_files.keep(files, workdir)  # as good as those that the fingerprints tell from others
-    saved = {**meta, "constants": checkpoints.constants(latest)}
-    run = build_setup(config, mesh, open_data(config, splits, print, saved))
-    state = checkpoints.state(latest, run.target)
-    progress = schedule.Progress(**meta["progress"])
-    print(describe_setup(run))
-    print(f"Resumed after step {latest:,}, epoch {progress.epoch}, from {workdir}.")
-    rest = {name: meta[name] for name in ("line_sums", "epoch_sums", "seconds")}
-    return run, LoopState(state, latest, progress, **rest)
+            error = scores["top1_error"]
+            self._writer.evaluation("validation", state.step, epoch, **scores)
+            line += f"  validation: loss {scores['loss']:.3f}, error {error:.1%}"
+            if setup.architecture.num_classes > 5:
+                line += f", top-5 error {scores['top5_error']:.1%}"
+        if unreadable := num_unreadable(setup.data.splits.train):
+            line += f"  ({unreadable:,} training images have become unreadable)"
+        # An extra evaluation after the last epoch does not count for the schedule: a run that is
+        # resumed with more epochs would otherwise differ from one that had them from the start.
+        state.progress = schedule.advance(config, state.progress, error if due else None)
+        state.epoch_sums = {}
+        layers = [layer.name for layer in setup.architecture.layers]
+        rates = schedule.learning_rates(config, setup.config.optimizer, state.progress, layers)
+        opt_state = set_learning_rates(state.train.opt_state, rates)
+        state.train = state.train.replace(opt_state=opt_state)
+        self.save(error)
+        self._writer.print_line(line)  # if the run is stopped now, this epoch is saved
+        self._start_line()
+
+    def check_stop(self) -> None:
+        """Stop here if a stop was requested, with everything saved.
+
+        Called before every step and every batch of an evaluation. A run that is stopped during an
+        evaluation is saved as it was before it, and evaluates again when it is resumed.
+
+        Raises:
+            Stopped: a stop was requested; says where the run stands.
+        """
+        if not self._should_stop():
+            return
+        if self._saved_step != self._state.step:
+            self.save(None)
+        self._checkpoints.wait()
+        steps = self._setup.epoch_end(self._setup.config.schedule.epochs)
+        raise Stopped(
+            f"Stopped after step {self._state.step:,} of {steps:,}, which is saved in "
+            f"{self._checkpoints.workdir}; the same command resumes."
+        )
+
+    def save(self, error: float | None) -> None:
+        """Start saving a checkpoint, with the validation error at this step if it is known.
+
+        Metrics come first: a step that is not finite ends the run before it is saved.
+        """
+        self.flush_metrics()
+        processes.check_same_images(self._feed.rows, self._feed.checksum)
+        self._writer.flush()
+        data = to_checkpoint(self._setup, self._state, self.seconds())
+        self._checkpoints.save(self._state.step, data, error)
+        self._saved_step = self._state.step
+
+    def flush_metrics(self) -> None:
+        """Wait for the step in flight, check its numbers and add its metrics up."""
+        if self._in_flight is None:
+            return
+        step, self._in_flight = self._in_flight, None
+        values = jax.device_get(dict(step.metrics))
+        finite = values.pop("finite")
+        if not math.isfinite(values["loss"]):
+            self._diverged(step, f"the loss is {values['loss']}")
+        if not finite:
+            self._diverged(step, "a parameter is no longer finite")
+        for sums in (self._state.line_sums, self._state.epoch_sums):
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        self._line_images += values["count"].item()
+        means = _means(self._state.line_sums)
+        self._writer.advance(step.step, means["loss"], means["top1_error"], self.throughput())
+
+    def _diverged(self, step: InFlight, reason: str) -> None:
+        self._checkpoints.wait()
+        saved, workdir = self._checkpoints.latest(), self._checkpoints.workdir
+        nonfinite.stop_training(
+            self._setup, workdir, step.step, reason, step.index, saved, step.before
+        )
+
+    def throughput(self) -> float:
+        """Return images a second since the last line of metrics."""
+        return self._line_images / self._line_seconds()
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of this epoch."""
+        config = self._setup.config
+        rate = config.optimizer.learning_rate
+        return schedule.learning_rate(config.schedule, self._state.progress, rate)
+
+    def write_line(self) -> None:
+        """Record the means of the metrics since the last line."""
+        self.flush_metrics()
+        state = self._state
+        self._writer.train(
+            state.step,
+            # The last step of an epoch may include some images of the next.
+            min(self._setup.epochs(state.step), state.progress.epoch + 1),
+            **_means(state.line_sums),
+            learning_rate=self.learning_rate(),
+            images_per_second=self.throughput(),
+            waiting_for_data=self._feed.waited / self._line_seconds(),
+        )
+        state.line_sums.clear()
+        self._start_line()
+
+    def _start_line(self) -> None:
+        self._line_started, self._line_images, self._feed.waited = time.monotonic(), 0.0, 0.0
+
+    def _line_seconds(self) -> float:
+        return max(1e-9, time.monotonic() - self._line_started)
 
 
-def _initial(run: TrainSetup, origin: network_loading.Network | None) -> TrainState:
-    state = run.create()
-    if origin is None:
-        return state
-    reset, class_names = run.config.init.reinit_layers, run.data.splits.class_names
-    params, said = network_loading.init_from_pretrained(
-        origin, state.variables["params"], reset, class_names
-    )
-    print(said)
-    return state.replace(variables={"params": params})
+def _means(sums: Mapping[str, float]) -> dict[str, float]:
+    return {name: value / sums["count"] for name, value in sums.items() if name != "count"}

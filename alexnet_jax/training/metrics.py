@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics.jsonl, TensorBoard, one progress bar, plain lines."""
+"""Metrics of a run: metrics.jsonl, TensorBoard, a progress bar and printed lines."""
 
 import contextlib
 import json
@@ -12,15 +12,16 @@ from typing import Any, Self, SupportsFloat
 
 from tqdm import tqdm
 
+from alexnet_jax.storage.atomic import write_text
 from alexnet_jax.training.tensorboard import Events
 
 METRICS = "metrics.jsonl"
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Return the records of `workdir`/metrics.jsonl in order; none where there is no such file.
+    """Return the records of `workdir`/metrics.jsonl in order; none if there is no such file.
 
-    A last line without its newline was torn by a crash and is left out. Raises ValueError for any
+    A last line without a newline was cut off by a crash and is left out. Raises ValueError for any
     other line that is not JSON.
     """
     path = Path(workdir) / METRICS
@@ -30,18 +31,18 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     return [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
 
 
-class Writer:
-    """Records a run that starts, or was restored, at `step` of `total` steps.
+class MetricsWriter:
+    """Records a run that starts, or resumes, at `step` of `total` steps.
 
-    Opening cuts what was recorded after `step`: those steps are about to be run again. What was
+    Opening removes what was recorded after `step`: those steps are about to be repeated. What was
     recorded at `step` stays, and is not recorded twice: a run that was stopped in an evaluation,
-    went on and was killed before it had saved the outcome evaluates again.
+    resumed, and was killed before it had saved the result evaluates again.
     """
 
     def __init__(self, workdir: Path, step: int, total: int | None = None):
         self._path = Path(workdir) / METRICS
         kept = _cut(self._path, step)
-        self._there = {(line.get("split"), step) for line in kept if line["step"] == step}
+        self._recorded = {(line.get("split"), step) for line in kept if line["step"] == step}
         self._file = self._path.open("a", encoding="utf-8")
         self._events = Events(self._path.parent / "tensorboard", step)
         # disable=None: no bar where stderr is not a terminal, so log files hold only the lines.
@@ -51,7 +52,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        # On a full disk closing fails as writing did, and that is known by then.
+        # On a full disk closing fails as writing did, which has been raised by then.
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             self.close()
 
@@ -70,16 +71,16 @@ class Writer:
         )
         self._bar.update(step - self._bar.n)
 
-    def say(self, text: str) -> None:
-        """Print `text` on standard output as lines of their own, above the bar."""
+    def print_line(self, text: str) -> None:
+        """Print lines on standard output, above the bar."""
         tqdm.write(text)
         sys.stdout.flush()
 
     def flush(self) -> None:
-        """Force what was recorded onto the disk: no checkpoint may outlive the metrics before it.
+        """Force what was recorded onto the disk: every checkpoint needs the metrics before it.
 
         Raises:
-            OSError: the disk is full, as of each method that records; names the file.
+            OSError: the disk is full, as in each method that records; names the file.
         """
         with self._writing():
             self._file.flush()
@@ -87,7 +88,7 @@ class Writer:
             self._events.flush()
 
     def close(self) -> None:
-        """Flush, close the files and leave the bar as it stands."""
+        """Flush and close the files, and leave the bar as it is."""
         if self._file.closed:
             return
         with self._writing(), contextlib.ExitStack() as stack:
@@ -98,27 +99,27 @@ class Writer:
     def _record(
         self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
     ) -> None:
-        if (split, step) in self._there:
+        if (split, step) in self._recorded:
             return
         finite = {name: _finite(value) for name, value in values.items()}
         record = {"step": step, "epoch": _finite(epoch), "split": split, **finite}
         with self._writing():
             self._file.write(_line({**record, "time": round(time.time(), 3)}))
             self._file.flush()
-            shown = {f"{split}/{name}": n for name, n in finite.items() if n is not None}
-            self._events.scalars(step, shown)
+            scalars = {f"{split}/{name}": n for name, n in finite.items() if n is not None}
+            self._events.scalars(step, scalars)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Name the file in an error that came of writing, where Python does not."""
+        """Name the file in an error of writing, which Python does not."""
         try:
             yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
-class NullWriter(Writer):
-    """Stands for the writer in the processes that leave writing to the first one."""
+class NullWriter(MetricsWriter):
+    """Replaces the writer in all processes but the main one."""
 
     def __init__(self) -> None:
         pass
@@ -126,11 +127,11 @@ class NullWriter(Writer):
     def advance(self, step: int, loss: float, error: float, images_per_second: float) -> None:
         """Move no bar."""
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print nothing."""
 
     def flush(self) -> None:
-        """Leave the disk alone."""
+        """Write nothing."""
 
     def close(self) -> None:
         """Close nothing."""
@@ -142,7 +143,7 @@ class NullWriter(Writer):
 
 
 def _finite(value: Any) -> float | int | None:
-    """Return a plain Python number; None, JSON's null, for what JSON cannot say (nan, inf)."""
+    """Return a plain Python number; None, JSON's null, for nan and inf."""
     number = value.item() if hasattr(value, "item") else value
     return number if math.isfinite(number) else None
 
@@ -158,21 +159,16 @@ def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
         record = None
     if not isinstance(record, dict) or not isinstance(record.get("step"), int):
         raise ValueError(
-            f"{path} line {number} is {line[:60]!r}: each line is a JSON object with a step; "
-            "remove that line."
+            f"{path} line {number} is {line[:60]!r}: must be a JSON object with a step; remove "
+            "that line."
         )
     return record
 
 
 def _cut(path: Path, step: int) -> list[dict[str, Any]]:
-    """Drop the records after `step`; return the others."""
+    """Remove the records after `step`; return the others."""
     if not path.exists():
         return []
     kept = [record for record in read_metrics(path.parent) if record["step"] <= step]
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(map(_line, kept))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_text(path, "".join(map(_line, kept)))
     return kept

@@ -1,43 +1,24 @@
-"""What stays fixed during a run: its data, its network on its devices, its two jitted steps."""
+"""Everything of a run that does not change: data, mesh, network and jitted steps."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from alexnet_jax.config import Config, DataConfig
-from alexnet_jax.data import splits as data_splits
-from alexnet_jax.data import statistics
 from alexnet_jax.data.sources import Source
-from alexnet_jax.data.wrappers import without
-from alexnet_jax.model import architecture, towers
-from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model import towers
+from alexnet_jax.model.architecture import Architecture, trace
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.training import processes, stopping
 from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.run_data import RunData, check_batch_size
 from alexnet_jax.training.state import TrainState, abstract_state
 from alexnet_jax.training.step import make_eval_step, make_train_step
-from alexnet_jax.training.stopping import StopCheck
-
-# Reasons by split, then by number of the record, as text because it is kept as JSON.
-Unreadable = dict[str, dict[str, str]]
-SHOWN = 10  # unreadable files named in the log
-UNREADABLE = "unreadable.txt"  # names all of them
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The splits less what cannot be read, and what is known about the training split."""
-
-    splits: data_splits.Splits
-    fingerprints: Mapping[str, str]  # of each split as it was opened
-    unreadable: Unreadable
-    constants: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
+from alexnet_jax.training.stopping import StopCheck, no_check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +27,10 @@ class TrainSetup:
 
     config: Config
     mesh: Mesh
-    data: Data
+    data: RunData
     architecture: Architecture
-    create: Callable[[], TrainState]
-    target: TrainState  # of ShapeDtypeStructs: what a restored state looks like and where it lies
+    init: Callable[[], TrainState]
+    target: TrainState  # of ShapeDtypeStructs: shapes and shardings of a restored state
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
 
@@ -62,162 +43,29 @@ class TrainSetup:
         return step * self.config.optimizer.batch_size / len(self.data.splits.train)
 
     def evaluate(
-        self, variables: Any, source: Source, heed: StopCheck = stopping.ignore
+        self, variables: Any, source: Source, check_stop: StopCheck = no_check
     ) -> dict[str, float]:
-        """Score a split; see `evaluation.evaluate`."""
-        data, batch = self.config.data, self.config.optimizer.batch_size
-        return evaluate(self.eval_step, variables, source, data, batch, self.mesh, heed=heed)
-
-
-def open_splits(config: Config) -> data_splits.Splits:
-    """Open the splits that a run reads; ValueError where they do not fill a batch."""
-    splits = data_splits.open_splits(config.data, config.seed)
-    _check_batch(config.optimizer.batch_size, len(splits.train))
-    return splits
-
-
-def _check_batch(batch: int, images: int) -> None:
-    """Raise a ValueError where an epoch would be less than a step."""
-    if images < batch:
-        raise ValueError(
-            f"--optimizer.batch_size-size {batch}: there are {images} training images, and a batch holds at "
-            f"most as many; try {2 ** (images.bit_length() - 1)}."
+        """Return the scores of a split; see `evaluation.evaluate`."""
+        data, batch_size = self.config.data, self.config.optimizer.batch_size
+        return evaluate(
+            self.eval_step, variables, source, data, batch_size, self.mesh, check_stop=check_stop
         )
 
 
-def fingerprints(splits: data_splits.Splits) -> dict[str, str]:
-    """Return for each split what changes when its files, their classes or the split change."""
-    sources = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return {name: source.fingerprint() for name, source in sources.items() if source is not None}
-
-
-def open_data(
-    config: Config,
-    splits: data_splits.Splits,
-    say: Callable[[str], None],
-    saved: Mapping[str, Any] | None = None,
-    inherited: Mapping[str, np.ndarray] | None = None,
-    heed: StopCheck = stopping.ignore,
-) -> Data:
-    """Read the splits once for statistics and unreadable files, unless a checkpoint knows them.
-
-    Args:
-        config: of the run.
-        splits: as `open_splits` opened them.
-        say: prints a line.
-        saved: `{"data", "unreadable", "constants"}` of the checkpoint, or None for a new run.
-        inherited: constants of the run that this one starts from, if it does.
-        heed: called between images; what it raises ends the reading.
-
-    Raises:
-        ValueError: the source is not fit to train on, or a file is unreadable and the run
-            is to stop then.
-    """
-    for note in splits.notes:
-        say(note)
-    if saved is not None:
-        unreadable = saved["unreadable"]
-        _report(unreadable, config, say)
-        return Data(_readable(splits, unreadable), saved["data"], unreadable, saved["constants"])
-    # By one process for all: what they each saw of a disk, or computed, might differ.
-    constants, unreadable = processes.broadcast_from_main(
-        "survey", lambda: _survey(config.data, splits, heed)
-    )
-    if config.data.statistics == "init":
-        constants = _inherited(inherited, config.data)
-    _report(unreadable, config, say)
-    known = fingerprints(splits)
-    return Data(_readable(splits, unreadable), known, unreadable, constants)
-
-
-def _survey(
-    config: DataConfig, splits: data_splits.Splits, heed: StopCheck
-) -> tuple[Mapping[str, np.ndarray], Unreadable]:
-    """Return the constants of the run, where they are not another run's, and what is unreadable."""
-    constants, found = {}, {}
-    if config.statistics == "computed" and splits.statistics is not None:
-        constants = vars(splits.statistics)
-    elif config.statistics == "computed":
-        measured, found["train"] = statistics.compute_statistics(
-            splits.train, config.threads, heed=heed
-        )
-        constants = vars(measured)
-    elif config.statistics in statistics.PUBLISHED:
-        constants = vars(statistics.published(config.statistics, config.image_size))
-    for name in ("train", "validation", "test"):
-        source = getattr(splits, name)
-        if source is not None and name not in found and splits.statistics is None:
-            found[name] = statistics.find_unreadable(source, config.threads, heed=heed)
-    return constants, {name: {str(i): why for i, why in bad.items()} for name, bad in found.items()}
-
-
-def _inherited(
-    constants: Mapping[str, np.ndarray] | None, config: DataConfig
-) -> Mapping[str, np.ndarray]:
-    if constants is None:
-        raise ValueError("--data.statistics init: it goes with --init-from; say computed.")
-    side = len(constants["mean_image"])
-    if config.mean != "channel" and side != config.image_size:
-        raise ValueError(
-            f"--data.image-size {config.image_size}: the mean image that came with --init-from has "
-            f"{side} pixels a side; keep that size, or add --data.mean channel."
-        )
-    return constants
-
-
-def _report(unreadable: Unreadable, config: Config, say: Callable[[str], None]) -> None:
-    reasons = [reason for bad in unreadable.values() for reason in bad.values()]
-    if not reasons:
-        return
-    if config.data.unreadable == "stop":
-        raise ValueError(
-            f"--data.unreadable stop: {len(reasons)} images cannot be read ({'; '.join(reasons)}); "
-            "mend or remove them, or use skip."
-        )
-    rest = [f"all of them: {UNREADABLE} in the --workdir"] if len(reasons) > SHOWN else []
-    lines = [f"{len(reasons)} images cannot be read and are left out:", *reasons[:SHOWN], *rest]
-    say("\n  ".join(lines))
-
-
-def _readable(splits: data_splits.Splits, unreadable: Unreadable) -> data_splits.Splits:
-    less: dict[str, Any] = {
-        name: without(getattr(splits, name), {int(index) for index in bad})
-        for name, bad in unreadable.items()
-        if bad
-    }
-    for name, source in less.items():
-        if not len(source):
-            raise ValueError(
-                f"None of the {name} images can be read; a run needs some: check the files."
-            )
-    return dataclasses.replace(splits, **less)
-
-
-def make_preprocess(config: DataConfig, known: Mapping[str, Any]) -> Preprocess:
-    """Return what the device does to images, from the fields of `statistics.Statistics`."""
-    unit = known["lighting_std"] ** (2 if config.pca_scale == "eigenvalue" else 1)
-    return Preprocess(
-        mean=jnp.asarray(known["mean_color" if config.mean == "channel" else "mean_image"]),
-        lighting=jnp.asarray(known["lighting_axes"] * unit),
-        scale=jnp.asarray(known["scale"]),
-        where="center" if config.mean == "image-center" else "aligned",
-        channels=config.channels,
-    )
-
-
-def build_setup(config: Config, mesh: Mesh, data: Data) -> TrainSetup:
-    """Build the network for this data on this mesh."""
-    _check_batch(config.optimizer.batch_size, len(data.splits.train))  # less what cannot be read
-    architecture = build_architecture(config.model, len(data.splits.class_names), config.data.crop)
+def build_setup(config: Config, mesh: Mesh, data: RunData) -> TrainSetup:
+    """Build the network for this data on this mesh; nothing is computed yet."""
+    check_batch_size(config.optimizer.batch_size, len(data.splits.train))  # only readable images
+    num_classes = len(data.splits.class_names)
+    architecture = build_architecture(config.model, num_classes, config.data.crop)
     tx = paper_sgd(config.optimizer)
-    create, target = abstract_state(architecture, tx, mesh, config.seed)
-    constants = make_preprocess(config.data, data.constants)
+    init, target = abstract_state(architecture, tx, mesh, config.seed)
+    constants = make_preprocess(config.data, data.statistics)
     return TrainSetup(
         config=config,
         mesh=mesh,
         data=data,
         architecture=architecture,
-        create=create,
+        init=init,
         target=target,
         train_step=make_train_step(
             architecture, tx, mesh, constants, config.seed, config.optimizer.frozen
@@ -226,24 +74,38 @@ def build_setup(config: Config, mesh: Mesh, data: Data) -> TrainSetup:
     )
 
 
-def describe_setup(run: TrainSetup) -> str:
-    """Return one sentence about the network, and what of 2012's was scaled."""
-    rows = architecture.trace(run.architecture)
+def make_preprocess(config: DataConfig, statistics: Mapping[str, Any]) -> Preprocess:
+    """Return the constants of preprocessing, from the fields of `statistics.Statistics`."""
+    unit = statistics["lighting_std"] ** (2 if config.pca_scale == "eigenvalue" else 1)
+    mean = statistics["mean_color" if config.mean == "channel" else "mean_image"]
+    return Preprocess(
+        mean=jnp.asarray(mean),
+        lighting=jnp.asarray(statistics["lighting_axes"] * unit),
+        scale=jnp.asarray(statistics["scale"]),
+        mean_alignment="center" if config.mean == "image-center" else "aligned",
+        channels=config.channels,
+    )
+
+
+def describe_setup(setup: TrainSetup) -> str:
+    """Return one sentence about the network, and what is scaled down from 2012's."""
+    model, data = setup.config.model, setup.config.data
+    rows = trace(setup.architecture)
     parameters = sum(row.parameters for row in rows)
-    operations = sum(row.multiply_adds for row in rows)
+    multiply_adds = sum(row.multiply_adds for row in rows)
     scaled = []
-    plain = dataclasses.replace(run.config.model, scale_init=False)
-    if run.config.model.width != 1:
-        scaled.append(f"width x {run.config.model.width:g}")
-    if run.architecture.crop not in (224, 227):  # the 2012 code's and Caffe's
-        scaled.append(f"{run.architecture.crop} px crops of {run.config.data.image_size} px images")
-    if run.architecture != build_architecture(
-        plain, run.architecture.num_classes, run.architecture.crop
+    unscaled = dataclasses.replace(model, scale_init=False)
+    if model.width != 1:
+        scaled.append(f"width x {model.width:g}")
+    if data.crop not in (224, 227):  # the 2012 code's and Caffe's
+        scaled.append(f"{data.crop} px crops of {data.image_size} px images")
+    if setup.architecture != build_architecture(
+        unscaled, setup.architecture.num_classes, data.crop
     ):
-        scaled.append("initial weights for equally loud layers")
+        scaled.append("initialization scaled to preserve activation variance")
     text = (
-        f"AlexNet ({run.config.model.variant}), {parameters:,} parameters, "
-        f"{operations / 1e6:,.0f} M multiply-adds an image, "
-        f"on {towers.describe_mesh(run.mesh)}"
+        f"AlexNet ({model.variant}), {parameters:,} parameters, "
+        f"{multiply_adds / 1e6:,.0f} M multiply-adds per image, "
+        f"on {towers.describe_mesh(setup.mesh)}"
     )
     return f"{text}; scaled from 2012: {', '.join(scaled)}." if scaled else f"{text}."

@@ -1,5 +1,6 @@
-"""What training changes from step to step, made where it will lie."""
+"""What training changes from step to step, created where it will lie."""
 
+import dataclasses
 from typing import Any
 
 import flax.struct
@@ -11,6 +12,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.training.schedule import Progress
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -21,25 +23,37 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: Any
 
 
+@dataclasses.dataclass
+class LoopState:
+    """Where a run stands; every checkpoint holds all of it."""
+
+    train: TrainState
+    step: int = 0
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    line_sums: dict[str, float] = dataclasses.field(default_factory=dict)  # since the last line
+    epoch_sums: dict[str, float] = dataclasses.field(default_factory=dict)  # since the epoch began
+    seconds: float = 0.0  # spent on this run by earlier processes
+
+
 def abstract_state(
     architecture: Architecture, tx: optax.GradientTransformation, mesh: Mesh, seed: int
 ) -> tuple[Any, Any]:
-    """Return `(create, target)`: the jitted initializer, and its result as sharded shapes.
+    """Return `(init, target)`: the jitted initializer, and its result as sharded shapes.
 
     Initial parameters depend on the seed alone, not on the mesh, and no device ever holds more than
     its part.
     """
-    initialize = towers.initializer(architecture)
+    init_variables = towers.initializer(architecture)
 
-    def create() -> TrainState:
-        variables = initialize(jax.random.key(seed))
+    def init() -> TrainState:
+        variables = init_variables(jax.random.key(seed))
         return TrainState(jnp.zeros((), jnp.int32), variables, tx.init(variables["params"]))
 
-    shapes = jax.eval_shape(create)
+    shapes = jax.eval_shape(init)
     shardings = towers.state_shardings(shapes, architecture, mesh)
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
         shardings,
     )
-    return jax.jit(create, out_shardings=shardings), target
+    return jax.jit(init, out_shardings=shardings), target

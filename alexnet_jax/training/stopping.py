@@ -1,15 +1,20 @@
-"""A run that was asked to stop: whoever runs it says when, the run says where it stands."""
+"""Stopping a run on request: the caller says when, the run says where it stands."""
 
 from collections.abc import Callable
 
-# Called where a run may stop: between steps, batches of an evaluation, images that are surveyed.
-# Raises `Stopped` where somebody asked for it.
+# Called where a run may stop: between steps, between batches of an evaluation, and while images are
+# read for statistics. Raises `Stopped` if a stop was requested.
 StopCheck = Callable[[], None]
 
 
 class Stopped(Exception):
-    """The run stopped as it was asked to; one sentence says where, and how it goes on."""
+    """The run stopped on request; one sentence says where, and how to resume."""
 
 
-def ignore() -> None:
+def never() -> bool:
+    """Return that no stop is requested."""
+    return False
+
+
+def no_check() -> None:
     """Never stop."""

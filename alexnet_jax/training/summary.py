@@ -1,55 +1,53 @@
-"""What a run leaves to look at when it is over: summary.json, figures, and where they are."""
+"""What a run leaves in its folder beside checkpoints and metrics: config.json and summary.json."""
 
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax import plots
 from alexnet_jax.config import Config, flatten
-from alexnet_jax.data.pipeline import evaluation_batches, num_unreadable
-from alexnet_jax.data.sources import Source
-from alexnet_jax.data.wrappers import Subset
+from alexnet_jax.data.pipeline import num_unreadable
 from alexnet_jax.model import towers
+from alexnet_jax.storage.atomic import write_json, write_text
 from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.training.metrics import METRICS, Writer, read_metrics
-from alexnet_jax.training.schedule import Progress
-from alexnet_jax.training.setup import UNREADABLE, TrainSetup
-from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.metrics import MetricsWriter, read_metrics
+from alexnet_jax.training.run_data import UNREADABLE
+from alexnet_jax.training.setup import TrainSetup
+from alexnet_jax.training.state import LoopState
 from alexnet_jax.training.stopping import StopCheck
 
-SUMMARY, CONFIG, FIGURES = "summary.json", "config.json", "figures"
+SUMMARY, CONFIG, STATISTICS = "summary.json", "config.json", "statistics.npz"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-EXAMPLES = 8  # images in the panel of predictions: 2 rows of 4, as in the paper's Figure 4
 
 
-def write_config(run: TrainSetup, workdir: Path) -> None:
-    """Write config.json, statistics.npz and, where there are any, the unreadable files."""
-    write_about(run.config, run.data.splits.class_names, run.mesh, run.data.constants, workdir)
-    reasons = [reason for bad in run.data.unreadable.values() for reason in bad.values()]
+def write_config(setup: TrainSetup, workdir: Path) -> None:
+    """Write config.json, statistics.npz and, if there are any, the names of unreadable files."""
+    data = setup.data
+    write_run_config(setup.config, data.splits.class_names, setup.mesh, data.statistics, workdir)
+    reasons = [reason for reasons in data.unreadable.values() for reason in reasons.values()]
     (workdir / UNREADABLE).unlink(missing_ok=True)
     if reasons:
-        (workdir / UNREADABLE).write_text("\n".join(reasons) + "\n")
+        write_text(workdir / UNREADABLE, "\n".join(reasons) + "\n")
 
 
-def write_about(
+def write_run_config(
     config: Config,
     class_names: Sequence[str],
     mesh: Mesh,
-    constants: Mapping[str, np.ndarray],
+    statistics: Mapping[str, np.ndarray],
     workdir: Path,
     imported: str = "",
 ) -> None:
-    """Write config.json: every value, the classes, versions and devices; and statistics.npz.
+    """Write config.json (every value, the classes, versions and devices) and statistics.npz.
 
-    `imported` is the name of the file that the weights came from; "" where they are trained here.
+    `imported` is the name of the file that the weights came from; "" if they are trained here.
     """
     about = {
         "config": flatten(config),
@@ -59,131 +57,105 @@ def write_about(
         "python": platform.python_version(),
         **({"imported": imported} if imported else {}),
     }
-    (workdir / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
-    np.savez(workdir / "statistics.npz", allow_pickle=False, **constants)
+    write_json(workdir / CONFIG, about)
+    np.savez(workdir / STATISTICS, allow_pickle=False, **statistics)
 
 
 def read_summary(workdir: Path) -> dict[str, Any] | None:
-    """Return summary.json, or None where there is none."""
+    """Return summary.json, or None if there is none."""
     path = workdir / SUMMARY
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def remove_summary(workdir: Path) -> None:
-    """Remove summary.json: the run goes on."""
+    """Remove summary.json: the run is not finished."""
     (workdir / SUMMARY).unlink(missing_ok=True)
 
 
 def finish(
-    run: TrainSetup,
-    state: TrainState,
-    progress: Progress,
-    seconds: float,
+    setup: TrainSetup,
+    state: LoopState,
     checkpoints: Checkpoints,
-    writer: Writer,
-    heed: StopCheck,
+    writer: MetricsWriter,
+    seconds: float,
+    check_stop: StopCheck,
 ) -> dict[str, Any]:
-    """Score the final parameters, draw the figures, write and return the summary.
+    """Evaluate the final parameters, write the summary and return it.
 
-    `heed` is called between batches; what it raises leaves the folder without a summary, which the
-    same command then writes.
+    `check_stop` is called between batches; what it raises leaves the folder without a summary,
+    which the same command then writes.
     """
-    splits, workdir, step = run.data.splits, checkpoints.workdir, int(state.step)
-    writer.flush()
-    written = processes.broadcast_from_main("written", lambda: _written(workdir, step))
-    scores: dict[str, dict[str, Any]] = {}
-    for split, source in (("validation", splits.validation), ("test", splits.test)):
-        if line := written.get(split):  # by the last epoch, or a process that ended here
-            scores[split] = {name: line[name] for name in SCORES}
-        elif source is not None:
-            scores[split] = run.evaluate(state.variables, source, heed)
-            writer.evaluation(split, step, progress.epoch, **scores[split])
-    writer.flush()
-    if run.config.log.figures:
-        _draw(run, state, workdir)
-    speeds = [
-        line["images_per_second"] for line in read_metrics(workdir) if "images_per_second" in line
-    ]
+    splits, workdir = setup.data.splits, checkpoints.workdir
+    scores = _final_scores(setup, state, workdir, writer, check_stop)
+    lines = read_metrics(workdir)
+    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
     best = checkpoints.best()
-    sources = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     summary = {
         **scores,
         "best_step": best,
         "best_validation_top1_error": None if best is None else checkpoints.error(best),
-        "steps": step,
-        "epochs": progress.epoch,
-        "ended_on_plateau": progress.ended,
+        "steps": state.step,
+        "epochs": state.progress.epoch,
+        "ended_on_plateau": state.progress.ended,
         "seconds": round(seconds, 1),
         "images_per_second": round(float(np.median(speeds)), 1) if speeds else None,
-        "source": run.config.data.source,
-        "classes": run.architecture.num_classes,
-        # In this process; what was so at the start is in unreadable.txt.
+        "source": setup.config.data.source,
+        "classes": setup.architecture.num_classes,
+        # In this process; files that were unreadable at the start are in unreadable.txt.
         "became_unreadable": {
-            name: num_unreadable(s) for name, s in sources.items() if s is not None
+            name: num_unreadable(source) for name, source in splits.by_name().items()
         },
-        "figures": run.config.log.figures,
-        "devices": towers.describe_mesh(run.mesh),
+        "devices": towers.describe_mesh(setup.mesh),
     }
     if processes.is_main_process():
-        partial = workdir / f"{SUMMARY}.partial"
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
-        partial.replace(workdir / SUMMARY)
+        write_json(workdir / SUMMARY, summary)
     return summary
 
 
-def _written(workdir: Path, step: int) -> dict[str, Any]:
+def _final_scores(
+    setup: TrainSetup,
+    state: LoopState,
+    workdir: Path,
+    writer: MetricsWriter,
+    check_stop: StopCheck,
+) -> dict[str, dict[str, Any]]:
+    """Return the scores on validation and test, evaluated unless metrics.jsonl has them."""
+    writer.flush()
+    lines = processes.broadcast_from_main("lines", lambda: _lines_at(workdir, state.step))
+    scores: dict[str, dict[str, Any]] = {}
+    for split, source in setup.data.splits.by_name().items():
+        if split == "train":
+            continue
+        if line := lines.get(split):  # of the last epoch, or of a process that ended here
+            scores[split] = {name: line[name] for name in SCORES}
+        else:
+            scores[split] = setup.evaluate(state.train.variables, source, check_stop)
+            writer.evaluation(split, state.step, state.progress.epoch, **scores[split])
+    writer.flush()
+    return scores
+
+
+def _lines_at(workdir: Path, step: int) -> dict[str, Any]:
     """Return the lines of metrics.jsonl at this step, by split."""
     return {line["split"]: line for line in read_metrics(workdir) if line["step"] == step}
 
 
-def _draw(run: TrainSetup, state: TrainState, workdir: Path) -> None:
-    """Draw the figures; every process has its part in what they show, the first one draws."""
-    kernel = towers.fetch(state.variables["params"]["conv1"]["kernel"])
-    source = run.data.splits.test or run.data.splits.validation
-    batch = towers.put_batch(next(_examples(run, source)), run.mesh)
-    _, probabilities = run.eval_step(state.variables, batch)
-    seen = {name: towers.fetch(batch[name]) for name in ("image", "label", "mask")}
-    probabilities = towers.fetch(probabilities)
-    if not processes.is_main_process():
-        return
-    folder = workdir / FIGURES
-    folder.mkdir(exist_ok=True)
-    plots.curves(read_metrics(workdir), folder / "curves.png")
-    plots.filters(kernel, folder / "filters.png", run.architecture.has_towers)
-    shown = np.flatnonzero(seen["mask"])[:EXAMPLES]
-    plots.predictions(
-        seen["image"][shown],
-        probabilities[shown],
-        seen["label"][shown],
-        run.data.splits.class_names,
-        folder / "predictions.png",
-    )
-
-
-def _examples(run: TrainSetup, source: Source) -> Iterator[Any]:
-    """Yield one batch of images drawn from all over the split."""
-    spread = np.random.default_rng(run.config.seed).permutation(len(source))
-    batch = run.config.optimizer.batch_size
-    subset, rows = Subset(source, spread[:batch]), towers.local_rows(run.mesh, batch)
-    return evaluation_batches(subset, run.config.data, batch, rows)
-
-
 def closing_line(summary: dict[str, Any], workdir: Path) -> str:
-    """Return where to look, and what to try next."""
+    """Return the result in one line, and what to try next."""
     split = "test" if "test" in summary else "validation"
     scores = summary[split]
-    shown = FIGURES if summary["figures"] else METRICS
     if summary["source"] == "synthetic":
-        following = "your own photographs: --preset photos --data.path DIR in another --workdir"
+        next_step = "your own photographs: preset=photos data.path=FOLDER and another workdir"
     elif summary["ended_on_plateau"]:
-        following = "another --seed, or a larger --schedule.patience, in another --workdir"
+        next_step = "another seed, or a larger schedule.patience, in another workdir"
     else:
-        following = "more epochs: the same command with --schedule.epochs N"
+        next_step = "more epochs: the same command with a larger schedule.epochs"
     epochs = summary["epochs"]
-    ended = "at a plateau after the last drop of the rate, " if summary["ended_on_plateau"] else ""
+    ended = "at a plateau after the last drop of the learning rate, "
     top5 = f", top-5 error {scores['top5_error']:.1%}" if summary["classes"] > 5 else ""
     return (
-        f"{split} top-1 error {scores['top1_error']:.1%}{top5} "
-        f"on {scores['count']:,} images, {ended}after {epochs} epoch{'s' * (epochs != 1)} in "
-        f"{summary['seconds'] / 60:.1f} minutes. Look at {workdir / shown}; next, try {following}."
+        f"{split} top-1 error {scores['top1_error']:.1%}{top5} on {scores['count']:,} images, "
+        f"{ended if summary['ended_on_plateau'] else ''}after {epochs} "
+        f"epoch{'s' * (epochs != 1)} in {summary['seconds'] / 60:.1f} minutes. "
+        f"Results are in {workdir}. Next, try {next_step}."
     )

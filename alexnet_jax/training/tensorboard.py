@@ -1,4 +1,4 @@
-"""The numbers of a run for TensorBoard."""
+"""Metrics for TensorBoard."""
 
 import socket
 import time
@@ -10,22 +10,22 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
-SECONDS = 10  # TensorBoard sees what was written at most so long ago
+SECONDS = 10  # between flushes at most
 
 
 class Events:
     """A file of events, written in the caller's thread.
 
-    tensorboardX's `SummaryWriter` hands events to a thread of its own. On a full disk that thread
-    dies, and the run then waits without end for room in its queue.
+    tensorboardX's `SummaryWriter` writes in a thread of its own. On a full disk that thread dies,
+    and the run then waits forever for room in its queue.
     """
 
     def __init__(self, folder: Path, step: int):
-        """Begin a file after `step`; TensorBoard forgets what other files have after it."""
+        """Begin a file after `step`; TensorBoard drops later steps of other files."""
         folder.mkdir(parents=True, exist_ok=True)
-        # Nanoseconds keep a resumption within the same second from writing over the same file.
-        second, rest = divmod(time.time_ns(), 10**9)
-        name = f"events.out.tfevents.{second}.{socket.gethostname()}.{rest:09d}"
+        # With nanoseconds a run resumed within the same second does not overwrite the file.
+        second, nanosecond = divmod(time.time_ns(), 10**9)
+        name = f"events.out.tfevents.{second}.{socket.gethostname()}.{nanosecond:09d}"
         self._file = RecordWriter(str(folder / name))
         self._flushed = time.monotonic()
         self._write(Event(file_version="brain.Event:2"))
@@ -39,7 +39,7 @@ class Events:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what was written to the system: no process that dies then takes it along."""
+        """Pass what was written to the system, so that it survives this process."""
         self._file.flush()
         self._flushed = time.monotonic()
 

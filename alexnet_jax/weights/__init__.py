@@ -1,1 +1,1 @@
-"""Weights from and to Caffe, torchvision, Theano and plain arrays; no pickle is ever executed."""
+"""Weights from and to files of Caffe, PyTorch, Theano and NumPy; no pickle is executed."""

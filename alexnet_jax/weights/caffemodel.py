@@ -1,7 +1,7 @@
-"""Caffe's files, read from protobuf's wire format without Caffe (CAFFE caffe.proto).
+"""Caffe's files, read from protobuf's wire format without Caffe (BVLC/caffe, caffe.proto).
 
 Of a NetParameter only names and blobs are read: `layer` (field 100) and, in older files such as
-bvlc_alexnet.caffemodel, `layers` (field 2). Everything else is stepped over.
+bvlc_alexnet.caffemodel, `layers` (field 2). Everything else is skipped.
 """
 
 import itertools
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-# Numbers of the fields.
+# Field numbers.
 NET_NAME, NET_LAYERS_V1, NET_LAYER = 1, 2, 100
 LAYER_NAME, LAYER_BLOBS = 1, 7
 V1_NAME, V1_BLOBS = 4, 6
 BLOB_SIDES, BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLES = (1, 2, 3, 4), 5, 7, 8
 SHAPE_DIM = 1
-MOST_SIDES = 32  # Caffe's kMaxBlobAxes
+MAX_SIDES = 32  # Caffe's kMaxBlobAxes
 
 # Wire types.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -24,25 +24,25 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Value = int | memoryview
 
 
-class _Broken(ValueError):
-    """The bytes are no message."""
+class _Corrupt(ValueError):
+    """The bytes are not a message."""
 
 
 def read(data: bytes, path: Path) -> tuple[str, dict[str, np.ndarray]]:
     """Return the name of the net, and its blobs as `<layer>_w`, `<layer>_b`, float32.
 
     Raises:
-        ValueError: the file is cut off, says something else than it holds, or is no caffemodel.
+        ValueError: the file is truncated, inconsistent, or not a caffemodel.
     """
     try:
         name, arrays = _net(memoryview(data))
-    except _Broken as error:
+    except _Corrupt as error:
         raise ValueError(
-            f"{path}: it is no whole Caffe model ({error}), nor a .pth, .safetensors, .npy or .npz "
-            "file; fetch it again."
+            f"{path}: must be a complete Caffe model ({error}), .pth, .safetensors, .npy or .npz "
+            "file; download it again."
         ) from None
     if not arrays:
-        raise ValueError(f"{path}: no layer of it has weights; give a file that holds them.")
+        raise ValueError(f"{path}: holds no layer with weights; name a file that does.")
     return name, arrays
 
 
@@ -50,9 +50,9 @@ def read_mean(data: bytes, path: Path) -> np.ndarray:
     """Return the blob of a .binaryproto file, such as Caffe's mean image, float32 [1, 3, S, S]."""
     try:
         return _blob(memoryview(data))
-    except _Broken as error:
+    except _Corrupt as error:
         raise ValueError(
-            f"{path}: it is no whole .binaryproto ({error}); fetch it again."
+            f"{path}: must be a complete .binaryproto file ({error}); download it again."
         ) from None
 
 
@@ -76,7 +76,7 @@ def _layer(message: memoryview, name_field: int, blobs_field: int) -> dict[str, 
         elif number == blobs_field:
             blobs.append(_blob(_message(value)))
     parts = ["w", "b", *map(str, range(2, len(blobs)))]
-    # Blobs of four sides at all costs: a bias was 1 x 1 x 1 x n, a matrix 1 x 1 x n x m.
+    # Older files have four sides only: a bias is 1 x 1 x 1 x n, a matrix 1 x 1 x n x m.
     for i, blob in enumerate(blobs):
         if blob.ndim == 4 and blob.shape[:2] == (1, 1):
             blobs[i] = blob.reshape(-1) if i else blob[0, 0]
@@ -97,12 +97,12 @@ def _blob(message: memoryview) -> np.ndarray:
             doubles += _message(value)
     shape = sides if shape is None else shape
     if len(floats) % 4 or len(doubles) % 8:
-        raise _Broken("a number is cut off")
+        raise _Corrupt("a number is truncated")
     values = np.frombuffer(doubles, "<f8") if doubles else np.frombuffer(floats, "<f4")
     try:
         return values.astype(np.float32, copy=False).reshape(shape)
     except (ValueError, OverflowError):
-        raise _Broken(f"a blob of {values.size} numbers says that it is {tuple(shape)}") from None
+        raise _Corrupt(f"a blob of {values.size} numbers has shape {tuple(shape)}") from None
 
 
 def _shape(message: memoryview) -> list[int]:
@@ -110,60 +110,60 @@ def _shape(message: memoryview) -> list[int]:
     for number, value in _fields(message):
         if number == SHAPE_DIM:
             sides = [value] if isinstance(value, int) else _packed(value)
-            shape += itertools.islice(sides, MOST_SIDES + 1)
-            if len(shape) > MOST_SIDES:
-                raise _Broken(f"a blob has more than {MOST_SIDES} sides")
+            shape += itertools.islice(sides, MAX_SIDES + 1)
+            if len(shape) > MAX_SIDES:
+                raise _Corrupt(f"a blob has more than {MAX_SIDES} sides")
     return shape
 
 
 def _packed(values: memoryview) -> Iterator[int]:
-    at = 0
-    while at < len(values):
-        value, at = _varint(values, at)
+    offset = 0
+    while offset < len(values):
+        value, offset = _varint(values, offset)
         yield value
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
-    """Yield number and value of each field: an int, or the bytes of anything else."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
+    """Yield the number and value of each field: an int, or bytes for any other type."""
+    offset = 0
+    while offset < len(message):
+        tag, offset = _varint(message, offset)
         number, wire = tag >> 3, tag & 7
         if not number or wire not in (VARINT, FIXED64, BYTES, FIXED32):
-            raise _Broken(f"no field begins with {tag}")
+            raise _Corrupt(f"no field starts with {tag}")
         if wire == VARINT:
-            value, at = _varint(message, at)
+            value, offset = _varint(message, offset)
             yield number, value
             continue
         if wire == BYTES:
-            size, at = _varint(message, at)
+            size, offset = _varint(message, offset)
         else:
             size = 8 if wire == FIXED64 else 4
-        if size > len(message) - at:
-            raise _Broken(f"it ends {size - (len(message) - at)} bytes early")
-        yield number, message[at : at + size]
-        at += size
+        if size > len(message) - offset:
+            raise _Corrupt(f"{size - (len(message) - offset)} bytes are missing")
+        yield number, message[offset : offset + size]
+        offset += size
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Return an integer of 7 bits a byte, least first, and the place behind it."""
+def _varint(message: memoryview, offset: int) -> tuple[int, int]:
+    """Return an integer of 7 bits a byte, least significant first, and the offset after it."""
     value = 0
-    for place, byte in enumerate(message[at : at + 10]):
+    for place, byte in enumerate(message[offset : offset + 10]):
         value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
-            return value, at + place + 1
-    raise _Broken("a number is cut off")
+            return value, offset + place + 1
+    raise _Corrupt("a number is truncated")
 
 
 def _message(value: Value) -> memoryview:
     if isinstance(value, int):
-        raise _Broken(f"{value} stands where bytes should")
+        raise _Corrupt(f"{value} in place of bytes")
     return value
 
 
 def _integer(value: Value) -> int:
     if not isinstance(value, int):
-        raise _Broken("bytes stand where a number should")
+        raise _Corrupt("bytes in place of a number")
     return value
 
 

@@ -1,8 +1,8 @@
-"""Arrays as others lay them out <-> parameters as `model/` has them.
+"""Arrays in the layouts of other frameworks <-> parameters in the layout of `model/`.
 
-Our kernels are (row, column, in, out), and the inputs of a fully connected layer run (row, column,
-map), tower 0's maps first. A fully connected layer is a convolution as large as its input, so one
-order of four axes says how a format lays out both.
+Kernels in `model/` are (row, column, in, out), and the inputs of a fully connected layer are in the
+order (row, column, map), tower 0's maps first. A fully connected layer is a convolution as large as
+its input, so that one order of four axes describes a format's layout of both.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from alexnet_jax.weights.files import Format, RawWeights
 
 Params = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel", "bias"}}, float32
 
-# Where our four axes lie in a file.
+# The four axes of `model/` in the order of a file.
 #
 # caffe, plain, torchvision: (out, in, row, column), and (out, in) with the map outermost, which is
 # how Caffe and PyTorch flatten.
-# tensorflow: ours. caffe-tensorflow puts the inputs of the first fully connected layer in order for
-# TensorFlow, which flattens (row, column, map): kaffe/core.py (003cbfd), DataReshaper.reshape; the
-# users of bvlc_alexnet.npy flatten pool5 so (kratzert's alexnet.py, 3e2b50e).
+# tensorflow: as in `model/`. caffe-tensorflow reorders the inputs of the first dense layer for
+# TensorFlow, which flattens (row, column, map): kaffe/core.py (003cbfd), DataReshaper.reshape;
+# users of bvlc_alexnet.npy flatten pool5 in that order (kratzert's alexnet.py, 3e2b50e).
 # theano: "c01b", (in, row, column, out), flattened with the map outermost; theano_alexnet
 # lib/layers.py:25, alex_net.py:111 (413f892).
 _AXES: dict[Format, tuple[int, int, int, int]] = {
@@ -31,7 +31,7 @@ _AXES: dict[Format, tuple[int, int, int, int]] = {
     "theano": (2, 0, 1, 3),
 }
 
-# torchvision/models/alexnet.py: what lies between has no weights.
+# torchvision/models/alexnet.py; the modules between them have no weights.
 _TORCHVISION = {
     **dict(zip(("conv1", "conv2", "conv3", "conv4", "conv5"), (0, 3, 6, 8, 10), strict=True)),
     **dict(zip(("fc6", "fc7", "fc8"), (1, 4, 6), strict=True)),
@@ -39,19 +39,19 @@ _TORCHVISION = {
 
 
 def names(format: Format, architecture: Architecture) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return the arrays that hold each `(layer, "kernel" or "bias")`; more than one: a tower each.
+    """Return the names of the arrays of each `(layer, "kernel" or "bias")`; of two, one a tower.
 
     Raises:
-        ValueError: the format has no place for some layer.
+        ValueError: the format cannot represent a layer.
     """
-    found = {}
+    by_parameter = {}
     for number, layer in enumerate(architecture.layers):
         towers = ("0", "1") if layer.sees == "own" else ("",)
         if format == "torchvision":
             if not in_torchvision(layer):
                 raise ValueError(
-                    f"{layer.name}: torchvision's layout has no place for it, as its AlexNet has "
-                    "eight layers without towers; use .npz, or --towers merge."
+                    f"{layer.name}: torchvision's AlexNet has eight layers without towers and no "
+                    "such layer; use .npz, or towers=merge."
                 )
             part = "features" if isinstance(layer, Conv) else "classifier"
             part = f"{part}.{_TORCHVISION[layer.name]}"
@@ -61,27 +61,28 @@ def names(format: Format, architecture: Architecture) -> dict[tuple[str, str], t
             bias = tuple(f"b{tower}_{number}" for tower in towers)
         else:
             kernel, bias = (f"{layer.name}_w",), (f"{layer.name}_b",)
-        found[layer.name, "kernel"], found[layer.name, "bias"] = kernel, bias
-    return found
+        by_parameter[layer.name, "kernel"] = kernel
+        by_parameter[layer.name, "bias"] = bias
+    return by_parameter
 
 
 def in_torchvision(layer: Layer) -> bool:
-    """Return whether torchvision's layout has a place for a layer."""
+    """Return whether torchvision's layout can represent a layer."""
     return layer.name in _TORCHVISION and layer.sees != "own"
 
 
 def num_classes(raw: RawWeights) -> int | None:
-    """Return the number of outputs of the last layer, or None where it is not in the file."""
+    """Return the number of outputs of the last layer, or None if it is not in the file."""
     last = {"torchvision": "classifier.6.bias", "theano": "b_7"}.get(raw.format, "fc8_b")
     return raw.arrays[last].size if last in raw.arrays else None
 
 
-def left_out(raw: RawWeights, architecture: Architecture) -> tuple[list[str], list[str]]:
-    """Return the arrays that the table has and the file lacks, and the other way round."""
-    wanted = [name for group in names(raw.format, architecture).values() for name in group]
+def unmatched(raw: RawWeights, architecture: Architecture) -> tuple[list[str], list[str]]:
+    """Return the arrays of the architecture missing in the file, and those of the file alone."""
+    expected = [name for group in names(raw.format, architecture).values() for name in group]
     return (
-        [name for name in wanted if name not in raw.arrays],
-        [name for name in raw.arrays if name not in wanted],
+        [name for name in expected if name not in raw.arrays],
+        [name for name in raw.arrays if name not in expected],
     )
 
 
@@ -90,21 +91,21 @@ def to_params(
     architecture: Architecture,
     *,
     bgr: bool = False,
-    flip: bool = True,
+    kernel_flip: bool = True,
     partial: bool = False,
 ) -> Params:
     """Return the parameters in a file.
 
     Args:
-        raw: what `files.read` found.
-        table: the network that they are of.
-        bgr: conv1 sees blue, green, red; what is returned sees red, green, blue.
-        flip: Theano's kernels slide mirrored (`dnn_conv`, by default a true convolution), and so do
-            all users of the published ones; False for those trained with `lib_conv: cudaconvnet`.
-        partial: leave out what the file lacks and leave aside what the network lacks.
+        raw: from `files.read`.
+        architecture: the network that they are of.
+        bgr: conv1's inputs are blue, green, red; they are reordered to red, green, blue.
+        kernel_flip: flip Theano's kernels, as its `dnn_conv` is a true convolution by default and
+            the published weights are used so; False if trained with `lib_conv: cudaconvnet`.
+        partial: accept missing arrays, and ignore those that the network lacks.
 
     Raises:
-        ValueError: arrays of other shapes, missing or extra ones: all of them in one sentence.
+        ValueError: arrays are missing, unknown or of other shapes; it names all of them.
     """
     _check(raw, architecture, partial)
     params: Params = {}
@@ -112,10 +113,10 @@ def to_params(
     for (layer, kind), group in names(raw.format, architecture).items():
         if not all(name in raw.arrays for name in group):
             continue
-        # Out is Theano's last axis, and only Theano has a file for each tower.
+        # Only Theano has a file for each tower, and its last axis is the output.
         array = np.concatenate([raw.arrays[name] for name in group], axis=-1)
         if kind == "kernel":
-            array = _from_file(raw.format, array, shapes[layer], flip)
+            array = _from_file(raw.format, array, shapes[layer], kernel_flip)
             if bgr and layer == architecture.layers[0].name:
                 array = array[:, :, ::-1]
         params.setdefault(layer, {})[kind] = np.ascontiguousarray(array, np.float32)
@@ -128,7 +129,7 @@ def from_params(
     format: Format,
     metadata: Mapping[str, str] | None = None,
 ) -> RawWeights:
-    """Return the arrays of all parameters as a format lays them out; undoes `to_params`."""
+    """Return the arrays of all parameters in the layout of a format; the inverse of `to_params`."""
     shapes, arrays = _shapes(architecture), {}
     for (layer, kind), group in names(format, architecture).items():
         array = np.asarray(params[layer][kind], np.float32)
@@ -140,35 +141,36 @@ def from_params(
 
 
 def _shapes(architecture: Architecture) -> dict[str, tuple[Row, tuple[int, ...]]]:
-    """Return for each layer its row, and its kernel's shape with the maps of its input apart."""
-    before, found = (1, 1, 3), {}
+    """Return each layer's row, and its kernel's shape as a convolution of four axes."""
+    before, shapes = (1, 1, 3), {}
     for row in trace(architecture):
         if shape := row.kernel_shape:
             if len(shape) == 2:
                 side = before[0]
                 shape = (side, side, shape[0] // side**2, shape[1])
-            found[row.name] = row, shape
+            shapes[row.name] = row, shape
         before = row.shape
-    return found
+    return shapes
 
 
 def _from_file(
-    format: Format, array: np.ndarray, shapes: tuple[Row, tuple[int, ...]], flip: bool = True
+    format: Format, array: np.ndarray, shapes: tuple[Row, tuple[int, ...]], kernel_flip: bool
 ) -> np.ndarray:
     row, shape = shapes
     axes = _AXES[format]
-    ours = array.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
-    return _flipped(format, ours.reshape(row.kernel_shape), flip)
+    kernel = array.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
+    return _flipped(format, kernel.reshape(row.kernel_shape), kernel_flip)
 
 
 def _to_file(format: Format, kernel: np.ndarray, shapes: tuple[Row, tuple[int, ...]]) -> np.ndarray:
     row, shape = shapes
-    theirs = _flipped(format, kernel, True).reshape(shape).transpose(_AXES[format])
-    return theirs.reshape(_file_shape(format, row.kernel_shape))
+    array = _flipped(format, kernel, True).reshape(shape).transpose(_AXES[format])
+    return array.reshape(_file_shape(format, row.kernel_shape))
 
 
-def _flipped(format: Format, kernel: np.ndarray, flip: bool) -> np.ndarray:
-    return kernel[::-1, ::-1] if format == "theano" and flip and kernel.ndim == 4 else kernel
+def _flipped(format: Format, kernel: np.ndarray, kernel_flip: bool) -> np.ndarray:
+    flip = kernel_flip and format == "theano" and kernel.ndim == 4
+    return kernel[::-1, ::-1] if flip else kernel
 
 
 def _file_shape(format: Format, kernel_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -178,33 +180,38 @@ def _file_shape(format: Format, kernel_shape: tuple[int, ...]) -> tuple[int, ...
 
 
 def _check(raw: RawWeights, architecture: Architecture, partial: bool) -> None:
+    problems = _wrong_arrays(raw, architecture)
+    expected = names(raw.format, architecture).values()
+    missing, unknown = unmatched(raw, architecture)
+    if not partial:
+        problems += [f"{name} is missing" for name in missing]
+        problems += [f"{name} is not of this network" for name in unknown]
+    elif halves := [group for group in expected if len({name in missing for name in group}) > 1]:
+        problems += [f"one of {' and '.join(group)} is missing" for group in halves]
+    elif len(missing) == sum(map(len, expected)):
+        problems.append(f"none of {', '.join(missing)} is in the file")
+    if not partial and raw.arrays and len(unknown) == len(raw.arrays):
+        few = ", ".join(unknown[:3])
+        problems = [f"no layer in common, the file holds {len(unknown)} arrays such as {few}"]
+    if problems:
+        raise ValueError(
+            f"The arrays are not those of the network: {', '.join(problems)}; name their network "
+            "with preset=NAME, or make a partial import."
+        )
+
+
+def _wrong_arrays(raw: RawWeights, architecture: Architecture) -> list[str]:
+    """Return a clause for each array of another shape, or not of numbers."""
     shapes, problems = _shapes(architecture), []
     for (layer, kind), group in names(raw.format, architecture).items():
         shape = shapes[layer][0].kernel_shape
-        wanted = _file_shape(raw.format, shape) if kind == "kernel" else shape[-1:]
-        wanted = (*wanted[:-1], wanted[-1] // len(group)) if len(group) > 1 else wanted
+        expected = _file_shape(raw.format, shape) if kind == "kernel" else shape[-1:]
+        if len(group) > 1:
+            expected = (*expected[:-1], expected[-1] // len(group))
         for name in group:
             array = raw.arrays.get(name)
-            if array is not None and array.shape != wanted:
-                problems.append(f"{name} is {array.shape} and not {wanted}")
+            if array is not None and array.shape != expected:
+                problems.append(f"{name} is {array.shape} and not {expected}")
             elif array is not None and array.dtype.kind not in "fiu":
                 problems.append(f"{name} is of {array.dtype} and not of numbers")
-    missing, extra = left_out(raw, architecture)
-    halves = [
-        g for g in names(raw.format, architecture).values() if len({n in missing for n in g}) > 1
-    ]
-    if not partial:
-        problems += [f"{name} is missing" for name in missing]
-        problems += [f"{name} is not of this network" for name in extra]
-    elif halves:
-        problems += [f"of {' and '.join(group)} one is missing" for group in halves]
-    elif len(missing) == sum(map(len, names(raw.format, architecture).values())):
-        problems.append(f"none of {', '.join(missing)} is there")
-    if not partial and raw.arrays and len(extra) == len(raw.arrays):
-        few = ", ".join(extra[:3])
-        problems = [f"no layer in common: it holds {len(extra)} arrays such as {few}"]
-    if problems:
-        raise ValueError(
-            f"The arrays do not fit the network: {'; '.join(problems)}; name theirs with --model, "
-            "or take what there is with --partial."
-        )
+    return problems

@@ -1,4 +1,4 @@
-"""A file or folder of somebody's weights -> arrays under the names that they have there."""
+"""Files and folders of weights <-> arrays under the names that they have there."""
 
 import dataclasses
 import json
@@ -10,6 +10,8 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from alexnet_jax.config import invalid
+from alexnet_jax.storage import atomic
 from alexnet_jax.weights import caffemodel, numpy_files, torch_files
 
 # torchvision: features.0.weight, OIHW; plain: conv1_w, OIHW; caffe: the same, of a caffemodel;
@@ -19,7 +21,7 @@ Format = Literal["torchvision", "plain", "caffe", "tensorflow", "theano"]
 
 @dataclasses.dataclass(frozen=True)
 class RawWeights:
-    """Arrays as a file has them, and what it says about itself."""
+    """The arrays and the metadata of a file."""
 
     format: Format
     arrays: dict[str, np.ndarray]
@@ -27,10 +29,10 @@ class RawWeights:
 
 
 def read(path: Path) -> RawWeights:
-    """Read weights, telling the format by the content.
+    """Read weights in the format that the content shows.
 
     Raises:
-        ValueError: the file is broken, of another format, or a pickle of more than arrays.
+        ValueError: the file is damaged, of another format, or a pickle of more than arrays.
         OSError: it cannot be read.
     """
     if path.is_dir():
@@ -45,7 +47,7 @@ def read(path: Path) -> RawWeights:
         return RawWeights("tensorflow", numpy_files.read_dictionary(path.read_bytes(), path))
     if start[8:9] == b"{":
         return _read_safetensors(path)
-    if start.startswith(b"\x80"):  # a pickle, PyTorch's or not
+    if start.startswith(b"\x80"):  # a pickle, of PyTorch or not
         return _named(torch_files.read_legacy(path.read_bytes(), path))
     name, arrays = caffemodel.read(path.read_bytes(), path)
     return RawWeights("caffe", arrays, {"name": name})
@@ -54,7 +56,7 @@ def read(path: Path) -> RawWeights:
 def read_mean(path: Path) -> tuple[np.ndarray, bool]:
     """Return a mean image, float32 [S, S, 3], and whether it is known to be RGB.
 
-    A run's statistics.npz is; in an .npy or .binaryproto file the colors are the weights' own.
+    A run's statistics.npz is; in an .npy or .binaryproto file the order is that of the weights.
     """
     _check_file(path)
     with path.open("rb") as file:
@@ -70,50 +72,42 @@ def read_mean(path: Path) -> tuple[np.ndarray, bool]:
     if image.ndim == 3 and image.shape[0] == 3:
         image = image.transpose(1, 2, 0)
     if image.ndim != 3 or image.shape[2] != 3:
+        content = f"an array of {image.shape}" if image.size else "no mean_image"
         raise ValueError(
-            f"{path}: a mean image has three colors, and "
-            + (f"this is {image.shape}." if image.size else "there is no mean_image in it.")
+            f"{path}: must hold a mean image of three colors, not {content}; name another file."
         )
     return image.astype(np.float32), rgb
 
 
 def check_target(path: Path) -> None:
-    """Raise a ValueError where `write` may not: a name of another kind, no folder, a file there."""
+    """Raise a ValueError if `write` cannot write a file of this name in this place."""
     if path.suffix not in (".npz", ".safetensors"):
-        raise ValueError(
-            f"--to {path}: it ends in .safetensors or .npz; .pth is a pickle, which nobody should "
-            "have to trust."
-        )
+        rule = "must end in .safetensors or .npz (.pth is a pickle, which can execute code)"
+        raise invalid("path", path, rule, f"try {path.with_suffix('.safetensors').name}")
     if not path.parent.is_dir():
-        raise ValueError(
-            f"--to {path}: there is no folder {path.parent}; make it, or name another."
-        )
+        rule = f"the folder {path.parent} does not exist"
+        raise invalid("path", path, rule, "create it, or name another")
     if path.exists():
-        raise ValueError(f"--to {path}: it is there already; name another file, or remove it.")
+        raise invalid("path", path, "exists already", "name another file, or remove it")
 
 
 def write(path: Path, raw: RawWeights) -> None:
-    """Write an .npz or .safetensors file with metadata, whole or not at all; see `check_target`."""
+    """Write an .npz or .safetensors file with metadata; see `check_target`."""
     check_target(path)
-    partial = path.with_name(f"{path.name}.partial")
     arrays = {name: np.ascontiguousarray(array) for name, array in raw.arrays.items()}
-    try:
-        if path.suffix == ".npz":
-            metadata = np.array(json.dumps(raw.metadata))
-            with partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays, **{numpy_files.METADATA: metadata})
-        else:
-            # save_file would leave the file to its owner alone, whatever the umask.
-            partial.write_bytes(safetensors.numpy.save(arrays, raw.metadata))
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    if path.suffix == ".safetensors":
+        # Not save_file, which makes the file readable by its owner alone, whatever the umask.
+        atomic.write_bytes(path, safetensors.numpy.save(arrays, raw.metadata))
+        return
+    metadata = np.array(json.dumps(raw.metadata))
+    with atomic.replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays, **{numpy_files.METADATA: metadata})
 
 
 def _check_file(path: Path) -> None:
-    """Raise a ValueError where the path is that of a device or a pipe, which may have no end."""
+    """Raise a ValueError for a device or a pipe, which may be endless."""
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ValueError(f"{path}: it is neither a file nor a folder; copy it to a file.")
+        raise ValueError(f"{path}: must be a file or a folder; copy it to a file.")
 
 
 def _read_zip(path: Path) -> RawWeights:
@@ -122,11 +116,15 @@ def _read_zip(path: Path) -> RawWeights:
             names = archive.namelist()
             if sum(name.endswith("/data.pkl") for name in names) == 1:
                 return _named(torch_files.read_zip(archive, path))
-    # RuntimeError: it is encrypted, or packed in an unknown way.
+    # RuntimeError: it is encrypted, or compressed by an unknown method.
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, UnicodeError) as error:
-        raise ValueError(f"{path}: it is no whole zip archive ({error}); fetch it again.") from None
+        raise ValueError(
+            f"{path}: must be an intact zip archive ({error}); download it again."
+        ) from None
     if not any(name.endswith(".npy") for name in names):
-        raise ValueError(f"{path}: it is a zip archive, but neither PyTorch's nor NumPy's.")
+        raise ValueError(
+            f"{path}: is a zip archive, but not of PyTorch or NumPy; name another file."
+        )
     return _named(*numpy_files.read_npz(path))
 
 
@@ -135,15 +133,15 @@ def _read_safetensors(path: Path) -> RawWeights:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    # AttributeError: numbers that NumPy does not have, of 8 bits or 4.
+    # AttributeError: number formats that NumPy lacks, of 8 bits or 4.
     except (SafetensorError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: it is no whole .safetensors file ({error}); fetch it again."
+            f"{path}: must be an intact .safetensors file ({error}); download it again."
         ) from None
     return _named({name: array.astype(np.float32) for name, array in arrays.items()}, metadata)
 
 
 def _named(arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> RawWeights:
-    """Tell torchvision's names from plain ones."""
+    """Return arrays with their format: torchvision's names or plain ones."""
     plain = any(name.endswith(("_w", "_b")) for name in arrays)
     return RawWeights("plain" if plain else "torchvision", arrays, metadata or {})

@@ -1,11 +1,36 @@
 """Two towers as one network and back: a grouped kernel is a block-diagonal one."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 
+from alexnet_jax.config import Config, invalid
 from alexnet_jax.model.architecture import TOWERS, Architecture
+from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.weights.convert import Params
+
+Towers = Literal["keep", "merge", "split"]
+
+
+def change_towers(
+    config: Config, architecture: Architecture, params: Params, towers: Towers
+) -> tuple[Config, Architecture, Params]:
+    """Return a network's configuration, architecture and parameters after merging or splitting.
+
+    Raises:
+        ValueError: the network is of another variant, or cannot be merged or split.
+    """
+    if towers == "keep":
+        return config, architecture, params
+    before, after = ("two_towers", "merged") if towers == "merge" else ("merged", "two_towers")
+    if config.model.variant != before:
+        rule = f"the network must be of variant {before}, and is of {config.model.variant}"
+        raise invalid("towers", towers, rule, "use towers=keep")
+    changed = dataclasses.replace(config, model=dataclasses.replace(config.model, variant=after))
+    new = build_architecture(changed.model, architecture.num_classes, architecture.crop)
+    return changed, new, merge(params, architecture) if towers == "merge" else split(params, new)
 
 
 def merge(params: Mapping[str, Mapping[str, np.ndarray]], architecture: Architecture) -> Params:
@@ -13,27 +38,27 @@ def merge(params: Mapping[str, Mapping[str, np.ndarray]], architecture: Architec
 
     Args:
         params: of two towers, `{layer: {"kernel", "bias"}}`; layers may be missing.
-        table: of the two towers.
+        architecture: of the two towers.
 
     Raises:
-        ValueError: response normalization stays within the towers, which then do not go away.
+        ValueError: local response normalization is within towers, so that there is no such network.
     """
-    _check_norm(architecture)
-    return _map_own(params, architecture, _block_diagonal)
+    _check_norm("merge", architecture)
+    return _map_grouped(params, architecture, _block_diagonal)
 
 
 def split(params: Mapping[str, Mapping[str, np.ndarray]], architecture: Architecture) -> Params:
-    """Return the parameters of two towers that compute the same as a network without; undoes merge.
+    """Return the parameters of two towers that compute the same; the inverse of `merge`.
 
     Args:
         params: of the merged network; layers may be missing.
-        table: of the two towers.
+        architecture: of the two towers.
 
     Raises:
-        ValueError: a map of one tower would have to see the other, in the layers named; or response
-            normalization stays within the towers, and did not before.
+        ValueError: weights between the towers are not 0, in the layers named; or local response
+            normalization of the two towers is within towers.
     """
-    _check_norm(architecture)
+    _check_norm("split", architecture)
     crossing = [
         layer.name
         for layer in architecture.layers
@@ -42,29 +67,30 @@ def split(params: Mapping[str, Mapping[str, np.ndarray]], architecture: Architec
         and _crosses(params[layer.name]["kernel"])
     ]
     if crossing:
-        raise ValueError(
-            f"--towers split: {', '.join(crossing)}: a map of one tower sees maps of the other; "
-            "towers can be split where those weights are all 0: keep it merged."
+        rule = f"weights between the towers must be 0, and are not in {', '.join(crossing)}"
+        raise invalid("towers", "split", rule, "use towers=keep")
+    return _map_grouped(params, architecture, _blocks)
+
+
+def _check_norm(towers: Towers, architecture: Architecture) -> None:
+    lrn = any("lrn" in layer.ops for layer in architecture.layers)
+    if lrn and architecture.lrn_scope == "tower":
+        rule = (
+            "local response normalization must be over all maps (model.lrn_scope all), as in "
+            "bvlc_alexnet and caffenet, and is within towers"
         )
-    return _map_own(params, architecture, _blocks)
+        raise invalid("towers", towers, rule, "use towers=keep")
 
 
-def _check_norm(architecture: Architecture) -> None:
-    if architecture.lrn_scope == "tower" and any(
-        "lrn" in layer.ops for layer in architecture.layers
-    ):
-        raise ValueError(
-            "--towers merge or split: in this network LRN takes its neighbors within a tower, and "
-            "without towers they would be those of all maps; networks with --model.lrn-scope all "
-            "(bvlc_alexnet, caffenet) or --model.lrn False can be changed: use --towers keep."
-        )
-
-
-def _map_own(params, architecture: Architecture, change) -> Params:
-    own = {layer.name for layer in architecture.layers if layer.sees == "own"}
+def _map_grouped(
+    params: Mapping[str, Mapping[str, np.ndarray]],
+    architecture: Architecture,
+    change: Callable[[np.ndarray], np.ndarray],
+) -> Params:
+    grouped = {layer.name for layer in architecture.layers if layer.sees == "own"}
     return {
         layer: {
-            kind: change(array) if kind == "kernel" and layer in own else array
+            kind: change(array) if kind == "kernel" and layer in grouped else array
             for kind, array in kinds.items()
         }
         for layer, kinds in params.items()

@@ -12,20 +12,20 @@ import numpy as np
 
 from alexnet_jax.weights.unpickle import AllowedCall, Names, load
 
-METADATA = "metadata"  # the array of an .npz that is no weight: a text, JSON
-# Weights hardly shrink when they are packed, 9 of 10 pruned ones to a tenth; zeros to a thousandth.
-MOST_UNPACKED = 20  # times the size of the file
+METADATA = "metadata"  # an array of an .npz that is not weights but JSON text
+# Compression hardly shrinks weights, pruned ones (9 of 10) to a tenth, and zeros to a thousandth.
+MAX_UNPACKED = 20  # times the size of the file
 # W_0_65.npy: layer 0 after epoch 65; W0_1_65.npy: tower 0 of layer 1 (lib/tools.py:6-21).
 _THEANO = re.compile(r"(?P<name>[Wb][01]?_\d+)_(?P<epoch>\d+)\.npy")
 
 
 def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of an .npz file, and its metadata, a dictionary."""
-    arrays, name = {}, "its list"
+    arrays, name = {}, "directory"
     try:
         with np.load(path, allow_pickle=False) as archive:
             unpacked = sum(member.file_size for member in archive.zip.infolist())
-            if unpacked > MOST_UNPACKED * path.stat().st_size + 2**20:
+            if unpacked > MAX_UNPACKED * path.stat().st_size + 2**20:
                 raise ValueError(f"unpacked it is {unpacked:,} bytes")
             for name in archive.files:
                 arrays[name] = np.asarray(archive[name])
@@ -34,7 +34,7 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return arrays, {key: str(value) for key, value in dict(metadata).items()}
     # A hostile archive or header makes zipfile and NumPy raise nearly anything.
     except Exception as error:  # noqa: BLE001
-        raise ValueError(_broken(f"{path}: {name}", error)) from None
+        raise _unreadable(f"{path}: {name}", error) from None
 
 
 def read_theano(folder: Path) -> tuple[int, dict[str, np.ndarray]]:
@@ -42,8 +42,7 @@ def read_theano(folder: Path) -> tuple[int, dict[str, np.ndarray]]:
     matches = [match for file in folder.iterdir() if (match := _THEANO.fullmatch(file.name))]
     if not matches:
         raise ValueError(
-            f"{folder}: it holds no file like W_0_65.npy; a folder is read as Theano's, of which "
-            "each file is one array: give that folder, or a file."
+            f"{folder}: holds no file like W_0_65.npy; name a folder of theano_alexnet, or a file."
         )
     epoch = max(int(match["epoch"]) for match in matches)
     arrays = {}
@@ -57,26 +56,28 @@ def read_array(path: Path) -> np.ndarray:
     """Return the array of an .npy file that holds no objects."""
     try:
         if not path.is_file():
-            raise ValueError("it is no file")
+            raise ValueError("not a regular file")
         with path.open("rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except Exception as error:  # noqa: BLE001, as above
-        raise ValueError(_broken(path, error)) from None
+        raise _unreadable(path, error) from None
 
 
-def _broken(name: str | Path, error: BaseException) -> str:
+def _unreadable(name: str | Path, error: BaseException) -> ValueError:
     reason = str(error).rstrip(".") or type(error).__name__
-    return f"{name}: it cannot be read ({reason}); whole files of plain arrays can: fetch it again."
+    return ValueError(
+        f"{name}: must be an intact file of plain arrays ({reason}); download it again."
+    )
 
 
 class _DType:
-    """A dtype in a pickle: its name, then the order of its bytes."""
+    """A dtype in a pickle: its name, and then its byte order."""
 
     __slots__ = ("name", "order")
 
     def __init__(self, name: Any, *_: Any):
         if not isinstance(name, str):
-            raise TypeError("a dtype without a name")
+            raise TypeError("dtype without a name")
         self.name, self.order = name, "="
 
     def __setstate__(self, state: Any) -> None:
@@ -87,27 +88,27 @@ class _DType:
         if re.fullmatch(r"[|<>=]?O[48]?", self.name):
             return None
         if not re.fullmatch(r"[|<>=]?[fiu][1248]", self.name) or self.order not in "|<>=":
-            raise TypeError(f"an array of {self.name}")
+            raise TypeError(f"array of {self.name}")
         return np.dtype(self.order + self.name.lstrip("|<>="))
 
 
 class _Bytes:
-    """Texts as bytes, together no more than the file has: one text may be named for many arrays."""
+    """Encodes text as bytes, in total no more than the file: a text may be used many times."""
 
-    def __init__(self, most: int):
-        self._left = most
+    def __init__(self, limit: int):
+        self._remaining = limit
 
     def __call__(self, text: str, encoding: str = "latin1") -> bytes:
         if encoding.replace("-", "") != "latin1":
-            raise ValueError(f"{encoding} for bytes")
-        self._left -= len(text)
-        if self._left < 0:
-            raise ValueError("its arrays are larger than it is")
+            raise ValueError(f"bytes encoded as {encoding}")
+        self._remaining -= len(text)
+        if self._remaining < 0:
+            raise ValueError("arrays larger than the file")
         return text.encode("latin1")
 
 
 class _Array:
-    """An array in a pickle, made first and filled later."""
+    """An array in a pickle, which is created empty and filled later."""
 
     __slots__ = ("_encode", "value")
 
@@ -122,11 +123,11 @@ class _Array:
             self.value = list(raw)
             return
         data = self._encode(raw) if isinstance(raw, str) else raw
-        # Not all that has a length: bytes(2**40) would be as many zeros.
+        # Not an int: bytes(2**40) would allocate as many zeros.
         if not isinstance(data, bytes) or not all(type(side) is int for side in shape):
-            raise TypeError("an array that is none")
+            raise TypeError("array without bytes or a shape")
         if min(shape, default=0) < 0 or math.prod(shape) * resolved.itemsize != len(data):
-            raise ValueError(f"{len(data)} bytes for an array of {shape}")
+            raise ValueError(f"{len(data)} bytes for an array of shape {shape}")
         order = "F" if fortran else "C"
         self.value = np.frombuffer(data, resolved).reshape(shape, order=order)
 
@@ -147,8 +148,8 @@ def _names(size: int) -> Names:
 def read_dictionary(data: bytes, path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a pickled `{layer: [W, b]}` in an .npy file as `<layer>_w`, `<layer>_b`.
 
-    The form of caffe-tensorflow and of bvlc_alexnet.npy, written by Python 2 or 3; later versions
-    have `{"weights": W, "biases": b}` for the list.
+    The format of caffe-tensorflow and of bvlc_alexnet.npy, written by Python 2 or 3; later versions
+    of it have `{"weights": W, "biases": b}` in place of the list.
     """
     file = io.BytesIO(data)
     try:
@@ -156,12 +157,14 @@ def read_dictionary(data: bytes, path: Path) -> dict[str, np.ndarray]:
         read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
         shape, _, dtype = read_header(file)
     except Exception as error:  # noqa: BLE001, as above
-        raise ValueError(_broken(path, error)) from None
-    found = load(file, path, _names(len(data))) if dtype.hasobject else None
-    layers = found.value[0] if isinstance(found, _Array) and isinstance(found.value, list) else None
+        raise _unreadable(path, error) from None
+    outer = load(file, path, _names(len(data))) if dtype.hasobject else None
+    layers = outer.value[0] if isinstance(outer, _Array) and isinstance(outer.value, list) else None
     named = isinstance(layers, dict) and all(isinstance(layer, str) for layer in layers)
     if shape != () or not named:
-        raise ValueError(f"{path}: it holds no dictionary of layers, as bvlc_alexnet.npy does.")
+        raise ValueError(
+            f"{path}: must hold a dictionary of layers, as in bvlc_alexnet.npy; name another file."
+        )
     return {
         f"{layer}_{part}": array
         for layer, blobs in layers.items()
@@ -174,10 +177,10 @@ def _blobs(layer: Any, blobs: Any, path: Path) -> list[tuple[str, np.ndarray]]:
         parts = {"weights": "w", "biases": "b"}
         named = [(parts.get(name, str(name)), array) for name, array in blobs.items()]
     else:
-        blobs = getattr(blobs, "value", blobs)  # a list that NumPy made an array of objects
+        blobs = getattr(blobs, "value", blobs)  # a list that NumPy turned into an array of objects
         items = blobs if isinstance(blobs, (list, tuple)) else [blobs]
         named = list(zip(["w", "b", *map(str, range(2, len(items)))], items, strict=False))
     arrays = [(part, array.value) for part, array in named if isinstance(array, _Array)]
     if len(arrays) < len(named) or not all(isinstance(a, np.ndarray) for _, a in arrays):
-        raise ValueError(f"{path}: {layer}: it holds something else than arrays, its weights.")
+        raise ValueError(f"{path}: {layer}: must hold arrays alone; name another file.")
     return arrays

@@ -1,7 +1,7 @@
 """PyTorch's files without PyTorch: both containers that torch/serialization.py writes.
 
-A tensor in them is a view: a storage, an offset, a shape and strides. The pickle holds the views,
-and the storages lie beside it, in a zip archive or one after the other behind it.
+A tensor in them is a view: a storage, an offset, a shape and strides. The pickle holds the views;
+the storages are next to it in a zip archive, or follow it one after the other.
 """
 
 import dataclasses
@@ -17,9 +17,8 @@ import numpy as np
 from alexnet_jax.weights.unpickle import AllowedCall, load
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the old container's
-LEGACY = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")  # how it begins
 PROTOCOL = 1001
-MOST_SIDES = 64  # NumPy's
+MAX_SIDES = 64  # NumPy's
 
 _DTYPES = {
     "Double": "<f8",
@@ -34,11 +33,11 @@ _DTYPES = {
     "Bool": "?",
 }
 
-_Read = Callable[[str], memoryview]  # bytes of a storage by its key
+_Read = Callable[[str], memoryview]  # returns the bytes of a storage by its key
 
 
 class _StateDict(dict):
-    """An OrderedDict, less the attributes that a pickle would set: some hide its methods."""
+    """An OrderedDict that ignores the attributes that a pickle sets: some would hide methods."""
 
     __slots__ = ()
 
@@ -47,20 +46,20 @@ class _StateDict(dict):
 
 
 def _state_dict(pairs: Any = ()) -> _StateDict:
-    found = _StateDict(pairs)
+    state_dict = _StateDict(pairs)
     if isinstance(pairs, list):
-        pairs.clear()  # a list given again and again would be copied as often
-    return found
+        pairs.clear()  # a list that is passed many times would be copied as often
+    return state_dict
 
 
 @dataclasses.dataclass(slots=True)
 class _Storage:
     key: str
     dtype: str
-    start: Any = 0  # elements of the stored bytes to leave out
+    start: Any = 0  # stored elements to skip
 
 
-# Not hashable, so that no key in a pickle is made of one that is made of one.
+# Not hashable, so that no key in a pickle can nest them.
 @dataclasses.dataclass(slots=True)
 class _Tensor:
     storage: Any
@@ -78,7 +77,7 @@ _NAMES = {
     ("torch._utils", "_rebuild_tensor"): AllowedCall(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): AllowedCall(_tensor),
     ("torch._utils", "_rebuild_parameter"): AllowedCall(lambda tensor, *_: tensor),
-    # Called by nobody: the name alone stands in a reference to a storage.
+    # Named by references to storages, and called only here.
     **{
         ("torch", f"{name}Storage"): AllowedCall(lambda *_, dtype=dtype: dtype)
         for name, dtype in _DTYPES.items()
@@ -87,10 +86,10 @@ _NAMES = {
 
 
 def _storage(pid: Any) -> _Storage:
-    """Return what a reference ("storage", type, key, device, elements[, view]) stands for."""
+    """Return the storage that ("storage", type, key, device, elements[, view]) refers to."""
     kind, make_dtype, key, *rest = pid
     if kind != "storage" or not isinstance(make_dtype, AllowedCall) or not isinstance(key, str):
-        raise TypeError("it refers to something other than a storage")
+        raise TypeError("it refers to something that is not a storage")
     view = rest[2] if len(rest) > 2 else None  # (key, first element, elements), in old files
     return _Storage(key, make_dtype(), 0 if view is None else view[1])
 
@@ -103,13 +102,15 @@ def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
     def member(name: str) -> bytes:
         info = archive.getinfo(folder + name)
         if info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"{path}: {folder}{name} is compressed; PyTorch's files are not.")
+            raise ValueError(
+                f"{path}: {folder}{name} is compressed; PyTorch writes it uncompressed."
+            )
         return archive.read(info)
 
     if f"{folder}byteorder" in archive.namelist() and member("byteorder") != b"little":
-        raise ValueError(f"{path}: it is big-endian; save it on a little-endian machine.")
-    found = load(io.BytesIO(member("data.pkl")), path, _NAMES, _storage)
-    return _arrays(found, lambda key: memoryview(member(f"data/{key}")), path)
+        raise ValueError(f"{path}: must be little-endian; save it on a little-endian machine.")
+    content = load(io.BytesIO(member("data.pkl")), path, _NAMES, _storage)
+    return _arrays(content, lambda key: memoryview(member(f"data/{key}")), path)
 
 
 def read_legacy(data: bytes, path: Path) -> dict[str, np.ndarray]:
@@ -118,11 +119,11 @@ def read_legacy(data: bytes, path: Path) -> dict[str, np.ndarray]:
     magic, protocol = load(file, path, _NAMES), load(file, path, _NAMES)
     if (magic, protocol) != (MAGIC, PROTOCOL):
         raise ValueError(
-            f"{path}: it is a pickle, but none of PyTorch's: convert it to .safetensors or .npz."
+            f"{path}: is a pickle, but not of PyTorch; convert it to .safetensors or .npz."
         )
     system = load(file, path, _NAMES)
     if isinstance(system, Mapping) and not system.get("little_endian", True):
-        raise ValueError(f"{path}: it is big-endian; save it on a little-endian machine.")
+        raise ValueError(f"{path}: must be little-endian; save it on a little-endian machine.")
     widths: dict[str, int] = {}
 
     def reference(pid: Any) -> _Storage:
@@ -130,34 +131,34 @@ def read_legacy(data: bytes, path: Path) -> dict[str, np.ndarray]:
         widths[storage.key] = _dtype(storage.dtype).itemsize
         return storage
 
-    found = load(file, path, _NAMES, reference)
-    keys, whole, at = load(file, path, _NAMES), memoryview(data), file.tell()
+    content = load(file, path, _NAMES, reference)
+    keys, whole, offset = load(file, path, _NAMES), memoryview(data), file.tell()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise ValueError(f"{path}: it does not say what it stores; fetch the file again.")
+        raise ValueError(f"{path}: its list of storages is missing; download the file again.")
     storages: dict[str, memoryview] = {}
     for key in keys:
-        size = int.from_bytes(whole[at : at + 8], "little") * widths.get(key, 1)
-        storages[key] = whole[at + 8 : at + 8 + size]
-        at += 8 + size
-    return _arrays(found, lambda key: storages[key], path)
+        size = int.from_bytes(whole[offset : offset + 8], "little") * widths.get(key, 1)
+        storages[key] = whole[offset + 8 : offset + 8 + size]
+        offset += 8 + size
+    return _arrays(content, lambda key: storages[key], path)
 
 
 def _dtype(name: str) -> np.dtype:
     return np.dtype("<u2" if name == "bfloat16" else name)
 
 
-def _arrays(found: Any, read: _Read, path: Path) -> dict[str, np.ndarray]:
+def _arrays(content: Any, read: _Read, path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of a state_dict, also inside a checkpoint, without DataParallel's prefix.
 
     Raises:
-        ValueError: there is no state_dict, an entry is no tensor, or reaches beyond its storage.
+        ValueError: there is no state_dict, or an entry is not a tensor or exceeds its storage.
     """
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise ValueError(f"{path}: it holds no state_dict; save model.state_dict() alone.")
-    arrays, broken, storages = {}, [], {}
-    for name, tensor in found.items():
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ValueError(f"{path}: holds no state_dict; save model.state_dict() alone.")
+    arrays, damaged, storages = {}, [], {}
+    for name, tensor in content.items():
         try:
             key = tensor.storage.key, tensor.storage.dtype
             if key not in storages:
@@ -165,11 +166,11 @@ def _arrays(found: Any, read: _Read, path: Path) -> dict[str, np.ndarray]:
             bare = ".".join(part for part in name.split(".") if part != "module")
             arrays[bare] = _view(tensor, storages[key])
         except (AttributeError, KeyError, TypeError, ValueError):
-            broken.append(name)
-    if broken:
+            damaged.append(name)
+    if damaged:
         raise ValueError(
-            f"{path}: {', '.join(broken)}: no tensor, or not all of it is there; a state_dict "
-            "holds whole tensors: fetch the file again."
+            f"{path}: {', '.join(damaged)}: must be complete tensors, as in a state_dict; "
+            "download the file again."
         )
     return arrays
 
@@ -181,17 +182,17 @@ def _numbers(data: memoryview, dtype: str) -> np.ndarray:
 
 
 def _view(tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
-    """Return the tensor, not copied; ValueError where it reaches beyond its storage."""
+    """Return the tensor, not copied; raise a ValueError if it exceeds its storage."""
     shape, strides = tensor.shape, tensor.strides
     values = (tensor.storage.start, tensor.offset, *shape, *strides)
-    if len(shape) > MOST_SIDES or not all(type(value) is int and value >= 0 for value in values):
-        raise ValueError("its shape is none")
+    if len(shape) > MAX_SIDES or not all(type(value) is int and value >= 0 for value in values):
+        raise ValueError("its shape is invalid")
     start, size = sum(values[:2]), math.prod(shape)
-    # NumPy's own check passes an empty buffer, and sums that do not fit into 64 bits.
+    # NumPy's own check accepts an empty buffer, and sums that overflow 64 bits.
     last = start + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
-    # With strides of 0 a few bytes would be an array of any size.
+    # With strides of 0 a few bytes could be an array of any size.
     if size > numbers.size or (size and last >= numbers.size):
-        raise ValueError("it reaches beyond its storage")
+        raise ValueError("it exceeds its storage")
     width = numbers.itemsize
     return np.ndarray(
         shape, numbers.dtype, numbers, start * width, [stride * width for stride in strides]

@@ -1,11 +1,11 @@
 """Read a pickle that may hold arrays and nothing else.
 
 A pickle is a program: it names functions, which an ordinary reader imports and calls. This one
-imports nothing. The few names it knows stand for functions of ours; any other is refused before
-anything is called.
+imports nothing. The few names that it allows stand for functions of this package; any other is
+refused before anything is called.
 
-It is built on Python's own unpickler in Python: the one in C keeps what a pickle remembers in a
-table as long as the largest number that the pickle gives, 32 GiB for a file of 20 bytes.
+It is built on the Python version of Python's unpickler: the C version has a memo table as long as
+the largest index in the pickle, 32 GiB for a file of 20 bytes.
 """
 
 import pickle
@@ -17,7 +17,7 @@ Names = Mapping[tuple[str, str], "AllowedCall"]
 
 
 class AllowedCall:
-    """What a name in a pickle stands for: a call, and nothing that a pickle could change."""
+    """What a name in a pickle stands for: a function, which a pickle cannot modify."""
 
     __slots__ = ("_call",)
     _call: Callable[..., Any]
@@ -30,11 +30,11 @@ class AllowedCall:
         return self._call(*args)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise TypeError(f"{name} is not to be set")
+        raise TypeError(f"{name} cannot be set")
 
 
 class _Refused(ValueError):
-    """The pickle names what is no array."""
+    """The pickle names something other than an array."""
 
 
 _Load = Callable[[Any], None]  # what the unpickler does for an opcode
@@ -49,15 +49,15 @@ def _as_list(load_tuple: _Load) -> _Load:
 
 
 def _refuse(_: Any) -> None:
-    raise pickle.UnpicklingError("it makes what no array needs")
+    raise pickle.UnpicklingError("it uses an operation that no array needs")
 
 
 _DISPATCH: dict[int, _Load] = dict(pickle._Unpickler.dispatch)
-# A tuple may be a key. Made of one tuple twice, that of one twice and so on, its hash takes
-# forever, or runs out of stack; a list is no key.
+# A tuple may be a key. If it holds one tuple twice, that another twice and so on, its hash takes
+# forever or overflows the stack; a list cannot be a key.
 for _code in (pickle.TUPLE, pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
     _DISPATCH[_code[0]] = _as_list(_DISPATCH[_code[0]])
-# Sets, and objects made in other ways than arrays are.
+# Sets, and other ways of making objects than those of arrays.
 for _code in (
     *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.INST, pickle.OBJ, pickle.NEWOBJ),
     *(pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.BYTEARRAY8),
@@ -70,7 +70,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch = _DISPATCH
 
     def __init__(self, file: IO[bytes], names: Names, persistent: Callable[[Any], Any] | None):
-        # Strings of Python 2, the bytes of arrays among them, are latin1: every byte is a letter.
+        # Strings of Python 2, such as the bytes of arrays, are latin1: a character for each byte.
         super().__init__(file, encoding="latin1")
         self._names, self._persistent = names, persistent
 
@@ -91,27 +91,26 @@ def load(
     names: Names,
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Return what one pickle in a file holds, lists for tuples, and leave the file behind it.
+    """Return the content of one pickle in a file, with lists for tuples.
 
     Args:
-        file: read from where it stands.
+        file: read from its current position to the end of the pickle.
         path: for messages.
         names: `(module, name)` of everything that the pickle may name.
-        persistent: what its references to the outside stand for.
+        persistent: resolves its references to outside objects.
 
     Raises:
-        ValueError: it names something else, or is broken.
+        ValueError: it names something else, or is damaged.
     """
     try:
         return _Unpickler(file, names, persistent).load()
     except _Refused as refused:
         raise ValueError(
-            f"{path}: {refused} is not an array, and a pickle may hold nothing else here; refused, "
-            "and nothing of the file was executed: save the arrays alone, as .safetensors or .npz."
+            f"{path}: {refused} is not an array, and only arrays are read from a pickle (nothing "
+            "in the file was executed); save the arrays alone, as .safetensors or .npz."
         ) from None
-    except Exception as error:  # noqa: BLE001, whatever a hostile or cut-off program may run into
+    except Exception as error:  # noqa: BLE001, a hostile or truncated pickle may raise any
         reason = str(error) or type(error).__name__
         raise ValueError(
-            f"{path}: its pickle cannot be read ({reason}); a whole one is needed: fetch the file "
-            "again."
+            f"{path}: its pickle cannot be read ({reason}); download the file again."
         ) from None

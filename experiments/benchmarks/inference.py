@@ -1,10 +1,10 @@
-"""Class probabilities by the full network, ours and PyTorch's, in turn on the same machine.
+"""Inference with the full network, compared with PyTorch in turns on the same machine.
 
     pip install '.[parity]'
     python experiments/benchmarks/inference.py --batch 128 --json inference.json
 
-Full width, 1,000 classes, 224 pixels, LRN on. Ours begins with uint8 crops and the mean image,
-PyTorch's with finished images.
+Full width, 1,000 classes, 224 pixels, LRN on. alexnet_jax starts from uint8 crops and the mean
+image, PyTorch from preprocessed images.
 """
 
 import argparse
@@ -15,17 +15,17 @@ from alexnet_jax.model.variants import build_architecture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the batch."""
+    """Add the batch size."""
     parser.add_argument("--batch", type=int, default=128, help="images a step")
 
 
-def ours(towers: int):
-    """Return the contestant that computes on so many devices."""
+def alexnet_jax(towers: int):
+    """Return the contestant that computes on this number of devices."""
 
-    def make(asked: argparse.Namespace) -> side_by_side.Run:
+    def make(args: argparse.Namespace) -> side_by_side.Run:
         import jax
 
-        jax.config.update("jax_num_cpu_devices", towers)  # of no account on a GPU
+        jax.config.update("jax_num_cpu_devices", towers)  # no effect on a GPU
         import numpy as np
 
         from alexnet_jax.data import statistics
@@ -36,7 +36,7 @@ def ours(towers: int):
         from alexnet_jax.training.state import abstract_state
         from alexnet_jax.training.step import make_predict_step
 
-        config, batch = PRESETS["paper"], asked.batch
+        config, batch = PRESETS["paper"], args.batch
         mesh = model.make_mesh(towers=towers, data=1, batch=batch)
         architecture = build_architecture(config.model, 1000, 224)
         constants = make_preprocess(config.data, vars(statistics.published("imagenet", 256)))
@@ -64,23 +64,23 @@ def ours(towers: int):
     return make
 
 
-def torchs(compiled: bool, fast: bool = False):
+def pytorch(compiled: bool, fast: bool = False):
     """Return PyTorch's contestant."""
 
-    def make(asked: argparse.Namespace) -> side_by_side.Run:
+    def make(args: argparse.Namespace) -> side_by_side.Run:
         import torch_alexnet
 
-        return torch_alexnet.inference(asked.batch, compiled, fast)
+        return torch_alexnet.inference(args.batch, compiled, fast)
 
     return make
 
 
 CONTESTANTS = {
-    "torch.compile": torchs(compiled=True),
-    "torch eager": torchs(compiled=False),
-    "torch.compile, bf16, channels last": torchs(compiled=True, fast=True),
-    "ours, 1 device": ours(towers=1),
-    "ours, 2 devices": ours(towers=2),
+    "torch.compile": pytorch(compiled=True),
+    "torch eager": pytorch(compiled=False),
+    "torch.compile, bf16, channels last": pytorch(compiled=True, fast=True),
+    "alexnet_jax, 1 device": alexnet_jax(towers=1),
+    "alexnet_jax, 2 devices": alexnet_jax(towers=2),
 }
 
 if __name__ == "__main__":

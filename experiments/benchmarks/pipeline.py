@@ -1,23 +1,23 @@
-"""Batches of augmented images out of prepared records, ours and PyTorch's, in turn on one core.
+"""Batches of augmented images from prepared records, compared with PyTorch in turns on one core.
 
     pip install '.[parity]'
     python experiments/benchmarks/pipeline.py --path DIR --encoding jpeg --json pipeline.json
 
-Photographs (or, without --path, the embedded images) are resized to squares of 256 pixels and
-written to ArrayRecord, as JPEG or raw. From there every contestant, held to the same core, makes
-what the network sees: random crops of 224 pixels, half of them mirrored, less the mean of the
-pixels there, lit (P4.1), float32; ours on the device, PyTorch's as tensors. All decode with Pillow.
-PyTorch's draw what comes next; ours draws each view from (seed, position), so that a run goes on
-exactly.
+Photographs (or, without --path, the synthetic images) are resized to squares of 256 pixels and
+written to ArrayRecord, as JPEG or raw. From there every contestant, pinned to the same core, makes
+the network's input: random crops of 224 pixels, half of them flipped, minus the mean of their
+pixels, with PCA lighting (P4.1), float32; alexnet_jax on the device, PyTorch as tensors. All decode
+with Pillow. PyTorch draws random numbers as it goes; alexnet_jax draws each view from (seed,
+position), so that a run resumes exactly.
 
-"torch" does it image by image in its data set, as nearly all that is written for it does, lean: in
-place, mirrored as bytes, no transforms of torchvision. "torch, finished as ours" makes batches of
-bytes, as ours does, and does the rest of a whole batch. The two that end in "bytes" leave that rest
-out, and ours also the mirror, which is the device's.
+"torch" processes image by image in its data set, as nearly all PyTorch programs do, but leaner: in
+place, flipped as bytes, without torchvision transforms. "torch, finished by batch" makes batches of
+bytes, as alexnet_jax does, and processes whole batches. The two contestants that end in "bytes"
+omit that processing, alexnet_jax also the flip, which runs on the device.
 
-"reader and decoder alone" makes no batches: that time neither side can save. "default threads"
-reads ahead: its threads begin with a repetition, and what they have read in vain at its end counts
-against it. "plain files" has each record in a file of its own.
+"reader and decoder alone" makes no batches: it is a lower bound of the time. "default threads"
+reads ahead: its threads start with a repetition, and images that it has read ahead in vain at the
+end count against it. "plain files" has each record in its own file.
 """
 
 import argparse
@@ -37,61 +37,61 @@ SIZE, CROP = 256, 224
 
 
 def add_arguments(parser: argparse.ArgumentParser, records: str) -> None:
-    """Add what is read, and how much of it a step takes; `records` is where it is written."""
+    """Add the images and the batch size; `records` is the folder of the prepared records."""
     parser.add_argument("--path", default="", help="a folder of class folders of photographs")
     parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg")
-    parser.add_argument("--images", type=int, default=4096, help="records, if need be of one image")
+    parser.add_argument("--images", type=int, default=4096, help="number of records; images repeat")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
-    parser.add_argument("--core", type=int, default=0, help="the core that all are held to")
+    parser.add_argument("--core", type=int, default=0, help="the core that all are pinned to")
     parser.add_argument("--records", default=records, help=argparse.SUPPRESS)
 
 
-def prepare(asked: argparse.Namespace) -> None:
-    """Write the images as records, and each as a file too."""
+def prepare(args: argparse.Namespace) -> None:
+    """Write the images as records, and each one also as a file."""
     from alexnet_jax.data.array_record import write_array_records
     from alexnet_jax.data.crops import resize_center
     from alexnet_jax.data.images import encode
     from alexnet_jax.data.sources import Folder
     from alexnet_jax.data.synthetic import Synthetic
 
-    source = Folder(Path(asked.path)) if asked.path else Synthetic("train")
-    different = []
-    for index in range(min(asked.images, len(source))):
+    source = Folder(Path(args.path)) if args.path else Synthetic("train")
+    distinct = []
+    for index in range(min(args.images, len(source))):
         record = source[index]
         square = resize_center(record["image"], SIZE)
-        different.append((encode(square, asked.encoding), record["label"]))
-    records = [different[index % len(different)] for index in range(asked.images)]
+        distinct.append((encode(square, args.encoding), record["label"]))
+    records = [distinct[index % len(distinct)] for index in range(args.images)]
     for index, (encoded, _) in enumerate(records):
-        Path(asked.records, f"{index}.image").write_bytes(encoded)
-    write_array_records(Path(asked.records), "train", records, source.class_names)
+        Path(args.records, f"{index}.image").write_bytes(encoded)
+    write_array_records(Path(args.records), "train", records, source.class_names)
     mean = sum(len(encoded) for encoded, _ in records) / len(records)
-    print(f"{len(records):,} records of {len(different):,} images, of {mean:,.0f} bytes each")
+    print(f"{len(records):,} records of {len(distinct):,} images, {mean:,.0f} bytes each")
 
 
-def floor(asked: argparse.Namespace) -> side_by_side.Run:
-    """Return the contestant that reads and decodes records, and does nothing with them."""
-    os.sched_setaffinity(0, {asked.core})
+def floor(args: argparse.Namespace) -> side_by_side.Run:
+    """Return the contestant that only reads and decodes records."""
+    os.sched_setaffinity(0, {args.core})
     import grain
     import numpy as np
     from PIL import Image
 
-    paths = [str(path) for path in sorted(Path(asked.records).glob("train-*"))]
+    paths = [str(path) for path in sorted(Path(args.records).glob("train-*"))]
     records = grain.sources.ArrayRecordDataSource(paths)
     indices = itertools.cycle(np.random.default_rng(0).permutation(len(records)).tolist())
 
     def run(steps: int) -> int:
-        for index in itertools.islice(indices, steps * asked.batch):
+        for index in itertools.islice(indices, steps * args.batch):
             record = records[index]
-            if asked.encoding == "jpeg":
+            if args.encoding == "jpeg":
                 Image.open(io.BytesIO(memoryview(record)[4:])).load()
-        return steps * asked.batch
+        return steps * args.batch
 
     run(1)
     return run
 
 
 def constants():
-    """Return a mean image, float32 [SIZE, SIZE, 3], and the axes of lighting, float32 [3, 3]."""
+    """Return a mean image, float32 [SIZE, SIZE, 3], and axes of PCA lighting, float32 [3, 3]."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -99,11 +99,11 @@ def constants():
     return mean, rng.normal(0, 20, (3, 3)).astype(np.float32)
 
 
-def ours(threads: int = 0, finished: bool = True):
-    """Return the contestant that reads in so many threads, 0 for none beside the main one."""
+def alexnet_jax(threads: int = 0, finished: bool = True):
+    """Return the contestant that reads in this number of threads; 0: in the main one."""
 
-    def make(asked: argparse.Namespace) -> side_by_side.Run:
-        os.sched_setaffinity(0, {asked.core})  # before there are threads, which inherit it
+    def make(args: argparse.Namespace) -> side_by_side.Run:
+        os.sched_setaffinity(0, {args.core})  # threads inherit it
         import jax
         import jax.numpy as jnp
 
@@ -114,16 +114,16 @@ def ours(threads: int = 0, finished: bool = True):
         from alexnet_jax.model import preprocess, towers
 
         config = DataConfig(image_size=SIZE, crop=CROP, threads=threads)
-        source = Resized(ArrayRecords(Path(asked.records), "train"), config)
-        mesh = towers.make_mesh(towers=1, data=1, batch=asked.batch)
+        source = Resized(ArrayRecords(Path(args.records), "train"), config)
+        mesh = towers.make_mesh(towers=1, data=1, batch=args.batch)
         known = preprocess.Preprocess(*map(jnp.asarray, constants()), scale=jnp.ones(3))
         finish = jax.jit(preprocess.preprocess) if finished else lambda batch, _: batch
 
         def run(steps: int) -> int:
-            with contextlib.closing(training_batches(source, config, 0, asked.batch)) as batches:
+            with contextlib.closing(training_batches(source, config, 0, args.batch)) as batches:
                 for batch in itertools.islice(batches, steps):
                     jax.block_until_ready(finish(towers.put_batch(batch, mesh), known))
-            return steps * asked.batch
+            return steps * args.batch
 
         run(1)
         return run
@@ -132,7 +132,7 @@ def ours(threads: int = 0, finished: bool = True):
 
 
 class Order:
-    """As many batches of a shuffled data set as a repetition has steps, for torch's loader."""
+    """Random batches for PyTorch's loader, as many as a repetition has steps."""
 
     def __init__(self, number: int, batch: int):
         self.number, self.batch, self.steps = number, batch, 0
@@ -144,24 +144,24 @@ class Order:
             yield torch.randint(self.number, (self.batch,)).tolist()
 
 
-def torchs(
+def pytorch(
     workers: int = 0,
     files: bool = False,
     finished: Literal["by image", "by batch", "no"] = "by image",
 ):
-    """Return PyTorch's contestant, with so many worker processes, 0 for the main one alone."""
+    """Return PyTorch's contestant with worker processes; 0: only the main one."""
 
-    def make(asked: argparse.Namespace) -> side_by_side.Run:
-        os.sched_setaffinity(0, {asked.core})  # before there are processes, which inherit it
+    def make(args: argparse.Namespace) -> side_by_side.Run:
+        os.sched_setaffinity(0, {args.core})  # processes inherit it
         import warnings
 
         import torch
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-        # Of tensors over the bytes of a record: nothing here writes to them.
+        # Tensors share memory with the bytes of a record, which are never written to.
         warnings.filterwarnings("ignore", message="The given (NumPy array|buffer) is not writable")
-        paths = [str(path) for path in sorted(Path(asked.records).glob("train-*"))]
-        view = _view_of_raw if asked.encoding == "raw" else _view_of_jpeg
+        paths = [str(path) for path in sorted(Path(args.records).glob("train-*"))]
+        view = _view_of_raw if args.encoding == "raw" else _view_of_jpeg
         mean, axes = map(torch.from_numpy, constants())
         means = {False: mean, True: mean.flip(1)}
 
@@ -174,7 +174,7 @@ def torchs(
 
             def __getitem__(self, index: int):
                 if files:
-                    label, encoded = 0, Path(asked.records, f"{index}.image").read_bytes()
+                    label, encoded = 0, Path(args.records, f"{index}.image").read_bytes()
                 else:
                     record = self._records[index]
                     label = int.from_bytes(record[:4], "little", signed=True)
@@ -187,24 +187,24 @@ def torchs(
                 left = SIZE - CROP - left if mirror else left
                 image = square.float()
                 image -= means[mirror][top : top + CROP, left : left + CROP]
-                # Row by row: to add 3 numbers to every pixel took torch 100 us longer.
+                # Row by row is faster than adding 3 numbers to each pixel; see RESULTS.md.
                 image.view(CROP, -1).add_((axes @ light).repeat(CROP))
                 return image, label
 
         def finish(images, places, lights):
-            """Do what `preprocess.finish` does; a gather out of `torch.compile` took 1.5 times."""
-            made = torch.empty(len(images), CROP, 3 * CROP)
+            """Do what `preprocess.preprocess` does, by slices: a compiled gather is slower."""
+            batch = torch.empty(len(images), CROP, 3 * CROP)
             colors = (lights @ axes.T).repeat(1, CROP)
             for number, place in enumerate(zip(*(p.tolist() for p in places), strict=True)):
                 top, left, mirror = place
                 left = SIZE - CROP - left if mirror else left
-                there = means[mirror].view(SIZE, -1)[top : top + CROP, 3 * left : 3 * (left + CROP)]
-                torch.sub(images[number].view(CROP, -1), there, out=made[number])
-                made[number] += colors[number]
-            return made
+                rows = means[mirror].view(SIZE, -1)[top : top + CROP, 3 * left : 3 * (left + CROP)]
+                torch.sub(images[number].view(CROP, -1), rows, out=batch[number])
+                batch[number] += colors[number]
+            return batch
 
         dataset = Dataset()
-        order = Order(len(dataset), asked.batch)
+        order = Order(len(dataset), args.batch)
         loader = torch.utils.data.DataLoader(
             dataset, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0
         )
@@ -232,7 +232,7 @@ def _view_of_jpeg(encoded: bytes | memoryview, top: int, left: int, mirror: bool
     image = Image.open(io.BytesIO(encoded))
     if image.mode != "RGB":
         image = image.convert("RGB")
-    # Before it leaves Pillow, whose crop and mirror are faster on four bytes a pixel.
+    # Pillow stores four bytes a pixel, which makes its crop and flip faster.
     image = image.crop((left, top, left + CROP, top + CROP))
     if mirror:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -255,14 +255,14 @@ def _place() -> tuple[int, int, bool]:
 
 
 CONTESTANTS = {
-    "torch, 0 workers": torchs(),
-    "torch, 1 worker": torchs(workers=1),
-    "torch, plain files, 0 workers": torchs(files=True),
-    "torch, finished as ours, 0 workers": torchs(finished="by batch"),
-    "torch, bytes": torchs(finished="no"),
-    "ours": ours(),
-    "ours, default threads": ours(threads=2),
-    "ours, bytes": ours(finished=False),
+    "torch, 0 workers": pytorch(),
+    "torch, 1 worker": pytorch(workers=1),
+    "torch, plain files, 0 workers": pytorch(files=True),
+    "torch, finished by batch, 0 workers": pytorch(finished="by batch"),
+    "torch, bytes": pytorch(finished="no"),
+    "alexnet_jax": alexnet_jax(),
+    "alexnet_jax, default threads": alexnet_jax(threads=2),
+    "alexnet_jax, bytes": alexnet_jax(finished=False),
     "reader and decoder alone": floor,
 }
 

@@ -1,9 +1,9 @@
-"""Seconds and memory of exact nearest neighbors among features of 100,000 images.
+"""Time and memory of exact nearest neighbors among features of 100,000 images.
 
     python experiments/benchmarks/retrieval.py --folder DIR
 
-Features are drawn: clusters, ReLU, 4,096 to an image; the file of 1.6 GB is written once. The first
-search reads it from the disk where the system does not hold it, the others from the page cache.
+The features are synthetic: clusters, ReLU, 4,096 an image; the file of 1.6 GB is written once. The
+first search reads it from disk unless it is cached, the others from the page cache.
 """
 
 import argparse
@@ -18,23 +18,23 @@ CLUSTERS = 1000
 
 
 def main() -> None:
-    """Write the features if need be, search, and print what it took."""
+    """Write the features unless they exist, search, print time and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="for the file of features")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the file of features")
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--width", type=int, default=4096, help="features of an image")
+    parser.add_argument("--width", type=int, default=4096, help="features per image")
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    path = asked.folder / f"{asked.images}x{asked.width}.npy"
-    centers = np.random.default_rng(0).normal(size=(CLUSTERS, asked.width)).astype(np.float32)
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    path = args.folder / f"{args.images}x{args.width}.npy"
+    centers = np.random.default_rng(0).normal(size=(CLUSTERS, args.width)).astype(np.float32)
     if not path.exists():
-        write(path, asked.images, centers)
+        write(path, args.images, centers)
     points = np.load(path, mmap_mode="r")
     queries = draw(np.random.default_rng(1), centers, 16)
     for count in (1, 5, 16):
         seconds = []
-        for _ in range(asked.repeats):
+        for _ in range(args.repeats):
             start = time.perf_counter()
             nearest(points, queries[:count], 6)
             seconds.append(time.perf_counter() - start)
@@ -43,7 +43,7 @@ def main() -> None:
             f"range {min(seconds):.2f} to {max(seconds):.2f}; memory {memory()}"
         )
     start = time.perf_counter()
-    expected = plainly(points, queries[0], 6)
+    expected = nearest_in_float64(points, queries[0], 6)
     print(f"differences in float64: {time.perf_counter() - start:.2f} s a query")
     assert (nearest(points, queries[:1], 6)[0][0] == expected).all()
 
@@ -63,8 +63,8 @@ def write(path: Path, images: int, centers: np.ndarray) -> None:
     file.flush()
 
 
-def plainly(points: np.ndarray, query: np.ndarray, count: int) -> np.ndarray:
-    """Return the nearest by all differences in float64."""
+def nearest_in_float64(points: np.ndarray, query: np.ndarray, count: int) -> np.ndarray:
+    """Return the nearest neighbors by differences in float64."""
     squares = np.concatenate(
         [
             ((points[start : start + 512].astype(np.float64) - query) ** 2).sum(axis=1)
@@ -75,10 +75,10 @@ def plainly(points: np.ndarray, query: np.ndarray, count: int) -> np.ndarray:
 
 
 def memory() -> str:
-    """Return the memory of this process: its own, and the file's pages, which can be given back."""
+    """Return the memory of this process: its own, and pages of the file, which can be dropped."""
     lines = Path("/proc/self/status").read_text().splitlines()
     kinds = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines if "kB" in line}
-    return f"{kinds['RssAnon']} MiB of its own, {kinds['RssFile']} MiB of the file's pages"
+    return f"{kinds['RssAnon']} MiB own, {kinds['RssFile']} MiB of the file's pages"
 
 
 if __name__ == "__main__":

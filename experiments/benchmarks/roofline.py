@@ -1,4 +1,4 @@
-"""Each layer's rate beside what this machine's matrix product and memory allow; a table, a picture.
+"""Measure each layer against a roofline: this machine's matrix product and memory bandwidth.
 
     python experiments/benchmarks/roofline.py --figure experiments/figures/roofline.png
 
@@ -65,9 +65,9 @@ def directions(
     x: Array,
     weights: tuple[Array, ...],
     flop: float,
-    asked,
+    args,
 ) -> list[Measured]:
-    """Time a layer forward and, as far as training wants them, both gradients."""
+    """Time a layer forward and the gradients that training needs."""
     y = jax.eval_shape(function, x, *weights)
     g = jnp.ones(y.shape, y.dtype)
     megabytes = sum(math.prod(a.shape) * a.dtype.itemsize for a in (x, y, *weights)) / 1e6
@@ -82,24 +82,24 @@ def directions(
         return pull
 
     def measured(direction: str, call: Callable[..., Any], *arrays: Array) -> Measured:
-        taken = milliseconds(call, *arrays, repetitions=asked.repetitions)
+        taken = milliseconds(call, *arrays, repetitions=args.repetitions)
         return Measured(name, direction, flop / 1e9, megabytes, taken)
 
-    found = [measured("forward", function, x, *weights)]
-    if name != "conv1":  # nobody asks for the gradient of the image
-        found.append(measured("input", gradient(0), g, x, *weights))
+    measurements = [measured("forward", function, x, *weights)]
+    if name != "conv1":  # training does not need the gradient of the image
+        measurements.append(measured("input", gradient(0), g, x, *weights))
     if weights:
-        found.append(measured("weights", gradient(1), g, x, *weights))
-    return found
+        measurements.append(measured("weights", gradient(1), g, x, *weights))
+    return measurements
 
 
-def measure(asked: argparse.Namespace) -> list[Measured]:
+def measure(args: argparse.Namespace) -> list[Measured]:
     """Time every layer of one tower of `paper`, and what follows it."""
     architecture = build_architecture(PRESETS["paper"].model, 1000, 224)
-    kernels = platform.for_platform(jax.default_backend())
+    ops = platform.for_platform(jax.default_backend())
     rows = {row.name: row for row in trace(architecture)}
-    block = kernels.block_size(asked.batch)
-    side, channels, found = architecture.crop, 3, []
+    block = ops.block_size(args.batch)
+    side, channels, measurements = architecture.crop, 3, []
     for layer in architecture.layers:
         row = rows[layer.name]
         kernel = jnp.ones((*row.kernel_shape[:-1], row.kernel_shape[-1] // TOWERS)) * 1e-3
@@ -108,31 +108,31 @@ def measure(asked: argparse.Namespace) -> list[Measured]:
             padding = layer.padding(side)
 
             def run(x, kernel, layer=layer, padding=padding):
-                return kernels.convolve(x, kernel, layer.stride, padding)
+                return ops.convolve(x, kernel, layer.stride, padding)
         else:
-            x = jax.random.normal(jax.random.key(0), (asked.batch, kernel.shape[0]))
+            x = jax.random.normal(jax.random.key(0), (args.batch, kernel.shape[0]))
 
             def run(x, kernel):
                 return x @ kernel
 
         flop = 2 * row.multiply_adds * len(x) / TOWERS
-        found += directions(layer.name, run, x, (kernel,), flop, asked)
+        measurements += directions(layer.name, run, x, (kernel,), flop, args)
         side, channels = row.side, row.channels // TOWERS
         for operation, output in outputs(layer):
             x = jax.random.normal(jax.random.key(1), (block, side, side, channels))
             if operation == "lrn":
                 # A square, a sum of n, and the power by two roots: as many operations a number.
                 flop = x.size * (architecture.lrn.n + 7)
-                found += directions(
-                    output, lambda x: kernels.normalize(x, architecture.lrn), x, (), flop, asked
+                measurements += directions(
+                    output, lambda x: ops.normalize(x, architecture.lrn), x, (), flop, args
                 )
             elif operation == "pool":
                 flop = x.size / architecture.pooling.stride**2 * architecture.pooling.window**2
-                found += directions(
-                    output, lambda x: kernels.pool(x, architecture.pooling), x, (), flop, asked
+                measurements += directions(
+                    output, lambda x: ops.pool(x, architecture.pooling), x, (), flop, args
                 )
                 side = rows[output].side
-    return found
+    return measurements
 
 
 def roof(repetitions: int) -> tuple[float, float]:
@@ -149,13 +149,13 @@ def limit(m: Measured, flops: float, bandwidth: float) -> float:
     return max(m.gflop / flops * 1e3, m.megabytes / bandwidth)
 
 
-def draw(found: list[Measured], flops: float, bandwidth: float, path: Path) -> None:
+def draw(measurements: list[Measured], flops: float, bandwidth: float, path: Path) -> None:
     """Draw each layer's times as bars, and across each its limit."""
-    names = list(dict.fromkeys(m.layer for m in found))
+    names = list(dict.fromkeys(m.layer for m in measurements))
     figure, axes = plt.subplots(figsize=(9, 6.5), constrained_layout=True)
     colors = {"forward": "tab:blue", "input": "tab:orange", "weights": "tab:green"}
     for shift, (direction, color) in zip((-0.27, 0, 0.27), colors.items(), strict=True):
-        some = [m for m in found if m.direction == direction]
+        some = [m for m in measurements if m.direction == direction]
         places = [names.index(m.layer) + shift for m in some]
         label = direction if direction == "forward" else f"gradient of {direction}"
         axes.barh(places, [m.milliseconds for m in some], 0.25, color=color, label=label)
@@ -178,19 +178,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="images a step")
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--figure", type=Path, help="draw it here")
-    asked = parser.parse_args()
-    flops, bandwidth = roof(asked.repetitions)
-    found = measure(asked)
+    args = parser.parse_args()
+    flops, bandwidth = roof(args.repetitions)
+    measurements = measure(args)
     print(json.dumps(machine() | {"gemm_gflops": round(flops), "copy_gbps": round(bandwidth, 1)}))
     print("| layer | | GFLOP | MB | ms | GFLOP/s | of its limit |\n|---|---|---|---|---|---|---|")
-    for m in found:
+    for m in measurements:
         share = limit(m, flops, bandwidth) / m.milliseconds
         print(
             f"| {m.layer} | {m.direction} | {m.gflop:.2f} | {m.megabytes:.1f} | "
             f"{m.milliseconds:.1f} | {m.rate:.0f} | {share:.2f} |"
         )
-    if asked.figure:
-        draw(found, flops, bandwidth, asked.figure)
+    if args.figure:
+        draw(measurements, flops, bandwidth, args.figure)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What AlexNet would do on more devices than there are here: traffic and time of a training step.
+"""Predict the traffic and the time of a training step of AlexNet on up to 4,096 devices.
 
     python experiments/benchmarks/scaling.py --hardware h100
     python experiments/benchmarks/scaling.py --hardware k20 --devices-per-host 8 --global-batch 1024
@@ -12,16 +12,17 @@ weird    "One weird trick" (Krizhevsky 2014), its scheme (a): convolutions by da
          fully connected layers by units on groups of K (all N, and `--groups`), each group on the
          b K images of all its devices, and by data over the N/K groups.
 
-A ring of n moves S bytes as follows; each device sends, in messages that wait for each other,
+For a collective of S bytes in a ring of n, each device sends so many bytes in so many sequential
+messages:
 
 all-gather, reduce-scatter   (n-1)/n S      n-1
 all-reduce                   2 (n-1)/n S    2 (n-1)
-exchange of two              S              1
+halo exchange of two         S              1
 
     t = bytes sent / bandwidth + messages * latency
 
-with S of a step of the two towers, in float32 values for each image of a pair of devices (2012's
-network; `model/traffic.py`, which a test compares with the compiled program):
+For the two towers of 2012's network S is, in float32 values for each image of a pair of devices
+(`model/partition.py`; a test compares it with the compiled program):
 
 forward    all-gather  43,264 (into conv3), 9,216 (fc6), 4,096 (fc7);  all-reduce 1,000 (logits)
 backward   all-reduce  43,264, 9,216, 4,096: whole, where a reduce-scatter would send half
@@ -31,12 +32,12 @@ and over N/2 shards the all-reduce of the gradients of what a device holds, 30.5
 forward and reduce-scatters backward of 9,216 (fc6) and 4,096 (fc7), an all-reduce of the logits;
 the gradients of the convolutions over N, and of 1/K of the rest over N/K.
 
-A ring whose devices lie on several nodes goes at the links between those: what leaves a node is
-dealt out over as many links as the ring has members there. Compute: 2 operations a multiply-add,
-three passes (forward, gradients of weights, of inputs; none of the image) over flops x utilization.
-Nothing overlaps: a step is compute + communication, as in this package's program, whose gradients
-are summed in one all-reduce at its end. "Bound" is where communication takes longer than compute.
-The ring's latency grows with n; trees, and rings along two axes of a torus, do not have that end.
+A ring over several nodes has the speed of the links between them, as many links for each node as
+the ring has members there. Compute: 2 operations a multiply-add, three passes (forward, gradients
+of weights, of inputs; none of the image) over flops x utilization. Nothing overlaps: a step is
+compute + communication, as in this package's program, which sums its gradients in one all-reduce at
+the end. "Bound": communication takes longer than compute. The latency of a ring grows with n; that
+of trees and of rings along two axes of a torus grows more slowly.
 """
 
 import argparse
@@ -47,8 +48,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, trace, weighted_rows
-from alexnet_jax.model.partition import Collective, parameters_held, step_collectives
+from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, weighted_rows
+from alexnet_jax.model.partition import Collective, Kind, partition_layers, step_collectives
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 
@@ -58,11 +59,11 @@ GB = 1e9
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What one device can do."""
+    """Speed of one device and of its links."""
 
     flops: float  # operations a second, at most
     bandwidth: float  # bytes a second to its neighbor in the same node, one way
-    latency: float  # seconds a message; assumed, no maker states it
+    latency: float  # seconds a message; an assumption, as no manufacturer states it
     node: int  # devices that `bandwidth` connects
     between: float  # bytes a second of a device's share of what leaves the node
     source: str
@@ -109,7 +110,7 @@ HARDWARE = {
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A step on some devices."""
+    """A training step on some devices."""
 
     name: str
     devices: int
@@ -118,41 +119,43 @@ class Plan:
 
 
 def towers(architecture: Architecture, devices: int, images: int) -> Plan:
-    """Return the mesh of this package, two towers."""
+    """Return the plan of this package's mesh with two towers."""
     shards = devices // TOWERS
     return Plan("towers", devices, images, step_collectives(architecture, images, shards, TOWERS))
 
 
 def data(architecture: Architecture, devices: int, images: int) -> Plan:
-    """Return the mesh of this package, both towers on each device."""
+    """Return the plan of this package's mesh with both towers on each device."""
     return Plan("data", devices, images, step_collectives(architecture, images, devices, 1))
 
 
 def weird(architecture: Architecture, devices: int, images: int, group: int) -> Plan:
     """Return One weird trick's hybrid; `group` devices share the fully connected layers."""
     name = "weird" if group == devices else f"weird, groups of {group}"
-    groups, rows = devices // group, {row.name: row for row in trace(architecture)}
-    held, found = parameters_held(architecture, 1), []
+    groups = devices // group
+    collectives: list[Collective] = []
 
-    def add(kind, what: str, over: int, stride: int, values: int) -> None:
+    def add(kind: Kind, what: str, over: int, stride: int, values: int) -> None:
         if over > 1:
-            found.append(Collective(kind, what, over, stride, values))
+            collectives.append(Collective(kind, what, over, stride, values))
 
-    for layer in architecture.layers:
-        if isinstance(layer, Dense) and layer.sees == "rows":
-            add("all-reduce", layer.name, group, 1, images // groups * layer.features)
-        elif isinstance(layer, Dense):
-            entering = images // groups * rows[layer.name].kernel_shape[0]
-            add("all-gather", layer.name, group, 1, entering)
-            add("reduce-scatter", layer.name, group, 1, entering)
-    units = sum(held[layer.name] for layer in architecture.layers if isinstance(layer, Dense))
-    add("all-reduce", "gradients of convolutions", devices, 1, sum(held.values()) - units)
+    partitions = partition_layers(architecture, 1)
+    dense = [part for part in partitions if isinstance(part.layer, Dense)]
+    for part in dense:
+        if part.layer.sees == "row-split":
+            add("all-reduce", part.name, group, 1, images // groups * part.layer.features)
+        else:
+            add("all-gather", part.name, group, 1, images // groups * part.inputs)
+            add("reduce-scatter", part.name, group, 1, images // groups * part.inputs)
+    units = sum(part.parameters for part in dense)
+    convolutions = sum(part.parameters for part in partitions) - units
+    add("all-reduce", "gradients of convolutions", devices, 1, convolutions)
     add("all-reduce", "gradients of units", groups, group, units // group)
-    return Plan(name, devices, images, tuple(found))
+    return Plan(name, devices, images, tuple(collectives))
 
 
 def plans(architecture: Architecture, devices: int, images: int, groups: int) -> Iterator[Plan]:
-    """Yield every arrangement of so many devices that deals the images out evenly."""
+    """Yield every plan of `devices` devices if the images divide evenly over them."""
     if images % devices:
         return
     yield towers(architecture, devices, images)
@@ -168,24 +171,24 @@ def operations(architecture: Architecture) -> int:
     return 2 * (3 * sum(row.multiply_adds for row in rows) - rows[0].multiply_adds)
 
 
-def seconds(one: Collective, hardware: Hardware) -> float:
-    """Return how long a ring takes."""
+def seconds(collective: Collective, hardware: Hardware) -> float:
+    """Return the time of a collective in a ring."""
     bandwidth = hardware.bandwidth
-    if one.devices * one.stride > hardware.node:
-        members = max(1, hardware.node // one.stride)
+    if collective.devices * collective.stride > hardware.node:
+        members = max(1, hardware.node // collective.stride)
         bandwidth = min(bandwidth, hardware.between * members)
-    return one.sent / bandwidth + one.hops * hardware.latency
+    return collective.sent / bandwidth + collective.hops * hardware.latency
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What a plan costs."""
+    """Predicted cost of a plan."""
 
     plan: Plan
     sent: float  # bytes that each device sends
     compute: float  # seconds
     communication: float  # seconds
-    host_images: float  # images a second that each host has to make ready
+    host_images: float  # images a second that each host must prepare
     host_bytes: float  # of them, as uint8 crops
 
     @property
@@ -195,17 +198,17 @@ class Step:
 
 
 def cost(
-    plan: Plan, architecture: Architecture, hardware: Hardware, asked: argparse.Namespace
+    plan: Plan, architecture: Architecture, hardware: Hardware, args: argparse.Namespace
 ) -> Step:
-    """Return what a plan costs on that hardware."""
+    """Return the cost of a plan on the hardware."""
     compute = plan.images / plan.devices * operations(architecture)
-    compute /= hardware.flops * asked.utilization
-    communication = sum(seconds(one, hardware) for one in plan.traffic)
-    hosts = math.ceil(plan.devices / asked.devices_per_host)
+    compute /= hardware.flops * args.utilization
+    communication = sum(seconds(collective, hardware) for collective in plan.traffic)
+    hosts = math.ceil(plan.devices / args.devices_per_host)
     images = plan.images / (compute + communication) / hosts
     return Step(
         plan,
-        sum(one.sent for one in plan.traffic),
+        sum(collective.sent for collective in plan.traffic),
         compute,
         communication,
         images,
@@ -215,10 +218,11 @@ def cost(
 
 def measured(images: int) -> Hardware:
     """Time this machine: training steps of `images` images on one device, sums over two."""
-    import side_by_side  # which lies beside this file
+    import side_by_side  # in the same folder
 
     benchmark = str(Path(__file__).with_name("step.py"))
-    names, arguments = ["ours, 1 device", "ours, 2 devices"], [f"--batch={images}"]
+    names = ["alexnet_jax, 1 device", "alexnet_jax, 2 devices"]
+    arguments = [f"--batch={images}"]
     tuned = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     rates = side_by_side.compare(benchmark, names, arguments, 3, 2, tuned)
     one, two = (rates[name]["median"] for name in names)
@@ -260,25 +264,25 @@ def ring_of_two() -> tuple[float, float]:
 
 
 def steps(
-    architecture: Architecture, hardware: Hardware, asked: argparse.Namespace, batch: int | None
+    architecture: Architecture, hardware: Hardware, args: argparse.Namespace, batch: int | None
 ) -> dict[str, list[Step]]:
     """Return by arrangement what each number of devices costs; `batch` None: so many a device."""
-    found: dict[str, list[Step]] = {}
+    by_plan: dict[str, list[Step]] = {}
     for devices in DEVICES:
-        images = batch or devices * asked.per_device
-        for plan in plans(architecture, devices, images, asked.groups):
-            step = cost(plan, architecture, hardware, asked)
-            found.setdefault(plan.name, []).append(step)
-    return found
+        images = batch or devices * args.per_device
+        for plan in plans(architecture, devices, images, args.groups):
+            step = cost(plan, architecture, hardware, args)
+            by_plan.setdefault(plan.name, []).append(step)
+    return by_plan
 
 
-def print_table(name: str, found: list[Step]) -> None:
+def print_table(name: str, rows: list[Step]) -> None:
     """Print an arrangement, a row for each number of devices."""
     print(f"\n{name}\n")
     heads = ("devices", "batch", "sent by each, MB", "compute, ms", "communication, ms")
     heads += ("images/s", "of it computing", "each host: images/s", "MB/s")
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for step in found:
+    for step in rows:
         share = step.compute / (step.compute + step.communication)
         bound = " bound" if step.communication > step.compute else ""
         print(
@@ -287,7 +291,7 @@ def print_table(name: str, found: list[Step]) -> None:
             f"| {step.rate:,.0f} | {share:.0%} | {step.host_images:,.0f} "
             f"| {step.host_bytes / 1e6:,.0f} |"
         )
-    bound = [step.plan.devices for step in found if step.communication > step.compute]
+    bound = [step.plan.devices for step in rows if step.communication > step.compute]
     print(f"\nBound by communication: {', '.join(f'{n:,}' for n in bound) or 'nowhere'}.")
 
 
@@ -299,15 +303,15 @@ def draw(panels: dict[str, dict[str, list[Step]]], title: str, path: Path) -> No
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 4.6), sharey=True, squeeze=False)
-    for axis, (name, found) in zip(axes[0], panels.items(), strict=True):
-        longest = max(found.values(), key=len)
+    for axis, (name, by_plan) in zip(axes[0], panels.items(), strict=True):
+        longest = max(by_plan.values(), key=len)
         axis.loglog(
             [step.plan.devices for step in longest],
             [step.compute * 1e3 for step in longest],
             "k--",
             label="compute",
         )
-        for plan, row in found.items():
+        for plan, row in by_plan.items():
             axis.loglog(
                 [step.plan.devices for step in row],
                 [step.communication * 1e3 for step in row],
@@ -329,7 +333,7 @@ def draw(panels: dict[str, dict[str, list[Step]]], title: str, path: Path) -> No
 
 
 def arguments() -> argparse.Namespace:
-    """Return what was asked for."""
+    """Parse the arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--hardware", choices=[*HARDWARE, "measured"], default="h100")
     for field in dataclasses.fields(Hardware)[:-1]:
@@ -346,33 +350,31 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Print the tables, draw the figure."""
-    asked = arguments()
+    args = arguments()
     hardware = (
-        measured(2 * asked.per_device) if asked.hardware == "measured" else HARDWARE[asked.hardware]
+        measured(2 * args.per_device) if args.hardware == "measured" else HARDWARE[args.hardware]
     )
     fields = [field.name for field in dataclasses.fields(Hardware)]
-    given = {name: value for name in fields if (value := getattr(asked, name, None)) is not None}
+    given = {name: value for name in fields if (value := getattr(args, name, None)) is not None}
     hardware = dataclasses.replace(hardware, **given)
-    config = PRESETS[asked.model]
+    config = PRESETS[args.model]
     architecture = build_architecture(config.model, 1000, config.data.crop)
     print(f"{hardware.source}.", *(f"{name} {value:g}" for name, value in given.items()))
     print(
-        f"{asked.model}: {operations(architecture) / 1e9:.2f} Gop an image; per device "
-        f"{hardware.flops * asked.utilization / 1e12:,.3g} Tflop/s (utilization "
-        f"{asked.utilization:g}), {hardware.bandwidth / GB:g} GB/s in a node of {hardware.node:g}, "
+        f"{args.model}: {operations(architecture) / 1e9:.2f} Gop an image; per device "
+        f"{hardware.flops * args.utilization / 1e12:,.3g} Tflop/s (utilization "
+        f"{args.utilization:g}), {hardware.bandwidth / GB:g} GB/s in a node of {hardware.node:g}, "
         f"{hardware.between / GB:g} out of it, {hardware.latency * 1e6:g} us a message."
     )
     panels = {
-        f"{asked.per_device} images a device": steps(architecture, hardware, asked, None),
-        f"a batch of {asked.global_batch:,}": steps(
-            architecture, hardware, asked, asked.global_batch
-        ),
+        f"{args.per_device} images a device": steps(architecture, hardware, args, None),
+        f"a batch of {args.global_batch:,}": steps(architecture, hardware, args, args.global_batch),
     }
-    for panel, found in panels.items():
-        for plan, row in found.items():
+    for panel, by_plan in panels.items():
+        for plan, row in by_plan.items():
             print_table(f"{panel}: {plan}", row)
-    if asked.figure:
-        draw(panels, f"{asked.model}: {hardware.source}", Path(asked.figure))
+    if args.figure:
+        draw(panels, f"{args.model}: {hardware.source}", Path(args.figure))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Contestants measured in turn: each lives in its own process, and one runs at a time.
+"""Measure contestants in turns: each has its own process, and one runs at a time.
 
-A benchmark names its contestants and how to make them:
+A benchmark passes its contestants:
 
     if __name__ == "__main__":
         side_by_side.main(__file__, CONTESTANTS, unit="images/s")
 
-`CONTESTANTS` maps a name to a function that prepares everything, takes a first step and returns
-`run(repetitions) -> items done`. Every contestant is started once, with the same environment, and
-warmed up; then all take turns, so that what the machine does beside them falls on all alike.
+`CONTESTANTS` maps a name to a function that prepares everything, runs a first step and returns
+`run(steps) -> items done`. Every contestant is started once, with the same environment, and warmed
+up; then all take turns, so that other load on the machine affects all of them alike.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SHOWN = ("GLIBC_TUNABLES", "XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS")
 
 
 def machine() -> dict[str, Any]:
-    """Return what the numbers were measured on."""
+    """Return processor, cores, versions and environment, for the report."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     installed = {}
@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
 
 
 def worker(make: Callable[[], Run]) -> None:
-    """Serve one contestant: a line with a number of steps in, a line of JSON out."""
+    """Serve one contestant: reads lines with a number of steps, answers each in JSON."""
     run = make()
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
@@ -64,7 +64,7 @@ def worker(make: Callable[[], Run]) -> None:
 
 
 class Contestant:
-    """A process that waits to be asked."""
+    """A process that runs steps on request."""
 
     def __init__(self, script: str, name: str, arguments: list[str], environment: dict[str, str]):
         self.name, began = name, time.perf_counter()
@@ -73,9 +73,9 @@ class Contestant:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self._answer()
-        self.first_step = time.perf_counter() - began  # the start of the process included
+        self.first_step = time.perf_counter() - began  # includes the start of the process
         self.rates: list[float] = []
-        self.cpu_rates: list[float] = []  # a second of CPU time, of this process but no child's
+        self.cpu_rates: list[float] = []  # per second of the process's CPU time
         self.peak = 0
 
     def _answer(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Contestant:
         raise RuntimeError(f"{self.name} ended with exit code {self._process.wait()}")
 
     def run(self, steps: int) -> tuple[float, float]:
-        """Take steps; return the rates, in items a second and a second of CPU time."""
+        """Run steps; return items per second, and per second of CPU time."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
@@ -95,10 +95,10 @@ class Contestant:
         return answer["items"] / answer["seconds"], answer["items"] / answer["cpu"]
 
     def measure(self, steps: int) -> None:
-        """Take steps twice, and keep the rates of the second time.
+        """Run the steps twice, and keep the rates of the second time.
 
-        Behind a wait for its turn a process was seen to take up to a quarter longer for its next
-        step, in system time: probably as freed memory had gone back to a virtual machine's host.
+        The first step after a pause can be slower, probably because freed memory has returned to
+        the host of a virtual machine; see experiments/RESULTS.md.
         """
         self.run(steps)
         rate, cpu_rate = self.run(steps)
@@ -120,7 +120,7 @@ def compare(
     steps: int,
     environment: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Return for each contestant the rates, their median and spread, first step and peak memory."""
+    """Return rates, their median and spread, first step and peak memory of each contestant."""
     merged = {**os.environ, **environment}
     contestants = [Contestant(script, name, arguments, merged) for name in names]
     for contestant in contestants:
@@ -144,7 +144,7 @@ def compare(
     }
 
 
-def architecture(results: Mapping[str, Mapping[str, Any]], unit: str) -> str:
+def format_table(results: Mapping[str, Mapping[str, Any]], unit: str) -> str:
     """Return a Markdown table; ratios are to the first contestant."""
     base = next(iter(results.values()))["median"]
     rates = f"{unit}, median (lowest to highest) | ratio | {unit} of CPU time"
@@ -166,33 +166,33 @@ def main(
     steps: int = 2,
     prepare: Callable[[argparse.Namespace], None] = lambda _: None,
 ) -> None:
-    """Run the command line of a benchmark; the first contestant is what the others are held to.
+    """Run the command line of a benchmark; ratios are to the first contestant.
 
-    `prepare` makes what all of them need, once, before any is started.
+    `prepare` creates what all contestants need, once, before they start.
     """
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
     parser.add_argument("--only", nargs="+", choices=contestants, default=list(contestants))
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=steps, help="steps in a repetition")
-    parser.add_argument("--json", type=Path, help="write everything here too")
+    parser.add_argument("--json", type=Path, help="also write all results to this file")
     parser.add_argument("--worker", choices=contestants, help=argparse.SUPPRESS)
-    parser.add_argument("--plain", action="store_true", help="leave the allocator's settings alone")
+    parser.add_argument("--plain", action="store_true", help="keep the default allocator settings")
     add_arguments(parser)
-    asked = parser.parse_args()
-    if asked.worker:
-        worker(lambda: contestants[asked.worker](asked))
+    args = parser.parse_args()
+    if args.worker:
+        worker(lambda: contestants[args.worker](args))
         return
-    prepare(asked)
+    prepare(args)
     own = {"only", "repetitions", "steps", "json", "worker", "plain"}
-    rest = {name: value for name, value in vars(asked).items() if name not in own}
+    rest = {name: value for name, value in vars(args).items() if name not in own}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in rest.items()]
-    environment = {} if asked.plain else {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    # Nothing compiled before: PyTorch keeps its programs unless told where; JAX does if told.
+    environment = {} if args.plain else {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    # An empty cache: PyTorch caches compiled programs by default, JAX does not.
     with tempfile.TemporaryDirectory() as empty:
         fresh = environment | {"TORCHINDUCTOR_CACHE_DIR": empty}
-        results = compare(script, asked.only, arguments, asked.repetitions, asked.steps, fresh)
+        results = compare(script, args.only, arguments, args.repetitions, args.steps, fresh)
     about = {"machine": machine() | environment, "options": rest}
     print(json.dumps(about))
-    print(architecture(results, unit))
-    if asked.json:
-        asked.json.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+    print(format_table(results, unit))
+    if args.json:
+        args.json.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")

@@ -1,10 +1,10 @@
-"""A training step of the full network, ours and PyTorch's, in turn on the same machine.
+"""A training step of the full network, compared with PyTorch in turns on the same machine.
 
     pip install '.[parity]'
     python experiments/benchmarks/step.py --batch 128 --json step.json
 
-Full width, 1,000 classes, 224 pixels, LRN and dropout on, synthetic images, float32 but where it
-says otherwise. Ours begins with uint8 crops, mean and lighting; PyTorch's with finished images.
+Full width, 1,000 classes, 224 pixels, LRN and dropout on, synthetic images, float32 unless stated
+otherwise. alexnet_jax starts from uint8 crops, mean and lighting; PyTorch from preprocessed images.
 """
 
 import argparse
@@ -17,17 +17,17 @@ from alexnet_jax.model.variants import build_architecture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the batch."""
+    """Add the batch size."""
     parser.add_argument("--batch", type=int, default=128, help="images a step")
 
 
-def ours(towers: int, data: int = 1, **model_changes: Any):
-    """Return the contestant on `data` x `towers` devices: `paper`, but for these changes."""
+def alexnet_jax(towers: int, data: int = 1, **model_changes: Any):
+    """Return the contestant on `data` x `towers` devices: `paper` with these changes."""
 
-    def make(asked: argparse.Namespace) -> side_by_side.Run:
+    def make(args: argparse.Namespace) -> side_by_side.Run:
         import jax
 
-        jax.config.update("jax_num_cpu_devices", towers * data)  # of no account on a GPU
+        jax.config.update("jax_num_cpu_devices", towers * data)  # no effect on a GPU
         import numpy as np
 
         from alexnet_jax.data import statistics
@@ -38,7 +38,7 @@ def ours(towers: int, data: int = 1, **model_changes: Any):
         from alexnet_jax.training.state import abstract_state
         from alexnet_jax.training.step import make_train_step
 
-        config, batch = PRESETS["paper"], asked.batch
+        config, batch = PRESETS["paper"], args.batch
         mesh = model.make_mesh(towers=towers, data=data, batch=batch)
         network = dataclasses.replace(config.model, **model_changes)
         architecture, tx = build_architecture(network, 1000, 224), paper_sgd(config.optimizer)
@@ -63,7 +63,7 @@ def ours(towers: int, data: int = 1, **model_changes: Any):
             nonlocal state
             for _ in range(steps):
                 state, metrics = train_step(state, images)
-                assert np.isfinite(metrics["loss"].item())  # waits for it, as a log would
+                assert np.isfinite(metrics["loss"].item())  # waits for the result, as logging does
             return steps * batch
 
         run(1)
@@ -72,25 +72,25 @@ def ours(towers: int, data: int = 1, **model_changes: Any):
     return make
 
 
-def torchs(compiled: bool, fast: bool = False):
+def pytorch(compiled: bool, fast: bool = False):
     """Return PyTorch's contestant."""
 
-    def make(asked: argparse.Namespace) -> side_by_side.Run:
+    def make(args: argparse.Namespace) -> side_by_side.Run:
         import torch_alexnet
 
-        return torch_alexnet.training_step(asked.batch, compiled, fast)
+        return torch_alexnet.training_step(args.batch, compiled, fast)
 
     return make
 
 
 CONTESTANTS = {
-    "torch.compile": torchs(compiled=True),
-    "torch eager": torchs(compiled=False),
-    "torch.compile, bf16, channels last": torchs(compiled=True, fast=True),
-    "ours, 1 device": ours(towers=1),
-    "ours, 2 devices": ours(towers=2),
-    "ours, 4 devices": ours(towers=2, data=2),
-    "ours, 1 device, bf16": ours(towers=1, compute="bfloat16"),
+    "torch.compile": pytorch(compiled=True),
+    "torch eager": pytorch(compiled=False),
+    "torch.compile, bf16, channels last": pytorch(compiled=True, fast=True),
+    "alexnet_jax, 1 device": alexnet_jax(towers=1),
+    "alexnet_jax, 2 devices": alexnet_jax(towers=2),
+    "alexnet_jax, 4 devices": alexnet_jax(towers=2, data=2),
+    "alexnet_jax, 1 device, bf16": alexnet_jax(towers=1, dtype="bfloat16"),
 }
 
 if __name__ == "__main__":

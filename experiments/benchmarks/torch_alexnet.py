@@ -1,6 +1,6 @@
-"""The two-tower network in PyTorch, as somebody who knows PyTorch would write it: a peer to time.
+"""The two-tower network in idiomatic PyTorch, for speed comparisons.
 
-Grouped convolutions, LRN within each tower, dropout on fc6 and fc7; from the `parity` extra.
+Grouped convolutions, LRN within each tower, dropout on fc6 and fc7. Needs the `parity` extra.
 """
 
 import torch
@@ -45,8 +45,8 @@ def training_step(batch: int, compiled: bool, fast: bool):
 
     Args:
         batch: images a step.
-        compiled: by torch.compile.
-        fast: in bfloat16 by autocast, with channels last.
+        compiled: use torch.compile.
+        fast: use bfloat16 autocast and channels last.
     """
     torch.manual_seed(0)
     net = network()
@@ -83,8 +83,8 @@ def inference(batch: int, compiled: bool, fast: bool):
     def run(steps: int) -> int:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
             for _ in range(steps):
-                shares = call(images).float().softmax(1)
-                assert torch.isfinite(shares).all()
+                probabilities = call(images).float().softmax(1)
+                assert torch.isfinite(probabilities).all()
         return steps * batch
 
     run(1)

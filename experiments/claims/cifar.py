@@ -1,8 +1,9 @@
-"""What the CIFAR-10 experiments share: the images, and one run of training.
+"""What the CIFAR-10 experiments share: the images, and training a network.
 
 The images are all of CIFAR-10, 50,000 + 10,000, as class folders of *JPEG copies*: lossy, so no
-number here is one of the original pixels. A net sees pixels of 0 to 255 less the mean image;
-batches of 128, momentum .9, biases at twice the rate of the weights, as cuda-convnet trains.
+result refers to the original pixels. The network sees pixels of 0 to 255 minus the mean image;
+batches of 128, momentum 0.9, and biases at twice the learning rate of the weights, as in
+cuda-convnet.
 """
 
 import dataclasses
@@ -26,11 +27,12 @@ from jax import Array
 from PIL import Image
 from tqdm import tqdm
 
-from alexnet_jax.config import OptimizerConfig
+from alexnet_jax.config import OptimizerConfig, invalid
+from alexnet_jax.storage import atomic
 from alexnet_jax.training.optimizer import paper_sgd, set_learning_rates
 
 BATCH, CLASSES = 128, 10
-SIDES = {True: 24, False: 32}  # of what a net sees, in pixels: crops where it is regularized
+SIDES = {True: 24, False: 32}  # pixels that the network sees: crops if it is regularized
 
 
 class Images(NamedTuple):
@@ -44,25 +46,27 @@ class Images(NamedTuple):
 def read(folder: Path) -> Images:
     """Read a folder of class folders; classes are numbered in the order of their names.
 
-    Raises ValueError where there is no class folder, or an image is not 32 x 32.
+    Raises ValueError if there is no class folder, or an image is not 32 x 32.
     """
     classes = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
     if not classes:
-        raise ValueError(f"{folder} holds no class folders; give --data a folder of train and test")
-    paths = [(path, label) for label, one in enumerate(classes) for path in sorted(one.iterdir())]
+        raise ValueError(
+            f"{folder}: has no class folders; use data=DIR with train/<class>/* and test/<class>/*."
+        )
+    paths = [(path, label) for label, c in enumerate(classes) for path in sorted(c.iterdir())]
     pixels = np.empty((len(paths), 32, 32, 3), np.uint8)
-    shown = tqdm(paths, desc=f"reading {folder.name}", disable=None)
-    for row, (path, _) in zip(pixels, shown, strict=True):
+    progress = tqdm(paths, desc=f"reading {folder.name}", disable=None)
+    for row, (path, _) in zip(pixels, progress, strict=True):
         with Image.open(path) as image:
             if image.size != (32, 32):
-                raise ValueError(f"{path} has {image.size} pixels; CIFAR-10 has 32 x 32: remove it")
+                raise ValueError(f"{path}: has {image.size} pixels, not 32 x 32; remove it.")
             row[:] = np.asarray(image.convert("RGB"))
     names = tuple(path.name for path in classes)
     return Images(pixels, np.array([label for _, label in paths], np.int32), names)
 
 
-def drawn(number: int, seed: int) -> Images:
-    """Draw flat colors, one a class, under noise: for trying an experiment out."""
+def synthetic_images(number: int, seed: int) -> Images:
+    """Return noisy images with one color per class, for smoke tests."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, number, np.int32)
     colors = np.random.default_rng(0).integers(0, 256, (10, 1, 1, 3))
@@ -70,45 +74,45 @@ def drawn(number: int, seed: int) -> Images:
     return Images(noisy.clip(0, 255).astype(np.uint8), labels)
 
 
-def data_sets(asked: Arguments) -> tuple[Images, Images]:
-    """Return the images to train on and those to test on; a smoke test's are drawn."""
-    if not asked.smoke:
-        train, test = read(asked.images / "train"), read(asked.images / "test")
+def data_sets(args: Arguments) -> tuple[Images, Images]:
+    """Return training and test images; synthetic ones for a smoke test."""
+    if not args.smoke:
+        train, test = read(args.images / "train"), read(args.images / "test")
         if len(train.classes) != CLASSES or train.classes != test.classes:
             raise ValueError(
-                f"{asked.data}: train has the classes {', '.join(train.classes)}, test "
-                f"{', '.join(test.classes)}; CIFAR-10 has the same {CLASSES} in both: add or "
-                "remove folders."
+                f"{args.data}: train has the classes {', '.join(train.classes)} and test "
+                f"{', '.join(test.classes)}; both must have the {CLASSES} classes of CIFAR-10: add "
+                "or remove folders."
             )
         return train, test
-    if asked.data:
-        raise ValueError(f"--data {asked.data}: --smoke draws its images itself; leave --data out.")
-    return drawn(2 * BATCH, 1), drawn(100, 2)
+    if args.data:
+        raise invalid("data", args.data, "is not used by a smoke test", "leave it out")
+    return synthetic_images(2 * BATCH, 1), synthetic_images(100, 2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a net is trained, but for its seed."""
+    """How a network is trained, except its seed."""
 
-    rate: float
+    learning_rate: float
     epochs: int
-    # decay .004, of fc10 1, as in layer-params-18pct.cfg; random crops; mirror images
+    # weight decay 0.004, 1 for fc10, as in layer-params-18pct.cfg; random crops; horizontal flips
     regularized: bool
-    drops: tuple[int, ...] = ()  # epochs after which the rate falls to a tenth
-    target: float = -1.0  # training error, a fraction, at which to stop; never
+    milestones: tuple[int, ...] = ()  # epochs after which the learning rate drops to a tenth
+    target: float = -1.0  # training error, a fraction, at which to stop; negative: never
 
     @property
     def side(self) -> int:
-        """Pixels."""
+        """Side of the images that the network sees, pixels."""
         return SIDES[self.regularized]
 
-    def rate_in(self, epoch: int) -> float:
-        """Return the rate of epoch 0, 1, ..."""
-        return self.rate * 0.1 ** sum(epoch >= drop for drop in self.drops)
+    def learning_rate_at(self, epoch: int) -> float:
+        """Return the learning rate of epoch 0, 1, ..."""
+        return self.learning_rate * 0.1 ** sum(epoch >= drop for drop in self.milestones)
 
 
 class Training(NamedTuple):
-    """What is trained: two trees."""
+    """Parameters and state of the optimizer."""
 
     params: Any
     opt_state: Any
@@ -116,42 +120,42 @@ class Training(NamedTuple):
 
 @dataclasses.dataclass
 class History:
-    """What a run was like, as far as it has come."""
+    """Errors of a run so far."""
 
-    # of each half of an epoch, as it is trained: each image before the step that learns from it
+    # of each half of an epoch, during training: each image before the step that uses it
     training_errors: list[float] = dataclasses.field(default_factory=list)
     test_errors: list[float] = dataclasses.field(default_factory=list)  # after each epoch
-    diverged: bool = False  # the loss was no number, and training stopped
+    diverged: bool = False  # the loss became non-finite, and training stopped
     seconds: float = 0.0
 
-    def ended(self, target: float) -> bool:
-        """Whether it diverged, or the training error of its last half epoch is `target` at most."""
+    def should_stop(self, target: float) -> bool:
+        """Whether it diverged, or the training error of its last half epoch is at most `target`."""
         return self.diverged or bool(self.training_errors and self.training_errors[-1] <= target)
 
 
 def optimizer(regularized: bool) -> optax.GradientTransformation:
-    """Return the paper's update rule; `with_rate` gives it its rates."""
-    decay, of_fc10 = (0.004, 1.0) if regularized else (0.0, 0.0)
+    """Return the paper's update rule; `with_learning_rate` sets its learning rates."""
+    decay, fc10_decay = (0.004, 1.0) if regularized else (0.0, 0.0)
     is_fc10 = lambda path, _: [key.key for key in path] == ["fc10", "kernel"]
     return optax.chain(
         optax.add_decayed_weights(
-            of_fc10 - decay, functools.partial(jax.tree.map_with_path, is_fc10)
+            fc10_decay - decay, functools.partial(jax.tree.map_with_path, is_fc10)
         ),
         paper_sgd(OptimizerConfig(batch_size=BATCH, weight_decay=decay)),
     )
 
 
 @functools.partial(jax.jit, static_argnames="regularized")
-def start(regularized: bool, key: Array) -> Training:
-    """Return a new net, one for all units, norms and windows: none of them has weights."""
+def initialize(regularized: bool, key: Array) -> Training:
+    """Return initial parameters; they do not depend on activation, norm or pooling window."""
     blank = jnp.zeros((1, SIDES[regularized], SIDES[regularized], 3))
     params = FourLayerNet().init(key, blank)["params"]
     return Training(params, optimizer(regularized).init(params))
 
 
-def with_rate(state: Training, rate: float) -> Training:
-    """Return `state` with the weights' rate `rate` and the biases' twice that."""
-    rates = {name: {"kernel": rate, "bias": 2 * rate} for name in state.params}
+def with_learning_rate(state: Training, learning_rate: float) -> Training:
+    """Return `state` with this learning rate for weights and twice that for biases."""
+    rates = {name: {"kernel": learning_rate, "bias": 2 * learning_rate} for name in state.params}
     decay, rule = state.opt_state
     return state._replace(opt_state=(decay, set_learning_rates(rule, rates)))
 
@@ -166,7 +170,7 @@ def _count_errors(logits: Array, labels: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames="net")
 def errors_of(net: FourLayerNet, params: Any, pixels: Array, labels: Array, mean: Array) -> Array:
-    """Return how many of `pixels` [B, side, side, 3] are put into a wrong class."""
+    """Return how many of `pixels` [B, side, side, 3] are misclassified."""
     return _count_errors(_logits(net, params, pixels, mean), labels)
 
 
@@ -179,7 +183,7 @@ def step(
     labels: Array,
     mean: Array,
 ) -> tuple[Training, Array, Array]:
-    """Return the next state, and of the one before it the mean loss and the number of errors."""
+    """Return the next state, and mean loss and number of errors of the current one."""
 
     def loss(params: Any) -> tuple[Array, Array]:
         logits = _logits(net, params, pixels, mean)
@@ -193,25 +197,25 @@ def step(
 
 
 def crops(pixels: np.ndarray, side: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Return crops [B, side, side, 3] of images, drawn and mirrored by `rng`, or the centers."""
+    """Return random, randomly flipped crops [B, side, side, 3] of images; without `rng` centers."""
     spare = pixels.shape[1] - side
     if rng is None:
         return pixels[:, spare // 2 : spare // 2 + side, spare // 2 : spare // 2 + side]
     top, left = rng.integers(0, spare + 1, (2, len(pixels)))
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), axis=(1, 2))
-    taken = windows[np.arange(len(pixels)), top, left].transpose(0, 2, 3, 1)
-    mirrored = rng.random(len(pixels)) < 0.5
-    return np.where(mirrored.reshape(-1, 1, 1, 1), taken[:, :, ::-1], taken)
+    cropped = windows[np.arange(len(pixels)), top, left].transpose(0, 2, 3, 1)
+    flipped = rng.random(len(pixels)) < 0.5
+    return np.where(flipped.reshape(-1, 1, 1, 1), cropped[:, :, ::-1], cropped)
 
 
 def mean_image(images: Images, side: int) -> np.ndarray:
-    """Return the center of the mean image, whatever the crop, as cuda-convnet2 subtracts it."""
+    """Return the center of the mean image, which cuda-convnet2 subtracts from every crop."""
     mean = images.pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     return crops(mean[None], side, None)
 
 
 def test_error(net: FourLayerNet, params: Any, images: Images, mean: np.ndarray) -> float:
-    """Return the share of errors on center crops."""
+    """Return the fraction of errors on center crops."""
     errors = 0
     for first in range(0, len(images.labels), 1000):
         part = slice(first, first + 1000)
@@ -242,20 +246,21 @@ def train(
     checkpoint: Path,
     test: Images | None = None,
 ) -> tuple[Training, History]:
-    """Train until the epochs are over, the target is reached or the loss is no number.
+    """Train until the last epoch, the target error, or a non-finite loss.
 
-    The seed decides initial weights, order, crops and mirrors, so that runs of one seed see the
-    same. An epoch is as many batches as the images fill; those left over differ each time. After
-    each epoch everything is saved in `checkpoint`, from which the same call goes on; so does one
-    with more epochs.
+    The seed determines initial weights, order, crops and flips, so that runs with one seed see the
+    same images. An epoch has as many full batches as the images fill; the images left over differ
+    each time. The state is saved in `checkpoint` after each epoch; the same call, or one with more
+    epochs, resumes from it.
 
-    Raises ValueError where there are less than two batches of images, or where the checkpoint is
-    of another recipe.
+    Raises ValueError for fewer than two batches of images, or a checkpoint of another recipe.
     """
     number = len(images.labels) // BATCH
     if number < 2:
-        raise ValueError(f"{len(images.labels)} images fill no two batches of {BATCH}; give more")
-    state, history = start(recipe.regularized, jax.random.key(seed)), History()
+        raise ValueError(
+            f"{len(images.labels)} images: must fill two batches of {BATCH}; add images."
+        )
+    state, history = initialize(recipe.regularized, jax.random.key(seed)), History()
     if checkpoint.exists():
         state, history = load(checkpoint, state, recipe)
     mean = mean_image(images, recipe.side)
@@ -265,13 +270,13 @@ def train(
         desc=checkpoint.stem, total=recipe.epochs * number, initial=done * number, disable=None
     )
     for epoch in range(done, recipe.epochs):
-        if history.ended(recipe.target):
+        if history.should_stop(recipe.target):
             break
         began = time.perf_counter()
-        state = with_rate(state, recipe.rate_in(epoch))
+        state = with_learning_rate(state, recipe.learning_rate_at(epoch))
         batches = shuffled(images, recipe, seed, epoch)
         for part in (number // 2, number - number // 2):
-            if not history.ended(recipe.target):
+            if not history.should_stop(recipe.target):
                 half = itertools.islice(batches, part)
                 state = _train_on(half, net, recipe.regularized, state, mean, history, bar)
         if test and not history.diverged:
@@ -306,30 +311,28 @@ def _train_on(
     return state
 
 
-def _but_for_epochs(recipe: Recipe) -> str:
+def _recipe_without_epochs(recipe: Recipe) -> str:
     return json.dumps(dataclasses.asdict(dataclasses.replace(recipe, epochs=0)))
 
 
 def save(path: Path, state: Training, history: History, recipe: Recipe) -> None:
-    """Replace `path` by this state, at once or not at all."""
+    """Replace the checkpoint `path` by this state."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "state": serialization.to_state_dict(jax.device_get(state)),
         "history": json.dumps(dataclasses.asdict(history)),
-        "recipe": _but_for_epochs(recipe),
+        "recipe": _recipe_without_epochs(recipe),
     }
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(serialization.msgpack_serialize(content))
-    partial.replace(path)
+    atomic.write_bytes(path, serialization.msgpack_serialize(content))
 
 
 def load(path: Path, like: Training, recipe: Recipe) -> tuple[Training, History]:
-    """Return what `save` wrote, of a net like `like`; ValueError for another recipe's."""
+    """Return what `save` wrote, in the form of `like`; ValueError if the recipe differs."""
     content: Any = serialization.msgpack_restore(path.read_bytes())
-    if content["recipe"] != (wanted := _but_for_epochs(recipe)):
+    if content["recipe"] != (expected := _recipe_without_epochs(recipe)):
         raise ValueError(
-            f"{path} was trained by {content['recipe']}, and now it is {wanted}; remove it, or "
-            "give another --workdir."
+            f"{path}: was trained with {content['recipe']}, not {expected}; remove it, or use "
+            "another --workdir."
         )
     state = serialization.from_state_dict(like, content["state"])
     return jax.tree.map(jnp.asarray, state), History(**json.loads(content["history"]))

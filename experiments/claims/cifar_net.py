@@ -1,8 +1,8 @@
-"""The four-layer net of the CIFAR-10 experiments, and what of it XLA's CPU backend needs help with.
+"""The four-layer network of the CIFAR-10 experiments, in forms that are fast on a CPU too.
 
 cuda-convnet's layers-cifar/layers-18pct.cfg, of the 2012 code: 5 x 5 convolutions to 32, 32 and 64
 maps, pooling of 3 x 3 at stride 2 after each (maximum, mean, mean), 10 outputs. 89,578 parameters
-on 32 pixels, 85,098 on crops of 24.
+for 32 pixels, 85,098 for crops of 24.
 """
 
 import functools
@@ -23,11 +23,12 @@ CIFAR_NORM = ResponseNorm(n=9, k=1.0, alpha=1e-3 / 9, beta=0.75)
 
 @jax.custom_vjp
 def convolve_colors(x: Array, kernel: Array) -> Array:
-    """Convolve [B, H, W, 3], W divisible by 4, with [5, 5, 3, maps], padding 2, as CPUs do it fast.
+    """Convolve [B, H, W, 3], W divisible by 4, with [5, 5, 3, maps], padding 2, fast on a CPU.
 
-    Four neighbors at once, as one pixel of 4 x maps channels: a product over 75 numbers for 32
-    runs at a third of the rate of one over 120 for 128, of which 3/8 are zeros. The gradient is
-    that of the plain convolution. It is for images: there is no gradient for x.
+    Computes four neighboring pixels at once, as one pixel of 4 x maps channels: a matrix product
+    of 120 inputs and 128 outputs, 3/8 of whose kernel is zeros, instead of 75 inputs and 32
+    outputs (experiments/RESULTS.md). The gradient is that of the plain convolution. It is for
+    images: the gradient of x is zero.
     """
     batch, height, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
@@ -51,7 +52,7 @@ convolve_colors.defvjp(_colors_forward, _colors_backward)
 
 
 class Convolution(nn.Module):
-    """5 x 5 at stride 1, padded to keep the size."""
+    """5 x 5 at stride 1, with padding that keeps the size."""
 
     maps: int
     std: float  # of the initial weights
@@ -67,7 +68,7 @@ class Convolution(nn.Module):
 
 
 def mean_pool(x: Array, pooling: Pooling) -> Array:
-    """Mean pooling over [B, H, W, C]; windows that hang over the edge average what they cover."""
+    """Mean pooling over [B, H, W, C]; windows at the edge average the pixels inside the image."""
 
     def window_sum(x: Array) -> Array:
         for axis in (1, 2):
@@ -89,21 +90,21 @@ def mean_pool(x: Array, pooling: Pooling) -> Array:
 
 
 class FourLayerNet(nn.Module):
-    """The net of layers-18pct.cfg, whose norms (same map, 3 x 3 pixels) `norm` stands in for."""
+    """The network of layers-18pct.cfg; `norm` replaces its norm (same map, 3 x 3 pixels)."""
 
     activation: Callable[[Array], Array] = nn.relu
     norm: ResponseNorm | None = None  # after the first two poolings
-    window: int = 3  # of pooling, at stride 2: 3 overlaps
+    window: int = 3  # side of the pooling window, at stride 2: 3 overlaps
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Return the logits [B, 10] of images [B, side, side, 3] less their mean; side 32 or 24."""
+        """Return logits [B, 10] of images [B, side, side, 3] minus their mean; side 32 or 24."""
         kernels = platform.for_platform(jax.default_backend())
         plain = functools.partial(convolve, stride=1, padding=(2, 2))
         first = convolve_colors if kernels is platform.CPU else plain
         pooling = Pooling(self.window, 2)
         normalize = lambda x: kernels.normalize(x, self.norm) if self.norm else x
-        # The activation commutes with the maximum, and has a quarter of the numbers to do there.
+        # The activation commutes with the maximum, and costs a quarter after it.
         x = kernels.pool(Convolution(32, 1e-4, first, name="conv1")(x), pooling)
         x = normalize(self.activation(x))  # [B, 16, 16, 32] of 32 pixels
         x = self.activation(Convolution(32, 0.01, plain, name="conv2")(x))

@@ -1,10 +1,10 @@
-"""Two settings of the CIFAR-10 net against each other: runs, table, picture.
+"""Compare two settings of the CIFAR-10 network: runs, table, figure.
 
-Both sides of a pair are trained alike: decay .004 and 1 of the last layer, rate .001 and two drops
-to a tenth as in layer-params-18pct.cfg, in fewer epochs, fixed beforehand; random crops of 24
-pixels and mirror images as the authors' nets of 13 % and 11 % have them. The test error is that of
-the last epoch, on center crops. A seed gives both sides the same initial weights, order, crops and
-mirrors, so the difference is taken seed by seed.
+Both settings are trained alike: weight decay 0.004 (1 in the last layer), learning rate 0.001 and
+two drops to a tenth as in layer-params-18pct.cfg, in fewer epochs, chosen in advance; random crops
+of 24 pixels and horizontal flips as in the authors' networks of 13 % and 11 %. The test error is
+that of the last epoch, on center crops. A seed gives both settings the same initial weights, order,
+crops and flips, so differences are paired by seed.
 """
 
 import dataclasses
@@ -19,53 +19,53 @@ from cifar_net import FourLayerNet
 from experiment import Arguments
 from matplotlib.figure import Figure
 
-RECIPE = cifar.Recipe(rate=0.001, epochs=12, regularized=True, drops=(9, 11))
-SMOKE = dataclasses.replace(RECIPE, epochs=2, drops=(1,))
-Pair = Mapping[str, FourLayerNet]  # without what is claimed, and with it
+RECIPE = cifar.Recipe(learning_rate=0.001, epochs=12, regularized=True, milestones=(9, 11))
+SMOKE = dataclasses.replace(RECIPE, epochs=2, milestones=(1,))
+Pair = Mapping[str, FourLayerNet]  # without and with what the paper claims to help
 
 
-def run(pair: Pair, name: str, asked: Arguments) -> None:
-    """Train what the record lacks, print the table, draw WORKDIR/`name`.png; after each run."""
-    recipe = SMOKE if asked.smoke else RECIPE
-    if not asked.seeds:
-        report(pair, asked, name, recipe.epochs)
+def run(pair: Pair, name: str, args: Arguments) -> None:
+    """Train what the record lacks; after each run print the table and draw WORKDIR/`name`.png."""
+    recipe = SMOKE if args.smoke else RECIPE
+    if not args.seeds:
+        report(pair, args, name, recipe.epochs)
         return
-    images, test = cifar.data_sets(asked)
-    made = dataclasses.asdict(recipe)
+    images, test = cifar.data_sets(args)
+    settings = dataclasses.asdict(recipe)
     keys = [
         {"setting": setting, "seed": seed, "epochs": recipe.epochs}
-        for seed in dict.fromkeys(asked.seeds)
+        for seed in dict.fromkeys(args.seeds)
         for setting in pair
     ]
-    # A record of runs by other settings is refused here, before hours of training.
-    waiting = [key for key in keys if not record.has(asked.record, made, **key)]
-    for key in waiting:
+    # A record with other settings is rejected here, before hours of training.
+    missing = [key for key in keys if not record.has(args.record, settings, **key)]
+    for key in missing:
         setting, seed = key["setting"], key["seed"]
-        checkpoint = asked.folder / f"{record.file_name(setting)}-seed{seed}.msgpack"
+        checkpoint = args.folder / f"{record.file_name(setting)}-seed{seed}.msgpack"
         _, history = cifar.train(pair[setting], recipe, seed, images, checkpoint, test)
-        record.append(asked.record, {**key, "made": made, **dataclasses.asdict(history)})
-        report(pair, asked, name, recipe.epochs)
-    if not waiting:
-        report(pair, asked, name, recipe.epochs)
+        record.append(args.record, {**key, "settings": settings, **dataclasses.asdict(history)})
+        report(pair, args, name, recipe.epochs)
+    if not missing:
+        report(pair, args, name, recipe.epochs)
 
 
-def report(pair: Pair, asked: Arguments, name: str, epochs: int) -> None:
-    """Print the table and draw the picture of what the record holds of runs of so many epochs."""
+def report(pair: Pair, args: Arguments, name: str, epochs: int) -> None:
+    """Print the table and draw the figure of the recorded runs with this number of epochs."""
     runs = {
         setting: {
             line["seed"]: line
-            for line in record.finished(asked.record, setting=setting, epochs=epochs)
+            for line in record.finished(args.record, setting=setting, epochs=epochs)
         }
         for setting in pair
     }
     if not any(runs.values()):
-        raise ValueError(f"{asked.record} has no finished run; give --seeds a number, such as 0.")
+        raise ValueError(f"{args.record}: has no finished run; give --seeds a number, such as 0.")
     print_table(runs)
-    draw(runs, asked.folder / f"{name}.png")
+    draw(runs, args.folder / f"{name}.png")
 
 
 def print_table(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> None:
-    """Print the final test error of each seed, the means and the paired difference."""
+    """Print final test errors by seed, their means and the paired difference."""
     diverged = [(s, seed) for s, lines in runs.items() for seed in lines if lines[seed]["diverged"]]
     errors = {
         setting: {
@@ -93,22 +93,22 @@ def print_table(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> None:
 
 
 def draw(runs: Mapping[str, Mapping[int, dict[str, Any]]], path: Path) -> None:
-    """Draw mean and range of the test error by epochs, and dotted the mean training error."""
+    """Draw mean and range of the test error over epochs, and the mean training error dotted."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="epochs", ylabel="error, %")
     for color, (setting, lines) in zip(("black", "tab:red"), runs.items(), strict=True):
-        whole = [line for line in lines.values() if not line["diverged"]]
-        if not whole:
+        finite = [line for line in lines.values() if not line["diverged"]]
+        if not finite:
             continue
-        label = f"{setting}, {len(whole)} seed{'s'[: len(whole) - 1]}"
-        training = 100 * np.mean([line["training_errors"] for line in whole], axis=0)
-        tests = 100 * np.array([line["test_errors"] for line in whole])
+        label = f"{setting}, {len(finite)} seed{'s'[: len(finite) - 1]}"
+        training = 100 * np.mean([line["training_errors"] for line in finite], axis=0)
+        tests = 100 * np.array([line["test_errors"] for line in finite])
         epochs = 1 + np.arange(tests.shape[1])
         axes.plot(0.25 + 0.5 * np.arange(len(training)), training, ":", color=color)
         axes.plot(epochs, tests.mean(axis=0), color=color, label=label)
         axes.fill_between(
             epochs, tests.min(axis=0), tests.max(axis=0), color=color, alpha=0.2, linewidth=0
         )
-    axes.plot([], [], ":", color="gray", label="training error, crops and mirrors")
+    axes.plot([], [], ":", color="gray", label="training error, random crops and flips")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

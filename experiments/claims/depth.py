@@ -1,14 +1,15 @@
-"""Does every convolution in the middle count?
+"""Does every convolution in the middle matter?
 
 Paper:    "removing any of the middle layers results in a loss of about 2% for the top-1
           performance" (P7).
-Changed:  the caltech_baseline on Caltech-101 (caltech_baseline.py), equal epochs, three seeds. What pools behind
-          a layer stays, and where towers met in it they meet in the next. With conv2 goes its
-          LRN, and a layer whose inputs have become fewer or more starts quieter or louder.
-Expected: a shallower network learns faster at first, and 40 epochs on 3,030 images may end before
-          depth pays: leaving a layer out may gain here.
-Cost:     36 minutes on two cores with nothing else to do, and 9 for the caltech_baseline, which is
-          shared with the other experiments in the same --workdir
+Changed:  the baseline on Caltech-101 (caltech_baseline.py), the same number of epochs for all,
+          three seeds. The pooling after a removed layer stays. If the towers exchange maps in that
+          layer, they exchange them in the next one. Removing conv2 also removes its LRN. A layer
+          with a different number of inputs starts with a different activation scale.
+Expected: a shallower network learns faster at first, and 40 epochs on 3,030 images may be too few
+          for depth to help: removing a layer may lower the error here.
+Cost:     36 minutes on two idle cores, plus 9 for the baseline, which the experiments in one
+          --workdir share
 Run:      python experiments/claims/depth.py --data DIR --workdir runs/caltech
 """
 
@@ -23,9 +24,9 @@ SETTINGS = {
 }
 
 
-def main(asked: caltech_baseline.Arguments) -> None:
+def main(args: caltech_baseline.Arguments) -> None:
     """Train all five with every seed, print the table, draw the curves."""
-    caltech_baseline.compare("depth", SETTINGS, asked)
+    caltech_baseline.compare("depth", SETTINGS, args)
 
 
 if __name__ == "__main__":

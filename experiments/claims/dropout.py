@@ -1,15 +1,16 @@
-"""Does the network overfit without dropout, and learn faster?
+"""Does the network overfit without dropout, and does it learn faster?
 
 Paper:    "Without dropout, our network exhibits substantial overfitting. Dropout roughly doubles
           the number of iterations required to converge" (P4.2).
-Changed:  the caltech_baseline on Caltech-101 (caltech_baseline.py), equal epochs, three seeds; curves instead of
-          a number. Training losses are those of training, one with masks and one without: what
-          compares is the validation loss, how soon it falls and whether it rises again. As in 2012
-          nothing is rescaled in training: without masks fc7 and fc8 get twice the signal there.
-Expected: without it the validation loss falls in about half the epochs, and then rises. Whether the
-          final error is lower or higher is open after 40 epochs.
-Cost:     9 minutes on two cores with nothing else to do, and 9 for the caltech_baseline, which is
-          shared with the other experiments in the same --workdir
+Changed:  the baseline on Caltech-101 (caltech_baseline.py), the same number of epochs for both,
+          three seeds; curves instead of one number. Training losses are measured during training,
+          with and without dropout masks, so compare the validation loss: how soon it falls and
+          whether it rises again. As in 2012, outputs are not rescaled in training: without masks
+          fc7 and fc8 receive inputs twice as large.
+Expected: without dropout the validation loss falls in about half the epochs and then rises.
+          Whether the final error is lower or higher after 40 epochs is open.
+Cost:     9 minutes on two idle cores, plus 9 for the baseline, which the experiments in one
+          --workdir share
 Run:      python experiments/claims/dropout.py --data DIR --workdir runs/caltech
 """
 
@@ -21,9 +22,9 @@ SETTINGS = {
 }
 
 
-def main(asked: caltech_baseline.Arguments) -> None:
+def main(args: caltech_baseline.Arguments) -> None:
     """Train both with every seed, print the table, draw the curves."""
-    caltech_baseline.compare("dropout", SETTINGS, asked)
+    caltech_baseline.compare("dropout", SETTINGS, args)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-r"""Is the mean of five networks' answers better than one network's?
+r"""Is the average prediction of five networks better than that of one network?
 
 Paper:    top-5 error 18.2 % with one network, 16.4 % with five, their probabilities averaged (P6);
-          each network's are themselves the mean over ten views (P4.1).
-Changed:  the caltech_baseline on Caltech-101 (caltech_baseline.py), five seeds of one network, weights equal. The
-          paper does not say what its five were; the 2012 code can average nets of any kind, with
-          weights that are searched.
-Expected: five are better than one, by several points, since a network this far from trained
-          differs more from one seed to the next than those of 2012 did.
-Cost:     five runs of the caltech_baseline, 15 minutes on two cores with nothing else to do, shared with
-          the other experiments in the same --workdir; scoring a minute
+          the probabilities of each network are themselves averages over ten views (P4.1).
+Changed:  the baseline on Caltech-101 (caltech_baseline.py), five seeds of one network, equal
+          weights. The paper does not say how its five networks differ; the 2012 code can average
+          networks of any kind, with weights found by a search.
+Expected: five are better than one by several points, since networks this far from convergence
+          differ more from seed to seed than those of 2012 did.
+Cost:     five runs of the baseline, 15 minutes on two idle cores, shared with the other experiments
+          in the same --workdir; evaluation takes a minute
 Run:      python experiments/claims/ensemble_of_seeds.py \
               --data DIR --workdir runs/caltech --seeds 0 1 2 3 4
 
-Every set of the seeds is scored, so that two, three and four have a spread. Five have one set: the
-interval is over images, of what averaging does to the error on each.
+Every subset of the seeds is evaluated, so that two, three and four networks have a spread. There is
+only one set of five: its interval is over images, for the change of the error on each image.
 """
 
 import itertools
@@ -30,44 +30,44 @@ from alexnet_jax.plots.tiles import save
 
 SETTINGS = {caltech_baseline.NAME: caltech_baseline.setting()}
 SCORES = ("top1_error", "top5_error")
-BATCH = 128  # images scored at a time
+BATCH = 128  # images evaluated at a time
 
 
-def score(asked: caltech_baseline.Arguments) -> None:
-    """Add to the record what every set of the seeds answers together, unless it is there."""
-    seeds = sorted(asked.seeds)
-    if len(seeds) < 2 or record.finished(asked.record, what="average", seeds=seeds):
+def score(args: caltech_baseline.Arguments) -> None:
+    """Add the scores of every subset of the seeds to the record, unless it has them."""
+    seeds = sorted(args.seeds)
+    if len(seeds) < 2 or record.finished(args.record, what="average", seeds=seeds):
         return
-    from alexnet_jax.inference import ensemble
+    from alexnet_jax.inference import datasets, ensemble
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(batch=BATCH)
-    folders = [caltech_baseline.run_folder(asked, caltech_baseline.NAME, seed) for seed in seeds]
+    folders = [caltech_baseline.run_folder(args, caltech_baseline.NAME, seed) for seed in seeds]
     if missing := [str(folder) for folder in folders if not folder.exists()]:
         raise ValueError(
-            f"{', '.join(missing)}: missing, and the record alone holds no network; remove its "
-            f"line from {asked.record}, and it is trained again."
+            f"{', '.join(missing)}: is missing, and the record has no parameters; remove the line "
+            f"of the run from {args.record} to train it again."
         )
     networks = [network_loading.load_network(folder, mesh) for folder in folders]
-    askers = [ensemble.Predictor(network, views=10) for network in networks]
-    sources = [network_loading.open_split(network, "validation") for network in networks]
+    predictors = [ensemble.Predictor(network, views=10) for network in networks]
+    sources = [datasets.open_split(network, "validation") for network in networks]
     numbers = range(len(seeds))
     sets = [s for n in numbers for s in itertools.combinations(numbers, n + 1)]
-    mixtures = [np.isin(numbers, members) / len(members) for members in sets]
-    found = ensemble.predict_sources(askers, sources, mixtures, BATCH)
-    for members, answer in zip(sets, found, strict=True):
-        line: dict[str, Any] = {"seeds": [seeds[number] for number in members], **answer.scores()}
-        if len(members) == len(seeds):  # written last: the record has all sets or is scored anew
+    ensemble_weights = [np.isin(numbers, members) / len(members) for members in sets]
+    predictions = ensemble.predict_sources(predictors, sources, ensemble_weights, BATCH)
+    for members, averaged in zip(sets, predictions, strict=True):
+        line: dict[str, Any] = {"seeds": [seeds[number] for number in members], **averaged.scores()}
+        if len(members) == len(seeds):  # written last: its presence means that all sets are there
             for name in SCORES:
-                alone = np.mean([getattr(one, name) for one in found[: len(seeds)]], axis=0)
-                gained = record.estimate((getattr(answer, name) - alone).tolist())
+                alone = np.mean([getattr(p, name) for p in predictions[: len(seeds)]], axis=0)
+                gained = record.estimate((getattr(averaged, name) - alone).tolist())
                 line[f"{name}_gained"] = [gained.mean, gained.half_width, gained.number]
-        record.append(asked.record, {"what": "average", **line})
+        record.append(args.record, {"what": "average", **line})
 
 
 def averages(path: Path, number: int) -> list[dict[str, Any]]:
-    """Return what sets of so many networks scored, each set once."""
+    """Return the scores of the sets of this many networks, each set once."""
     lines = record.finished(path, what="average")
     return list(
         {tuple(line["seeds"]): line for line in lines if len(line["seeds"]) == number}.values()
@@ -80,7 +80,7 @@ def _sizes(path: Path) -> range:
 
 
 def table(path: Path) -> str:
-    """Return the errors by number of networks."""
+    """Return a table of the errors by number of networks."""
     rows = []
     for number in _sizes(path):
         sets = averages(path, number)
@@ -97,22 +97,22 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def gains(path: Path) -> list[str]:
-    """Return a sentence for each error: all networks together less the mean of each alone."""
+    """Return a sentence for each error: all networks averaged minus the mean of single ones."""
     sets = [line for n in _sizes(path) for line in averages(path, n) if "top1_error_gained" in line]
-    said = []
+    sentences = []
     for name in SCORES if sets else ():
         mean, half_width, images = sets[-1][f"{name}_gained"]
         gained = record.Estimate(100 * mean, float("nan"), 100 * half_width, images)
-        label, together = name.replace("_", " ").replace("top", "top-"), len(sets[-1]["seeds"])
-        said.append(
-            f"{label}, {together} together less one alone, points: {record.verdict(gained)} "
+        label, number = name.replace("_", " ").replace("top", "top-"), len(sets[-1]["seeds"])
+        sentences.append(
+            f"{label}, mean of {number} minus a single network, points: {record.verdict(gained)} "
             f"(over {images:,} images)"
         )
-    return said
+    return sentences
 
 
 def draw(path: Path, to: Path) -> Path:
-    """Draw both errors against the number of networks, a point a set."""
+    """Draw both errors against the number of networks, one point per set."""
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="networks averaged", ylabel="error, % (ten views)")
     for name, color in zip(SCORES, ("black", "tab:red"), strict=True):
@@ -126,13 +126,13 @@ def draw(path: Path, to: Path) -> Path:
     return save(figure, to)
 
 
-def main(asked: caltech_baseline.Arguments) -> None:
-    """Train the seeds, score every set of them, print the table, draw the picture."""
-    caltech_baseline.train(SETTINGS, asked)
-    score(asked)
-    print("", table(asked.record), "Means, and the lowest and highest set.", sep="\n")
-    print(*gains(asked.record), sep="\n")
-    print(draw(asked.record, asked.folder / "ensemble_of_seeds.png"))
+def main(args: caltech_baseline.Arguments) -> None:
+    """Train the seeds, evaluate every subset, print the table, draw the figure."""
+    caltech_baseline.train(SETTINGS, args)
+    score(args)
+    print("", table(args.record), "Means over sets, and the lowest and highest.", sep="\n")
+    print(*gains(args.record), sep="\n")
+    print(draw(args.record, args.folder / "ensemble_of_seeds.png"))
 
 
 if __name__ == "__main__":

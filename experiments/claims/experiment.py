@@ -1,4 +1,4 @@
-"""What every experiment on real images is asked for, and how it answers the command line."""
+"""The command line that all experiments on real images share."""
 
 import dataclasses
 import sys
@@ -10,68 +10,71 @@ import tyro
 
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.config import invalid
 from alexnet_jax.storage import lock
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What every experiment takes."""
+    """The arguments of every experiment."""
 
-    # folder of the record, the runs and the picture; best the same for all that share a network
+    # folder of the record, the runs and the figure; experiments in one folder share runs
     workdir: Path
-    # folder of the images: train and test with a folder a class; a report needs none
+    # folder of the images, with train/<class>/* and test/<class>/*; not needed without seeds
     data: Path | None = None
-    # of each setting; without a number: table and picture of what is there
+    # seeds of each setting; without a number: only print the table and draw the figure
     seeds: tuple[int, ...] = (0, 1, 2)
-    # a few steps for two settings at most, in WORKDIR/smoke: does it run? No claim
+    # smoke test: a few steps of at most two settings, in WORKDIR/smoke
     smoke: bool = False
 
     def __post_init__(self):
         for number, seed in enumerate(self.seeds):
             if not 0 <= seed < 2**31:
-                raise ValueError(f"--seeds {seed}: a seed is at least 0 and below 2^31; try 0.")
+                raise invalid("seeds", seed, "must be at least 0 and less than 2^31", "try 0")
             if seed in self.seeds[:number]:
-                raise ValueError(f"--seeds {seed}: it is there twice; give each seed once.")
+                raise invalid("seeds", seed, "must not be repeated", "give each seed once")
 
     @property
     def images(self) -> Path:
-        """The folder of the images; raises ValueError where none was given."""
+        """The folder of the images; raises ValueError if none was given."""
         if self.data is None:
-            raise ValueError("--data is missing: it names the folder of train and test; add it.")
+            raise ValueError("data is missing: must be the folder of train and test; add data=DIR.")
         return self.data
 
     @property
     def folder(self) -> Path:
-        """Where runs and record lie; a smoke test's are kept apart."""
+        """The folder of runs and record; a smoke test has its own."""
         return self.workdir / "smoke" if self.smoke else self.workdir
 
     @property
     def record(self) -> Path:
-        """The file of finished runs."""
+        """The file that lists finished runs."""
         return self.folder / record.NAME
 
 
 def cli(main: Callable[[Arguments], None], about: str | None) -> None:
-    """Run an experiment's `main` on the command line's arguments, and exit.
+    """Run an experiment's `main` with the command line's arguments, and exit.
 
-    `about` is its docstring, whose first line is what --help says.
+    `about` is the docstring of the experiment; --help shows its first line.
     """
 
     def run() -> None:
-        asked = parse_command(
+        args = parse_command(
             Arguments,
             sys.argv[1:],
             f"python {sys.argv[0]}",
             booleans=tyro.conf.FlagCreatePairsOff,
             description=(about or "").partition("\n")[0],
         )
-        if not asked.seeds:
-            main(asked)
+        if not args.seeds:
+            main(args)
             return
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        with lock.hold_lock(asked.folder):
-            main(asked)
+        args.folder.mkdir(parents=True, exist_ok=True)
+        with lock.hold_lock(args.folder):
+            main(args)
 
     sys.exit(
-        run_command(run, Arguments, "interrupted; the same command goes on from the last epoch.")
+        run_command(
+            run, Arguments, "interrupted; rerun the same command to resume from the last epoch."
+        )
     )

@@ -1,10 +1,11 @@
-"""Do altered intensities of the color channels help?
+"""Does PCA lighting noise lower the error?
 
 Paper:    "This scheme reduces the top-1 error rate by over 1%" (P4.1).
-Changed:  the caltech_baseline on Caltech-101 (caltech_baseline.py), equal epochs, three seeds.
+Changed:  the baseline on Caltech-101 (caltech_baseline.py), the same number of epochs for both,
+          three seeds.
 Expected: less than the spread over seeds: not resolved at this scale.
-Cost:     9 minutes on two cores with nothing else to do, and 9 for the caltech_baseline, which is
-          shared with the other experiments in the same --workdir
+Cost:     9 minutes on two idle cores, plus 9 for the baseline, which the experiments in one
+          --workdir share
 Run:      python experiments/claims/lighting.py --data DIR --workdir runs/caltech
 """
 
@@ -16,9 +17,9 @@ SETTINGS = {
 }
 
 
-def main(asked: caltech_baseline.Arguments) -> None:
+def main(args: caltech_baseline.Arguments) -> None:
     """Train both with every seed, print the table, draw the curves."""
-    caltech_baseline.compare("lighting", SETTINGS, asked)
+    caltech_baseline.compare("lighting", SETTINGS, args)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
-"""Response normalization on CIFAR-10: what does it take off the test error?
+r"""Response normalization on CIFAR-10: by how much does it lower the test error?
 
-The paper (P3.3): "a four-layer CNN achieved a 13% test error rate without normalization and 11%
-with normalization". It names neither net nor constants; the 2012 files that come near (13pct: no
-norm; cuda-convnet2's 11pct: norm) differ in their widths too.
-
-Here: one net, with and without, otherwise identical. It is the convolutional net of
-layers-18pct.cfg, not the ones with local layers, and it normalizes where that file does, after the
-first two poolings, over n = 9 maps with k = 1, scale 1e-3 / 9 and power .75, the constants of the
-11 % file. 12 epochs in place of 140: errors are far above the paper's, and only the difference is
-looked at. CIFAR-10 as lossy JPEG copies.
-
-Expected: 1 to 2 points less with the norm, if 12 epochs are enough to show it.
-Cost:     about 18 seconds an epoch on 2 free CPU cores: 4 minutes a run, 25 minutes for 3 seeds
+Paper:    "a four-layer CNN achieved a 13% test error rate without normalization and 11% with
+          normalization" (P3.3). It names neither the network nor the constants. The 2012 files
+          that come close (13pct: no LRN; cuda-convnet2's 11pct: LRN) also differ in their widths.
+Changed:  one network with and without LRN, otherwise identical: the convolutional network of
+          layers-18pct.cfg, not the ones with locally connected layers. LRN is where that file has
+          it, after the first two poolings, over n = 9 maps with k = 1, scale 1e-3 / 9 and power
+          0.75, the constants of the 11 % file. 12 epochs instead of 140: errors are far above the
+          paper's, and only the difference counts. CIFAR-10 as lossy JPEG copies.
+Expected: 1 to 2 points less with LRN, if 12 epochs are enough to show it.
+Cost:     about 18 seconds an epoch on two idle cores: 4 minutes a run, 25 minutes for three seeds
 Run:      GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python experiments/claims/lrn_on_cifar.py \
             --data DIR --workdir runs/cifar
 
-DIR holds train/<class>/* and test/<class>/*. Runs go on where they were interrupted; what is
-finished is in WORKDIR/record.jsonl; `--seeds` without a number makes table and picture of that.
+DIR holds train/<class>/* and test/<class>/*. Rerun the same command to resume; finished runs are in
+WORKDIR/record.jsonl, and `--seeds` without a number prints the table and draws the picture of them.
 """
 
 import functools

@@ -1,24 +1,25 @@
-"""Which part of the 2012 code's recipe leaves the plateau at ln(classes) on real photographs?
+"""Which difference between the paper and the 2012 code leaves the plateau at ln(classes)?
 
-The paper's text starts every layer at a standard deviation of .01 and gives all parameters one rate
-(P5). The authors' code starts conv3-5 at .03, lets biases learn at twice the rate, divides LRN's
-alpha by 5 and normalizes conv2 once more, over pixels (layers-145.cfg, layer-params-145.cfg). It
-also normalizes and pools conv1 before its ReLU, divides lit images by 1.1, and has other ways with
-crops, mean and order.
+The paper's text initializes every layer with a standard deviation of 0.01 and has one learning rate
+for all parameters (P5). The authors' code initializes conv3-5 with 0.03, trains biases at twice the
+rate, divides LRN's alpha by 5 and normalizes conv2 once more, over pixels (layers-145.cfg,
+layer-params-145.cfg). It also has LRN and pooling before the ReLU of conv1, divides training images
+by 1.1, and treats crops, mean and order differently.
 
 Paper:    has no number for this; its code was published years later.
-Changed:  the size of the caltech_baseline (caltech_baseline.py) and 12 epochs at one rate, too few to learn much
-          and enough to see who leaves; batches of 128 as in both presets. The initial weights are
-          scaled to the smaller sums, so that every layer starts as loud as at full size.
-Settings: both presets; the paper's text with one difference of four, and with all four; the code
-          with one of the four taken back.
-Expected: with .03 the training loss falls below ln(classes) within a few epochs, without it late or
-          not in this time. The other three change little, on either side.
-Cost:     12 epochs, 50 seconds a run on two cores with little else to do; 33 runs in half an hour
+Changed:  the size of the baseline (caltech_baseline.py) and 12 epochs at one learning rate: too few
+          to learn much, enough to see which setting leaves the plateau; batches of 128 as in both
+          presets. Initial weights are scaled to the smaller fan-in, which preserves the activation
+          variance of the full size.
+Settings: both presets; the paper's text with each of four differences alone, and with all four; the
+          2012 code with each of the four reverted.
+Expected: with 0.03 the training loss falls below ln(classes) within a few epochs, without it later
+          or not at all. The other three have little effect on either side.
+Cost:     12 epochs, 50 seconds a run on two nearly idle cores; 33 runs in half an hour
 Run:      python experiments/claims/paper_vs_source2012.py --data DIR --workdir runs/caltech
 
-An epoch's mean loss is with augmentation and dropout. "Left" is when it is .1 nats below
-ln(classes), which takes a straight line between the means of two epochs.
+The mean training loss of an epoch includes augmentation and dropout. A run has left the plateau
+when it is 0.1 nats below ln(classes), interpolated linearly between the means of two epochs.
 """
 
 import math
@@ -37,7 +38,7 @@ from alexnet_jax.presets import PRESETS
 EPOCHS = 12
 MARGIN = 0.1  # nats below ln(classes)
 DIFFERENCES = {
-    ".03 in conv3-5": "model.conv345_init_std",
+    "0.03 in conv3-5": "model.conv345_init_std",
     "biases x 2": "optimizer.bias_lr_multiplier",
     "alpha / 5": "model.lrn_alpha_over_n",
     "spatial norm": "model.spatial_norm",
@@ -45,9 +46,9 @@ DIFFERENCES = {
 
 
 def _setting(preset: Preset, other: Preset, *fields: str) -> Config:
-    """Return a preset at the caltech_baseline's size, with some `fields` as the other one has them."""
-    taken = flatten(PRESETS[other])
-    changes = {"schedule.milestones": [], **{field: taken[field] for field in fields}}
+    """Return a preset at the baseline's size, with some `fields` of the other preset."""
+    source = flatten(PRESETS[other])
+    changes = {"schedule.milestones": [], **{field: source[field] for field in fields}}
     return caltech_baseline.setting(changes, preset, EPOCHS)
 
 
@@ -63,7 +64,7 @@ FROM_CODE = {
         for name, field in DIFFERENCES.items()
     },
 }
-# The two presets first: what is compared before all else.
+# The two presets first: they matter most if the runs are interrupted.
 SETTINGS = {name: {**FROM_PAPER, **FROM_CODE}[name] for name in ("paper", "source2012")}
 SETTINGS |= {**FROM_PAPER, **FROM_CODE}
 
@@ -81,13 +82,13 @@ def left_after(run: Mapping[str, Any]) -> float | None:
 
 
 def table(path: Path) -> str:
-    """Return when each setting leaves, where it ends, and how far from the preset it began as."""
+    """Return when each setting leaves the plateau, its final loss and error, and differences."""
     rows = []
     for family in (FROM_PAPER, FROM_CODE):
         preset, *_ = family
         for name in family:
-            beside = "paper" if name == preset else preset
-            first = caltech_baseline.last(path, beside, "train", "loss")
+            reference = "paper" if name == preset else preset
+            first = caltech_baseline.last(path, reference, "train", "loss")
             if not (losses := caltech_baseline.last(path, name, "train", "loss")):
                 continue
             errors = caltech_baseline.last(path, name, "validation", "top1_error", 100)
@@ -95,18 +96,25 @@ def table(path: Path) -> str:
             rows.append(
                 [
                     name,
-                    ", ".join("-" if one is None else f"{one:.1f}" for one in left),
+                    ", ".join("-" if epochs is None else f"{epochs:.1f}" for epochs in left),
                     record.estimate(list(losses.values())),
-                    caltech_baseline.difference(first, losses, same=name == beside),
+                    caltech_baseline.difference(first, losses, same=name == reference),
                     record.estimate(list(errors.values())),
                 ]
             )
-    header = ["", "epochs to leave, each seed", f"training loss, epoch {EPOCHS}"]
-    return record.table([*header, "less that of its preset; that of paper", "top-1 error, %"], rows)
+    header = ["", "epochs on the plateau, each seed", f"training loss, epoch {EPOCHS}"]
+    return record.table(
+        [
+            *header,
+            "minus that of its preset (of the preset source2012: of paper)",
+            "top-1 error, %",
+        ],
+        rows,
+    )
 
 
 def draw(path: Path, to: Path) -> Path:
-    """Draw the training loss, from the paper's text beside from the 2012 code."""
+    """Draw the training losses: variants of the paper's text left, of the 2012 code right."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     families = {"from the paper's text": FROM_PAPER, "from the 2012 code": FROM_CODE}
     for axes, (title, family) in zip(
@@ -114,7 +122,7 @@ def draw(path: Path, to: Path) -> Path:
     ):
         for number, name in enumerate(family):
             lines = caltech_baseline.runs(path, name)
-            # Settings that change nothing lie on each other: every other one is dashed.
+            # Curves of settings without effect coincide: every other one is dashed.
             style = "--" if number % 2 else "-"
             caltech_baseline.draw_seeds(axes, lines, "train", "loss", f"C{number}", name, style)
             if lines and number == 0:
@@ -127,11 +135,11 @@ def draw(path: Path, to: Path) -> Path:
     return save(figure, to)
 
 
-def main(asked: caltech_baseline.Arguments) -> None:
-    """Run every setting with every seed, print the table, draw the picture."""
-    caltech_baseline.train(SETTINGS, asked)
-    caltech_baseline.print_table(table(asked.record), asked.record)
-    print(draw(asked.record, asked.folder / "paper_vs_source2012.png"))
+def main(args: caltech_baseline.Arguments) -> None:
+    """Run every setting with every seed, print the table, draw the figure."""
+    caltech_baseline.train(SETTINGS, args)
+    caltech_baseline.print_table(table(args.record), args.record)
+    print(draw(args.record, args.folder / "paper_vs_source2012.png"))
 
 
 if __name__ == "__main__":

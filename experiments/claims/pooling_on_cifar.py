@@ -1,20 +1,18 @@
-"""Overlapping pooling on CIFAR-10: windows of 3 x 3 at stride 2 against 2 x 2.
+r"""Overlapping pooling on CIFAR-10: windows of 3 x 3 at stride 2 against 2 x 2.
 
-The paper (P3.4): .4 and .3 points less in top-1 and top-5 error "as compared with the
-non-overlapping scheme s = 2, z = 2", and "slightly more difficult to overfit", on ImageNet.
-
-Here: all three poolings of the four-layer CIFAR-10 net, with response normalization as in the
-paper's network; otherwise as lrn_on_cifar.py has it, whose runs with LRN are one side of this pair
-if WORKDIR is the same. The number of parameters and outputs is the same. CIFAR-10 as lossy JPEG
-copies.
-
-Expected: less with overlap; .4 points would not be resolved by 3 seeds.
-Cost:     4 minutes a run on 2 free CPU cores: 12 minutes for 3 seeds after lrn_on_cifar.py
+Paper:    0.4 and 0.3 points less top-1 and top-5 error "as compared with the non-overlapping
+          scheme s = 2, z = 2", and "slightly more difficult to overfit", on ImageNet (P3.4).
+Changed:  all three poolings of the four-layer CIFAR-10 network, with response normalization as in
+          the paper's network; otherwise as in lrn_on_cifar.py, whose runs with LRN are one side of
+          this pair if both use the same WORKDIR. The numbers of parameters and outputs are equal.
+          CIFAR-10 as lossy JPEG copies.
+Expected: less error with overlap; three seeds do not resolve 0.4 points.
+Cost:     4 minutes a run on two idle cores: 12 minutes for three seeds after lrn_on_cifar.py
 Run:      GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python experiments/claims/pooling_on_cifar.py \
             --data DIR --workdir runs/cifar
 
-DIR holds train/<class>/* and test/<class>/*. Runs go on where they were interrupted; what is
-finished is in WORKDIR/record.jsonl; `--seeds` without a number makes table and picture of that.
+DIR holds train/<class>/* and test/<class>/*. Rerun the same command to resume; finished runs are in
+WORKDIR/record.jsonl, and `--seeds` without a number prints the table and draws the picture of them.
 """
 
 import functools

@@ -1,8 +1,8 @@
-"""What an experiment has finished, one JSON line a run; means with intervals; Markdown tables.
+"""The record of finished runs (JSON lines), means with confidence intervals, Markdown tables.
 
-Tables and pictures are made from the record alone, so they can be had after part of the seeds, and
-an experiment that is started again does only what the record lacks. A run's line tells in "made" by
-which settings, so that a run by others is not taken for it.
+Tables and figures are made from the record alone, so they can be had after part of the seeds, and
+an experiment that is started again runs only what the record lacks. The line of a run names under
+"settings" what it was trained with; a run with other settings is never mistaken for it.
 """
 
 import json
@@ -20,16 +20,16 @@ NAME = "record.jsonl"
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds; what takes two seeds is NaN where there is one."""
+    """A mean over seeds; deviation and interval are NaN for a single seed."""
 
     mean: float
-    deviation: float  # of the sample (n - 1)
+    deviation: float  # sample standard deviation (n - 1)
     half_width: float  # of the 95 % interval of the mean (Student's t)
     number: int
 
     @property
     def resolved(self) -> bool:
-        """Whether the interval is known and leaves out 0."""
+        """Whether the interval is known and excludes 0."""
         return abs(self.mean) > self.half_width
 
     def __str__(self) -> str:
@@ -37,15 +37,15 @@ class Estimate(NamedTuple):
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add a line to the record at `path` and force it onto the disk; makes the folder.
+    """Append a line to the record at `path` and flush it to disk; creates the folder.
 
     Raises ValueError for NaN and infinity, which JSON does not have.
     """
     text = json.dumps(dict(line), allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = _whole(path)
-    if path.exists() and path.stat().st_size > len(whole):
-        os.truncate(path, len(whole))  # or this line would be glued to the torn one
+    complete = _complete_lines(path)
+    if path.exists() and path.stat().st_size > len(complete):
+        os.truncate(path, len(complete))  # a crash left a partial line
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -53,58 +53,61 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def finished(path: Path, **values: Any) -> list[dict[str, Any]]:
-    """Return the lines of the record at `path` that have these `values`; none where it is not.
+    """Return the lines of the record at `path` that have these `values`; none without the file.
 
-    A last line without its newline was torn by a crash and is left out. Raises ValueError for any
-    other line that is not JSON.
+    A last line without a newline is the rest of a crash and is skipped. Raises ValueError for any
+    other line that is not a JSON object.
     """
     lines = []
-    for number, text in enumerate(_whole(path).splitlines(), start=1):
+    for number, text in enumerate(_complete_lines(path).splitlines(), start=1):
         try:
             line = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"{path}:{number} is no JSON ({error}); mend or remove it.") from error
+            raise ValueError(
+                f"{path}:{number}: is not JSON ({error}); correct or remove the line."
+            ) from error
         if not isinstance(line, dict):
-            raise ValueError(f"{path}:{number} is no JSON object; mend or remove it.")
+            raise ValueError(f"{path}:{number}: is not a JSON object; correct or remove the line.")
         lines.append(line)
     return [line for line in lines if values.items() <= line.items()]
 
 
-def has(path: Path, made: Mapping[str, Any], **key: Any) -> bool:
-    """Return whether the record at `path` has a run by this `key`.
+def has(path: Path, settings: Mapping[str, Any], **key: Any) -> bool:
+    """Return whether the record at `path` has a run with this `key`.
 
-    Raises ValueError where it was `made` otherwise.
+    Raises ValueError if that run had other `settings`.
     """
-    wanted = json.loads(json.dumps(made))
+    expected = json.loads(json.dumps(settings))
     for line in finished(path, **key):
-        found = line.get("made", {})
-        if differ := sorted(k for k in wanted | found if wanted.get(k) != found.get(k)):
-            others = ", ".join(f"{k} {found.get(k)}, not {wanted.get(k)}" for k in differ)
+        recorded = line.get("settings", {})
+        names = sorted(expected | recorded)
+        if differing := [k for k in names if expected.get(k) != recorded.get(k)]:
+            changes = ", ".join(f"{k} {recorded.get(k)}, not {expected.get(k)}" for k in differing)
             run = ", ".join(f"{k} {v}" for k, v in key.items())
             raise ValueError(
-                f"{path}: its run ({run}) was made otherwise ({others}); give another --workdir, "
-                "or remove that line and its run."
+                f"{path}: the run ({run}) has other settings ({changes}); use another --workdir, "
+                "or remove that line and the folder of the run."
             )
         return True
     return False
 
 
 def file_name(setting: str) -> str:
-    """Return a name for a folder or file of a setting."""
+    """Return the name of a setting as a file name."""
     return re.sub("[^a-z0-9.]+", "-", setting.lower())
 
 
-def _whole(path: Path) -> bytes:
-    """Return the lines that end in a newline."""
+def _complete_lines(path: Path) -> bytes:
+    """Return the content up to the last newline."""
     content = path.read_bytes() if path.exists() else b""
     return content[: content.rfind(b"\n") + 1]
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of `values`, one a seed, with its 95 % interval."""
+    """Return the mean of `values`, one per seed, with its 95 % interval."""
     number = len(values)
     if not number:
-        raise ValueError("There is no finished run to take a mean of; run one seed at least.")
+        raise ValueError("The record has no finished run to average; run at least one seed.")
     mean = statistics.mean(values)
     if number == 1:
         return Estimate(mean, math.nan, math.nan, 1)
@@ -114,12 +117,12 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired(without: Mapping[int, float], with_: Mapping[int, float]) -> Estimate:
-    """Return the mean of with_[seed] - without[seed] over the seeds that both have."""
+    """Return the mean of with_[seed] - without[seed] over the seeds in both."""
     return estimate([with_[seed] - without[seed] for seed in sorted(without.keys() & with_.keys())])
 
 
 def verdict(difference: Estimate) -> str:
-    """Return `difference` with its interval, and whether it shows at all."""
+    """Return `difference` with its interval, and whether that excludes 0."""
     if difference.number == 1:
         return f"{difference.mean:+.2f} (one seed: no interval)"
     low, high = difference.mean - difference.half_width, difference.mean + difference.half_width
@@ -128,8 +131,10 @@ def verdict(difference: Estimate) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table; ValueError where it would be empty."""
+    """Return a Markdown table; ValueError if it would be empty."""
     if not rows:
-        raise ValueError("There is no finished run to show; give --seeds a number, such as 0.")
+        raise ValueError(
+            "The record has no finished run to show; give --seeds a number, such as 0."
+        )
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

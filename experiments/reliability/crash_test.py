@@ -1,17 +1,17 @@
-"""Does a run that is killed again and again end as one that was never killed?
+"""Does a run that is killed repeatedly end like one that was never killed?
 
-Real training processes are sent SIGKILL: in a step, in a save, in the very first save, in an
-evaluation, and right after a restart. Each is started again with the same command until the run is
-over; then parameters and velocity are compared bit for bit with those of a run that nothing
-interrupted, and so are the images of every step, metrics.jsonl and summary.json less times and
-speeds. After each kill the next process has to go on from the newest checkpoint that was whole.
+Training processes are sent SIGKILL: in a step, in a save, in the very first save, in an evaluation,
+and right after a restart. Each is restarted with the same command until the run ends; then
+parameters and velocity are compared bit for bit with those of an uninterrupted run, and so are the
+images of every step, and metrics.jsonl and summary.json without times and speeds. After each kill
+the next process must resume from the newest intact checkpoint.
 
-Expected: every run ends as the one never killed; no kill loses more steps than lie between two
-          checkpoints and what is trained while one is written.
-Cost:     about 7 seconds a kill on 2 CPU cores, most of it the next start
+Expected: every run ends like the uninterrupted one; no kill loses more steps than lie between two
+          checkpoints plus those trained while a checkpoint is written.
+Cost:     about 7 seconds a kill on two cores, most of it the restart
 Run:      python experiments/reliability/crash_test.py --workdir runs/crash --kills 30
 
-The same command with more --kills goes on; --seed decides the moments.
+Rerun the same command with more --kills to continue; --seed determines the moments.
 """
 
 import argparse
@@ -38,24 +38,24 @@ CHILD = Path(__file__).with_name("recorded_training.py")
 IMAGES = {"train": 60, "val": 60, "test": 20}  # of each of 3 classes
 BATCH, EPOCHS, EVERY = 9, 9, 7  # images, epochs of 20 steps, steps between checkpoints
 EPOCH = 3 * IMAGES["train"] // BATCH
-FLEETING = ("time", "images_per_second", "waiting_for_data", "seconds")
-PAUSE = 0.001  # seconds between looks at the folder
+VARYING = ("time", "images_per_second", "waiting_for_data", "seconds")
+PAUSE = 0.001  # seconds between checks of the folder
 
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """One kill, and what became of the run."""
+    """One kill, and how the run resumed."""
 
     run: str
     moment: str
-    hit: bool  # whether the files left behind say that it was the moment aimed at
-    step: int  # the last that was recorded before the kill
-    saved: int  # step of the newest whole checkpoint then; 0 where there was none
-    resumed: int  # step from which the next process went on
+    hit: bool  # whether the files left behind show that it was the intended moment
+    step: int  # the last one recorded before the kill
+    saved: int  # step of the newest intact checkpoint at that time; 0: none
+    resumed: int  # step from which the next process resumed
 
 
 def draw_images(folder: Path) -> None:
-    """Write a small folder of noise."""
+    """Write a small folder of noise images."""
     rng = np.random.default_rng(0)
     for split, number in IMAGES.items():
         for name in ("amber", "beige", "coral"):
@@ -74,7 +74,7 @@ def arguments(images: Path, workdir: Path) -> list[str]:
         "--data.image-size": 40,
         "--data.crop": 36,
         "--model.width": 0.05,
-        "--optimizer.batch_size-size": BATCH,
+        "--optimizer.batch-size": BATCH,
         "--schedule.epochs": EPOCHS,
         "--schedule.milestones": 4,
         "--log.every": 1,
@@ -86,7 +86,7 @@ def arguments(images: Path, workdir: Path) -> list[str]:
 
 
 class Process:
-    """The command under way, and what can be seen of it from outside."""
+    """A running training command, observed from outside."""
 
     def __init__(self, root: Path, name: str):
         self.workdir = root / name
@@ -106,35 +106,37 @@ class Process:
             )
 
     def running(self) -> bool:
-        """Return whether it still runs; raise a RuntimeError where it failed."""
+        """Return whether it still runs; raise a RuntimeError if it failed."""
         code = self._child.poll()
         if code:
-            raise RuntimeError(f"The command ended with {code}: {self._output.read_text()}")
+            raise RuntimeError(
+                f"The command ended with exit code {code}: {self._output.read_text()}"
+            )
         return code is None
 
     def kill(self) -> None:
-        """Send SIGKILL and wait for the end."""
+        """Send SIGKILL and wait for the process to end."""
         self._child.kill()
         self._child.wait()
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Return its output so far."""
         return self._output.read_text()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the metrics so far; none while the file is being cut."""
+        """Return the metrics so far; none while the file is being truncated."""
         return read_metrics(self.workdir)
 
     def step(self) -> int:
-        """Return the last step that was recorded."""
+        """Return the last recorded step."""
         return max((line["step"] for line in self.lines()), default=0)
 
     def saved(self) -> list[int]:
-        """Return the steps of the checkpoints that are whole."""
+        """Return the steps of the complete checkpoints."""
         return sorted(int(path.name) for path in self._checkpoints() if path.name.isdigit())
 
     def saving(self) -> set[str]:
-        """Return the names of the saves under way."""
+        """Return the names of the saves in progress."""
         return {path.name for path in self._checkpoints() if "tmp" in path.name}
 
     def _checkpoints(self) -> list[Path]:
@@ -143,38 +145,38 @@ class Process:
 
 
 def resumed(process: Process) -> int:
-    """Return the step from which a process says it goes on, or 0."""
-    found = re.search(r"Resumed after step ([\d,]+),", process.said())
-    return int(found[1].replace(",", "")) if found else 0
+    """Return the step from which a process reports to resume, or 0."""
+    match = re.search(r"Resumed after step ([\d,]+),", process.output())
+    return int(match[1].replace(",", "")) if match else 0
 
 
-# Each waits until the moment has come, and returns how to tell from the files left behind that the
-# kill met it; None where the process ended before.
+# Each waits for its moment, and returns a check whether the files left behind show that the kill hit
+# it; None if the process ended before.
 Aim = Callable[[Process, random.Random], Callable[[], bool] | None]
 
 
-def wait_until(process: Process, come: Callable[[], bool]) -> bool:
-    """Look at the process until something has come to pass; False where it ended before."""
+def wait_until(process: Process, condition: Callable[[], bool]) -> bool:
+    """Wait until a condition holds; return False if the process ended before."""
     while process.running():
-        if come():
+        if condition():
             return True
         time.sleep(PAUSE)
     return False
 
 
 def in_a_step(process: Process, rng: random.Random) -> Callable[[], bool] | None:
-    """Some steps on, at any point between two."""
+    """Some steps later, at any point between two steps."""
     if not wait_until(process, lambda: resumed(process) > 0 or process.step() > 0):
         return None
-    aim = process.step() + rng.randint(1, 2 * EPOCH // 3)
-    if not wait_until(process, lambda: process.step() >= aim):
+    target = process.step() + rng.randint(1, 2 * EPOCH // 3)
+    if not wait_until(process, lambda: process.step() >= target):
         return None
     time.sleep(rng.uniform(0, 0.02))
-    return lambda: process.step() >= aim
+    return lambda: process.step() >= target
 
 
 def in_a_save(process: Process, rng: random.Random) -> Callable[[], bool] | None:
-    """While a checkpoint is being written, of a step that is none yet."""
+    """While a new checkpoint is being written."""
     old, skipped = set(process.saving()), rng.randint(0, 2)
     for _ in range(skipped + 1):
         if not wait_until(process, lambda: bool(process.saving() - old)):
@@ -186,7 +188,7 @@ def in_a_save(process: Process, rng: random.Random) -> Callable[[], bool] | None
 
 
 def in_the_first_save(process: Process, rng: random.Random) -> Callable[[], bool] | None:
-    """Of a run that has no checkpoint yet."""
+    """While the first checkpoint of a run is being written."""
     if not wait_until(process, lambda: bool(process.saving())):
         return None
     time.sleep(rng.uniform(0, 0.03))
@@ -194,7 +196,7 @@ def in_the_first_save(process: Process, rng: random.Random) -> Callable[[], bool
 
 
 def in_an_evaluation(process: Process, rng: random.Random) -> Callable[[], bool] | None:
-    """After the last step of an epoch is recorded, before the epoch's checkpoint is there."""
+    """After the last step of an epoch is recorded, before the epoch's checkpoint exists."""
     if not wait_until(process, lambda: resumed(process) > 0 or process.step() > 0):
         return None
     end = (process.step() // EPOCH + 1) * EPOCH
@@ -225,7 +227,7 @@ def run_until_over(root: Path, name: str, moments: list[str], rng: random.Random
     """Start the command, kill it at each of the moments in turn, let it end; return the kills.
 
     Raises:
-        RuntimeError: it did not go on from its newest checkpoint, or ended as it should not.
+        RuntimeError: it did not resume from its newest checkpoint, or it failed.
     """
     kills: list[Kill] = []
     pending: tuple[str, bool, int, int] | None = None
@@ -237,13 +239,13 @@ def run_until_over(root: Path, name: str, moments: list[str], rng: random.Random
                 time.sleep(0.05)
         else:
             process.kill()
-        # A process that was killed before it said so has not gone on from anywhere.
-        if pending and (hit is None or "Resumed after" in process.said() or process.step() == 0):
+        # A process that was killed before it reported to resume has not resumed.
+        if pending and (hit is None or "Resumed after" in process.output() or process.step() == 0):
             kills.append(_checked(Kill(name, *pending, resumed(process))))
             pending = None
         if hit is None:
             break
-        if pending:  # killed twice before it went on
+        if pending:  # killed twice before it resumed
             kills.append(Kill(name, *pending, pending[-1]))
         saved = process.saved()
         pending = (str(moment), hit(), process.step(), saved[-1] if saved else 0)
@@ -252,28 +254,28 @@ def run_until_over(root: Path, name: str, moments: list[str], rng: random.Random
 
 def _checked(kill: Kill) -> Kill:
     if kill.resumed != kill.saved:
-        raise RuntimeError(f"Killed {kill.moment}: {kill}; it goes on from its newest checkpoint.")
+        raise RuntimeError(f"{kill}: must resume from the newest checkpoint.")
     return kill
 
 
 def read_order(path: Path) -> dict[int, list[int]]:
-    """Return the images of each step; RuntimeError where a step was shown two different batches."""
-    shown: dict[int, list[int]] = {}
+    """Return the images of each step; RuntimeError if a step had two different batches."""
+    batches: dict[int, list[int]] = {}
     for line in path.read_text().splitlines():
         step, indices = json.loads(line).values()
-        if shown.setdefault(step, indices) != indices:
-            raise RuntimeError(f"{path}: step {step} was shown other images the second time.")
-    return shown
+        if batches.setdefault(step, indices) != indices:
+            raise RuntimeError(f"{path}: step {step} had other images the second time.")
+    return batches
 
 
-def same_end(root: Path, name: str) -> None:
-    """Raise a RuntimeError unless a run ended as the one never killed did."""
+def check_same_end(root: Path, name: str) -> None:
+    """Raise a RuntimeError unless a run ended like the uninterrupted one."""
     never, killed = root / "never", root / name
     _same("the images of the steps", *(read_order(root / f"{n}.order") for n in ("never", name)))
-    without = [[_lasting(line) for line in read_metrics(folder)] for folder in (never, killed)]
+    without = [[_reproducible(line) for line in read_metrics(folder)] for folder in (never, killed)]
     _same("metrics.jsonl", *without)
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (never, killed)]
-    _same("summary.json", *map(_lasting, summaries))
+    _same("summary.json", *map(_reproducible, summaries))
     images = root / "images"
     states = [final_state(arguments(images, folder)) for folder in (never, killed)]
     _same("the number of parameters and velocities", *map(len, states))
@@ -281,8 +283,8 @@ def same_end(root: Path, name: str) -> None:
         _same(path, value.tobytes(), states[1][path].tobytes())
 
 
-def _lasting(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in FLEETING}
+def _reproducible(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in VARYING}
 
 
 def _same(what: str, never: Any, killed: Any) -> None:
@@ -299,13 +301,13 @@ def final_state(command: list[str]) -> dict[str, np.ndarray]:
     from alexnet_jax.training.optimizer import paper_sgd
     from alexnet_jax.training.state import abstract_state
 
-    asked = main.parse(command)
-    architecture = build_architecture(asked.config.model, 3, asked.config.data.crop)
+    args = main.parse(command)
+    architecture = build_architecture(args.config.model, 3, args.config.data.crop)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     _, target = abstract_state(
-        architecture, paper_sgd(asked.config.optimizer), mesh, asked.config.seed
+        architecture, paper_sgd(args.config.optimizer), mesh, args.config.seed
     )
-    with Checkpoints(asked.workdir, read_only=True) as checkpoints:
+    with Checkpoints(args.workdir, read_only=True) as checkpoints:
         latest = checkpoints.latest()
         assert latest is not None
         state = jax.device_get(checkpoints.state(latest, target))
@@ -314,21 +316,21 @@ def final_state(command: list[str]) -> dict[str, np.ndarray]:
 
 
 def table_of(kills: list[Kill]) -> str:
-    """Return the kills by moment, as a table of Markdown."""
-    lines = ["| moment | kills | met | survived | steps lost at most |", "|---|---|---|---|---|"]
+    """Return a Markdown table of the kills by moment."""
+    lines = ["| moment | kills | hit | survived | steps lost at most |", "|---|---|---|---|---|"]
     for moment in MOMENTS:
         of_this = [kill for kill in kills if kill.moment == moment]
         lost = max((kill.step - kill.resumed for kill in of_this), default=0)
-        met = sum(kill.hit for kill in of_this)
-        lines.append(f"| {moment} | {len(of_this)} | {met} | {len(of_this)} | {lost} |")
+        hits = sum(kill.hit for kill in of_this)
+        lines.append(f"| {moment} | {len(of_this)} | {hits} | {len(of_this)} | {lost} |")
     lost = max((kill.step - kill.resumed for kill in kills), default=0)
-    met = sum(kill.hit for kill in kills)
-    lines.append(f"| all | {len(kills)} | {met} | {len(kills)} | {lost} |")
+    hits = sum(kill.hit for kill in kills)
+    lines.append(f"| all | {len(kills)} | {hits} | {len(kills)} | {lost} |")
     return "\n".join(lines)
 
 
 def crash(root: Path, number: int, seed: int, in_a_run: int = 10) -> list[Kill]:
-    """Kill runs until there were `number` kills; return all of them, those of earlier calls too.
+    """Kill runs until there were `number` kills; return all, including those of earlier calls.
 
     Raises:
         RuntimeError: a run did not survive.
@@ -349,7 +351,7 @@ def crash(root: Path, number: int, seed: int, in_a_run: int = 10) -> list[Kill]:
         while len(moments) < min(in_a_run, number - len(kills)):
             moments += rng.sample(others, len(others))
         kills += run_until_over(root, name, moments[: number - len(kills)], rng)
-        same_end(root, name)
+        check_same_end(root, name)
         record.write_text(json.dumps([dataclasses.asdict(kill) for kill in kills], indent=1) + "\n")
     return kills
 
@@ -359,5 +361,5 @@ if __name__ == "__main__":
     parser.add_argument("--workdir", type=Path, required=True, help="folder of all the runs")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    print(table_of(crash(asked.workdir, asked.kills, asked.seed)))
+    args = parser.parse_args()
+    print(table_of(crash(args.workdir, args.kills, args.seed)))

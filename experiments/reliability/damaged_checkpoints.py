@@ -1,12 +1,12 @@
-"""Is a damaged checkpoint noticed, whatever the damage, and what does it cost to look?
+"""Is every damage to a checkpoint detected, and what do the checks cost?
 
-A bit of each file of a checkpoint is flipped, the file is cut off somewhere, removed, or
-overwritten with zeros, one fault at a time. A fault is survived when the run would go on from the
-checkpoint before, and that one gives what was saved, bit for bit.
+A bit of each file of a checkpoint is flipped, or the file is cut off, removed, or overwritten with
+zeros, one fault at a time. A fault is survived if the run would resume from the checkpoint before
+it, and that one restores what was saved, bit for bit.
 
-Expected: every fault is noticed and survived, but for the two files that nobody reads, whose loss
-          has no effect.
-Cost:     half a minute on 2 CPU cores; with --cost 20 seconds, 4 GB of memory, 1.3 GB of disk
+Expected: every fault is detected and survived, except in the two files that are never read, whose
+          loss has no effect.
+Cost:     half a minute on two cores; with --cost 20 seconds, 4 GB of memory, 1.3 GB of disk
 Run:      python experiments/reliability/damaged_checkpoints.py [--each 5 | --cost]
 """
 
@@ -46,7 +46,7 @@ def flip(path: Path, rng: random.Random) -> None:
 
 
 def cut(path: Path, rng: random.Random) -> None:
-    """Cut a file off, by one byte at least."""
+    """Cut off a file by at least one byte."""
     with path.open("rb+") as file:
         file.truncate(rng.randrange(path.stat().st_size))
 
@@ -57,7 +57,7 @@ def remove(path: Path, _: random.Random) -> None:
 
 
 def blank(path: Path, _: random.Random) -> None:
-    """Overwrite a file with zeros, as many as it had bytes."""
+    """Overwrite a file with zeros, keeping its size."""
     path.write_bytes(bytes(path.stat().st_size))
 
 
@@ -70,7 +70,7 @@ DAMAGES: dict[str, Damage] = {
 
 
 def saved(step: int) -> CheckpointData:
-    """Return something small of the form that a run saves."""
+    """Return a small checkpoint in the form of a run's."""
     rng = np.random.default_rng(step)
     params = {
         name: {"kernel": jnp.asarray(rng.normal(size=(5, 5, 3, 8)), jnp.float32)}
@@ -81,23 +81,23 @@ def saved(step: int) -> CheckpointData:
 
 
 def same(checkpoints: Checkpoints, step: int) -> bool:
-    """Return whether a checkpoint gives what was saved."""
-    found, expected = checkpoints.state(step, saved(step).state), saved(step).state
-    equal = jax.tree.map(np.array_equal, found, expected)
+    """Return whether a checkpoint restores what was saved."""
+    restored, expected = checkpoints.state(step, saved(step).state), saved(step).state
+    equal = jax.tree.map(np.array_equal, restored, expected)
     return all(jax.tree.leaves(equal)) and checkpoints.meta(step) == {"step": step}
 
 
 def inject(whole: Path, name: str, damage: Damage, rng: random.Random) -> tuple[bool, str]:
-    """Damage one file of a copy; return whether the run is saved, and what its user sees."""
+    """Damage one file of a copy; return whether the run survives, and what its user sees."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "run"
         shutil.copytree(whole, workdir)
         damage(workdir / FOLDER / str(STEPS[1]) / name, rng)
-        said = io.StringIO()
-        with contextlib.redirect_stderr(said), Checkpoints(workdir) as checkpoints:
+        output = io.StringIO()
+        with contextlib.redirect_stderr(output), Checkpoints(workdir) as checkpoints:
             expected = STEPS[name in checkpoint_digests.UNREAD]
             survived = checkpoints.latest() == expected and same(checkpoints, expected)
-        return survived, said.getvalue().strip().replace(str(workdir), "runs/a")
+        return survived, output.getvalue().strip().replace(str(workdir), "runs/a")
 
 
 def injections(each: int) -> None:
@@ -110,27 +110,28 @@ def injections(each: int) -> None:
                 checkpoints.save(step, saved(step), None)
         top = whole / FOLDER / str(STEPS[1])
         names = sorted(str(p.relative_to(top)) for p in top.rglob("*") if p.is_file())
-        print("fault | files | injected | noticed | survived | what the user saw, once")
-        for read in (True, False):
-            files = [name for name in names if (name in checkpoint_digests.UNREAD) != read]
+        print("fault | files | injected | detected | survived | message, one example")
+        for is_read in (True, False):
+            files = [name for name in names if (name in checkpoint_digests.UNREAD) != is_read]
             for fault, damage in DAMAGES.items():
                 times = each if damage in (flip, cut) else 1
                 results = [inject(whole, name, damage, rng) for name in files for _ in range(times)]
-                noticed, survived = sum(bool(s) for _, s in results), sum(ok for ok, _ in results)
-                sentence = max((said for _, said in results), key=len)
-                of = "" if read else ", of files that are not read"
-                numbers = f"{len(files)} | {len(results)} | {noticed} | {survived}"
-                print(f"{fault}{of} | {numbers} | {sentence or '-'}", flush=True)
+                detected = sum(bool(message) for _, message in results)
+                survived = sum(ok for ok, _ in results)
+                message = max((message for _, message in results), key=len)
+                suffix = "" if is_read else ", files that are not read"
+                numbers = f"{len(files)} | {len(results)} | {detected} | {survived}"
+                print(f"{fault}{suffix} | {numbers} | {message or '-'}", flush=True)
 
 
 def cost(times: int) -> None:
-    """Print what digests cost a run of the full network: 60,965,224 parameters and velocities."""
+    """Print the cost of digests for the full network: 60,965,224 parameters and velocities."""
     config = PRESETS["paper"]
     architecture = build_architecture(config.model, 1000, config.data.crop)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     create, target = abstract_state(architecture, paper_sgd(config.optimizer), mesh, 0)
     state = create()
-    velocity = jax.tree.map(  # zeros would be compressed away
+    velocity = jax.tree.map(  # zeros would compress to nothing
         lambda x: jax.random.normal(jax.random.key(x.size), x.shape, x.dtype) if x.ndim else x,
         state.opt_state,
     )
@@ -165,12 +166,12 @@ def cost(times: int) -> None:
             opened = time.perf_counter() - began
             checkpoints.state(times - 1, target)
             restored = time.perf_counter() - began - opened
-    print(f"{on_disk / 1e6:.0f} MB on the disk")
+    print(f"{on_disk / 1e6:.0f} MB on disk")
     print(f"the first save blocks the loop: {blocked[0] * 1e3:.0f} ms")
     for name, values in (
         ("each later save blocks the loop", blocked[1:]),
-        ("a save from begin to end, in the background", whole),
-        ("digests of it, in the background", digested),
+        ("a whole save, in the background", whole),
+        ("its digests, in the background", digested),
         ("checking one checkpoint", checked),
     ):
         median, low, high = statistics.median(values), min(values), max(values)
@@ -181,8 +182,8 @@ def cost(times: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--each", type=int, default=5, help="times that each file is flipped, cut")
+    parser.add_argument("--each", type=int, default=5, help="flips and cuts of each file")
     parser.add_argument("--cost", action="store_true", help="time saves of the full network")
-    asked = parser.parse_args()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # as the commands do
-    cost(7) if asked.cost else injections(asked.each)
+    args = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # like the commands
+    cost(7) if args.cost else injections(args.each)

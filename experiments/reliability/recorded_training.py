@@ -1,8 +1,10 @@
-"""Train as `python -m alexnet_jax.main` does, and record which images each step is shown.
+"""Train as `python -m alexnet_jax.main` does, and record which images each step uses.
 
-Run: python experiments/reliability/recorded_training.py ORDER ARGUMENTS, the arguments being those of main.
+Run: python experiments/reliability/recorded_training.py ORDER ARGUMENTS, where ARGUMENTS are those
+of `python -m alexnet_jax.main`.
 
-ORDER gets one JSON object a line, {"step", "indices"}, written at once, so that it outlives a kill.
+ORDER is a file of one JSON object a line, {"step", "indices"}, written before the step, so that it
+survives a kill.
 """
 
 import json

@@ -1,10 +1,11 @@
-"""Does a long run keep to the memory, open files and threads that it has after 200 steps?
+"""Do memory, open files and threads of a long run stay as they are after 200 steps?
 
-The training command in a process of its own, looked at from outside twenty times a second: a small
-network on the embedded images, with an evaluation and two checkpoints or three every 100 steps.
+The training command runs in its own process and is sampled twenty times a second: a small network
+on the synthetic images, with an evaluation and two or three checkpoints every 100 steps.
 
-Expected: resident memory at the end within 5 % of that after 200 steps; as many files and threads
-Cost:     about 1 minute on 2 CPU cores for 2,000 steps
+Expected: resident memory at the end within 5 % of that after 200 steps; equally many open files
+          and threads
+Cost:     about 1 minute on two cores for 2,000 steps
 Run:      python experiments/reliability/steady_memory.py --workdir runs/steady --steps 2000
 """
 
@@ -20,16 +21,16 @@ from pathlib import Path
 from alexnet_jax.training.metrics import read_metrics
 
 EPOCH = 100  # steps: 4,000 images in batches of 40
-WINDOW = 100  # steps over which looks are put together
-LOOKS = 0.05  # seconds between them
-# glibc keeps freed memory apart for groups of threads, in up to eight arenas a core. 2,000 steps
-# are too few to have filled all of them once (3,500 do, with 5 % more memory), enough for two.
+WINDOW = 100  # steps over which samples are combined
+INTERVAL = 0.05  # seconds between samples
+# glibc keeps freed memory per group of threads, in up to eight arenas a core. 2,000 steps are too
+# few to fill all of them (see experiments/RESULTS.md), but enough for two.
 ARENAS = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-    """The process at one moment."""
+class Sample:
+    """Resources of the process at one moment."""
 
     step: int
     resident: float  # MiB
@@ -37,8 +38,8 @@ class Look:
     threads: int
 
 
-def train(workdir: Path, steps: int) -> list[Look]:
-    """Train for `steps` steps in a new folder; return what was seen.
+def train(workdir: Path, steps: int) -> list[Sample]:
+    """Train for `steps` steps in a new folder; return the samples.
 
     Raises:
         RuntimeError: the command failed.
@@ -48,7 +49,7 @@ def train(workdir: Path, steps: int) -> list[Look]:
         "--model.width": 0.05,
         "--data.image-size": 40,
         "--data.crop": 36,
-        "--optimizer.batch_size-size": 4000 // EPOCH,
+        "--optimizer.batch-size": 4000 // EPOCH,
         "--schedule.epochs": steps // EPOCH,
         "--log.every": 10,
         "--log.checkpoint-every": 75,
@@ -62,52 +63,53 @@ def train(workdir: Path, steps: int) -> list[Look]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    looks = []
+    samples = []
     while child.poll() is None:
         lines = read_metrics(workdir)
-        if lines and (look := _look(child.pid, lines[-1]["step"])):
-            looks.append(look)
-        time.sleep(LOOKS)
-    said, _ = child.communicate()
+        if lines and (sample := _sample(child.pid, lines[-1]["step"])):
+            samples.append(sample)
+        time.sleep(INTERVAL)
+    output, _ = child.communicate()
     if child.returncode:
-        raise RuntimeError(f"The command ended with {child.returncode}: {said}")
-    return looks
+        raise RuntimeError(f"The command ended with {child.returncode}: {output}")
+    return samples
 
 
-def _look(process: int, step: int) -> Look | None:
-    """Return what Linux says of a process, or None where it has just ended."""
+def _sample(process: int, step: int) -> Sample | None:
+    """Return the resources of a process, or None if it has just ended."""
     folder = Path(f"/proc/{process}")
     try:
         status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
         files = sum(1 for _ in (folder / "fd").iterdir())
-        return Look(step, int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]))
+        return Sample(step, int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]))
     except (OSError, KeyError):
         return None
 
 
-def around(looks: list[Look], step: int) -> Look:
-    """Return what was seen in the `WINDOW` steps from `step` on.
+def summarize(samples: list[Sample], step: int) -> Sample:
+    """Return the resources in the `WINDOW` steps from `step` on.
 
-    The median of the memory, and the fewest files and threads: evaluations and saves have theirs
-    for as long as they last.
+    The median of the memory, and the smallest numbers of files and threads, since evaluations and
+    saves temporarily have their own.
     """
-    seen = [look for look in looks if step <= look.step < step + WINDOW]
-    if not seen:
-        raise ValueError(f"Nobody looked in the {WINDOW} steps from {step} on; train longer.")
-    resident = statistics.median(look.resident for look in seen)
-    files, threads = min(look.files for look in seen), min(look.threads for look in seen)
-    return Look(step, resident, files, threads)
+    window = [sample for sample in samples if step <= sample.step < step + WINDOW]
+    if not window:
+        raise ValueError(f"No sample in the {WINDOW} steps from {step} on; train longer.")
+    resident = statistics.median(sample.resident for sample in window)
+    files = min(sample.files for sample in window)
+    threads = min(sample.threads for sample in window)
+    return Sample(step, resident, files, threads)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True, help="a new folder")
     parser.add_argument("--steps", type=int, default=2000)
-    asked = parser.parse_args()
-    looks = train(asked.workdir, asked.steps)
+    args = parser.parse_args()
+    samples = train(args.workdir, args.steps)
     print("| from step | resident, MiB | open files | threads |\n|---|---|---|---|")
-    for step in range(2 * EPOCH, asked.steps, 3 * EPOCH):
-        seen = around(looks, step)
-        print(f"| {step:,} | {seen.resident:.1f} | {seen.files} | {seen.threads} |")
-    highest = max(looks, key=lambda look: look.resident)
+    for step in range(2 * EPOCH, args.steps, 3 * EPOCH):
+        row = summarize(samples, step)
+        print(f"| {step:,} | {row.resident:.1f} | {row.files} | {row.threads} |")
+    highest = max(samples, key=lambda sample: sample.resident)
     print(f"\nHighest: {highest.resident:.1f} MiB, after step {highest.step:,}.")

@@ -1,4 +1,4 @@
-"""Collectives in a compiled program's text, in every way that XLA writes them."""
+"""The collectives read from a compiled program's text, in every notation that XLA uses."""
 
 import math
 
@@ -26,8 +26,8 @@ GATHER = "  %g.1 = f32[32,7]{1,0} all-gather(%x), channel_id=1, replica_groups=%
     ],
 )
 def test_groups_of_devices_are_read_in_every_form(groups, devices, stride):
-    (found,) = compiled.collectives(GATHER.replace("%s", groups))
-    assert found == Collective("all-gather", "[32, 7]", devices, stride, 32 * 7)
+    (collective,) = compiled.collectives(GATHER.replace("%s", groups))
+    assert collective == Collective("all-gather", "[32, 7]", devices, stride, 32 * 7)
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def test_groups_of_devices_are_read_in_every_form(groups, devices, stride):
         ("f32[4,4]{1,0} all-to-all(%a)", "all-to-all", "[4, 4]", 16),
     ],
 )
-def test_what_arrives_is_counted(line, kind, what, values):
-    (found,) = compiled.collectives(f"  %x = {line}, replica_groups={{{{0,1}}}}")
-    assert (found.kind, found.what, found.values) == (kind, what, values)
+def test_results_are_counted(line, kind, what, values):
+    (collective,) = compiled.collectives(f"  %x = {line}, replica_groups={{{{0,1}}}}")
+    assert (collective.kind, collective.what, collective.values) == (kind, what, values)
 
 
-def test_an_exchange_names_pairs():
+def test_a_halo_exchange_names_pairs():
     text = " %p = f32[6]{0} collective-permute(%a), source_target_pairs={{0,1},{1,0}}"
-    assert compiled.collectives(text) == (Collective("exchange", "[6]", 2, 1, 6),)
+    assert compiled.collectives(text) == (Collective("halo exchange", "[6]", 2, 1, 6),)
 
 
-def test_flags_groups_of_one_and_other_operations_are_left_aside():
+def test_scalars_groups_of_one_and_other_operations_are_left_out():
     text = (
         " %a = f32[] all-reduce(%x), replica_groups={{0,1}}\n"
         " %b = f32[3] all-reduce(%x), replica_groups={{0},{1}}\n"
@@ -60,27 +60,28 @@ def test_flags_groups_of_one_and_other_operations_are_left_aside():
     assert compiled.collectives(text) == ()
 
 
-def test_groups_written_in_an_unknown_way_are_no_nothing():
-    with pytest.raises(ValueError, match="no known way"):
+def test_an_unknown_notation_of_groups_is_an_error():
+    with pytest.raises(ValueError, match=r"program .*everybody.*: .*notation"):
         compiled.collectives(GATHER.replace("%s", "everybody"))
 
 
-def test_the_forward_program_crosses_where_the_table_says():
+def test_the_forward_program_has_the_collectives_of_the_table():
     architecture = build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36)
     mesh = towers.make_mesh(data=1, towers=2, batch=4)
-    found = compiled.collectives(compiled.forward(architecture, mesh, 4))
-    wanted = [one for one in step_collectives(architecture, 4, 1, 2) if one.way == "forward"]
-    assert [(one.kind, one.what) for one in wanted] == [
+    program = compiled.collectives(compiled.forward(architecture, mesh, 4))
+    step = step_collectives(architecture, 4, 1, 2)
+    derived = [collective for collective in step if collective.direction == "forward"]
+    assert [(collective.kind, collective.what) for collective in derived] == [
         *(("all-gather", name) for name in ("conv3", "fc6", "fc7")),
         ("all-reduce", "fc8"),
     ]
-    assert [(one.kind, one.values) for one in found] == [(one.kind, one.values) for one in wanted]
+    assert [(c.kind, c.values) for c in program] == [(c.kind, c.values) for c in derived]
 
 
-def test_beside_names_few_counts_many_and_says_where_one_side_has_nothing():
+def test_compare_names_few_collectives_counts_many_and_says_nothing_if_there_is_none():
     gathers = [Collective("all-gather", f"fc{n}", 2, 1, 1000) for n in (6, 7)]
     many = [Collective("all-reduce", "x", 4, 2, 2**18)] * 8
-    assert compiled.beside([*gathers, *many], gathers).splitlines() == [
+    assert compiled.compare([*gathers, *many], gathers).splitlines() == [
         "all-gather, 2 devices",
         "  the table    fc6 + fc7 = 2,000 values, 0.0 MiB",
         "  the program  fc6 + fc7 = 2,000 values, 0.0 MiB",

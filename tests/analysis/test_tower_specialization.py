@@ -1,4 +1,4 @@
-"""Color, orientation, and whether the towers differ: on filters made by hand."""
+"""Color, orientation and differences between towers, on synthetic filters."""
 
 import itertools
 import json
@@ -58,7 +58,7 @@ def test_gratings_are_oriented_whatever_their_direction_color_and_strength():
     assert (orientation_strength(kernel_of(gratings)) > 0.8).all()
 
 
-def test_what_has_no_direction_is_not_oriented():
+def test_patterns_without_a_direction_are_not_oriented():
     plaid = gabor(0.7) + gabor(0.7 + np.pi / 2)
     none = [blob(GRAY), blob(RED_GREEN), plaid, np.ones((SIDE, SIDE, 3)), np.zeros((SIDE, SIDE, 3))]
     np.testing.assert_allclose(orientation_strength(kernel_of(none)), 0, atol=0.02)
@@ -70,49 +70,52 @@ def test_a_uniform_filter_has_no_direction_by_rounding():
 
 
 def test_specialized_towers_differ():
-    found = measure_specialization(specialized())
-    for one in (found.color, found.orientation):
-        assert one.p_value == 1 / 10_001  # no dealing of 10,000 is as far apart
-        assert one.difference > 0.5
-    for gray, colored in (found.color.means, found.color_of_energy):
+    result = measure_specialization(specialized())
+    for measure in (result.color, result.orientation):
+        assert measure.p_value == 1 / 10_001  # none of 10,000 permutations
+        assert measure.difference > 0.5
+    for gray, colored in (result.color.means, result.color_of_energy):
         assert gray < 0.1
         assert colored > 0.8
-    assert found.orientation.means[0] > 0.7
-    said = tower_specialization.statement(found)
-    assert said.startswith("In color the towers differ: 0.0")
-    assert "In orientation the towers differ: 0." in said
+    assert result.orientation.means[0] > 0.7
+    sentences = tower_specialization.statement(result)
+    assert "color the towers differ: 0.0" in sentences
+    assert "orientation the towers differ: 0." in sentences
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_shuffled_towers_do_not(seed):
     kernel = specialized()
     shuffled = kernel[..., np.random.default_rng(seed).permutation(kernel.shape[-1])]
-    found = measure_specialization(shuffled)
-    assert min(found.color.p_value, found.orientation.p_value) > tower_specialization.LEVEL
-    assert tower_specialization.statement(found).count("the towers do not differ") == 2
+    result = measure_specialization(shuffled)
+    assert min(result.color.p_value, result.orientation.p_value) > tower_specialization.LEVEL
+    assert tower_specialization.statement(result).count("the towers do not differ") == 2
 
 
 def test_p_values_of_random_towers_are_spread_evenly():
     rng = np.random.default_rng(0)
     values = rng.gamma(2, size=(300, 12))
-    found = np.array([permutation_test(some[:6], some[6:], rng) for some in values])
+    result = np.array([permutation_test(some[:6], some[6:], rng) for some in values])
     for level in (0.1, 0.3, 0.5):
-        assert np.mean(found <= level) == pytest.approx(level, abs=0.07)
+        assert np.mean(result <= level) == pytest.approx(level, abs=0.07)
 
 
-def test_which_tower_is_called_0_changes_nothing():
+def test_the_order_of_the_towers_changes_nothing():
     kernel = specialized()[..., np.random.default_rng(4).permutation(48)]
-    found, swapped = (
+    result, swapped = (
         measure_specialization(kernel),
         measure_specialization(np.roll(kernel, 24, axis=-1)),
     )
-    for one, other in ((found.color, swapped.color), (found.orientation, swapped.orientation)):
-        assert one.means == other.means[::-1]
-        assert (one.p_value, one.difference) == (other.p_value, other.difference)
-    assert tower_specialization.statement(found) == tower_specialization.statement(swapped)
+    for measure, other in (
+        (result.color, swapped.color),
+        (result.orientation, swapped.orientation),
+    ):
+        assert measure.means == other.means[::-1]
+        assert (measure.p_value, measure.difference) == (other.p_value, other.difference)
+    assert tower_specialization.statement(result) == tower_specialization.statement(swapped)
 
 
-def test_few_filters_are_dealt_in_all_ways():
+def test_for_few_filters_the_p_value_is_exact():
     rng = np.random.default_rng(0)
     first, second = rng.normal(0.8, 1, 4), rng.normal(0, 1, 5)
     pooled = np.concatenate([first, second])
@@ -126,46 +129,50 @@ def test_few_filters_are_dealt_in_all_ways():
 
 
 def test_equal_filters_do_not_differ():
-    found = measure_specialization(kernel_of([gabor(0.2)] * 40))
-    assert found.color.p_value == found.orientation.p_value == 1
+    result = measure_specialization(kernel_of([gabor(0.2)] * 40))
+    assert result.color.p_value == result.orientation.p_value == 1
 
 
-def test_filters_of_zeros_count_nowhere():
+def test_filters_of_zeros_are_left_out():
     kernel = specialized()
     kernel[..., [0, 30]] = 0
-    found = measure_specialization(kernel)
-    assert found.zero == 2
-    assert [len(values) for values in found.color.towers] == [23, 23]
+    result = measure_specialization(kernel)
+    assert result.zero == 2
+    assert [len(values) for values in result.color.towers] == [23, 23]
     kernel[..., :24] = 0
-    with pytest.raises(ValueError, match="all filters of a tower are zero"):
+    with pytest.raises(
+        ValueError, match=r"kernel \(11, 11, 3, 48\): .*zero.*; use a trained network"
+    ):
         measure_specialization(kernel)
 
 
 @pytest.mark.parametrize("shape", [(11, 11, 3, 5), (5, 5, 48, 256), (11, 11, 3)])
 def test_other_kernels_are_refused(shape):
-    with pytest.raises(ValueError, match="specialization is measured on"):
+    with pytest.raises(
+        ValueError, match=r"kernel \(.*\): .*\[k, k, 3, C\].*; pass the kernel of the first layer"
+    ):
         measure_specialization(np.zeros(shape))
 
 
-def test_noise_is_what_it_is_said_to_be():
-    found = measure_specialization(np.random.default_rng(0).normal(size=(SIDE, SIDE, 3, 96)))
-    for one in (found.color, found.orientation):
-        assert np.mean(one.means) == pytest.approx(one.noise, abs=0.03)
-    assert found.color.noise == pytest.approx(2 / 3, abs=0.01)
+def test_random_filters_have_the_value_of_noise():
+    result = measure_specialization(np.random.default_rng(0).normal(size=(SIDE, SIDE, 3, 96)))
+    for measure in (result.color, result.orientation):
+        assert np.mean(measure.means) == pytest.approx(measure.noise, abs=0.03)
+    assert result.color.noise == pytest.approx(2 / 3, abs=0.01)
 
 
-def test_all_of_it_is_json():
-    found = measure_specialization(specialized())
-    read = json.loads(json.dumps(tower_specialization.as_json(found)))
+def test_the_result_can_be_json():
+    result = measure_specialization(specialized())
+    read = json.loads(json.dumps(tower_specialization.as_json(result)))
     assert read["color"]["differs"] is True
-    assert read["color"]["towers"] == list(found.color.means)
+    assert read["color"]["towers"] == list(result.color.means)
     assert [len(values) for values in read["orientation"]["filters"]] == [24, 24]
 
 
 def test_the_picture_has_a_point_for_each_filter():
-    found = measure_specialization(specialized())
-    middle = scatter.draw(found).axes[2]
+    result = measure_specialization(specialized())
+    middle = scatter.draw(result).axes[2]
     for tower, points in enumerate(middle.collections):
-        expected = np.stack([found.color.towers[tower], found.orientation.towers[tower]], -1)
+        expected = np.stack([result.color.towers[tower], result.orientation.towers[tower]], -1)
         np.testing.assert_allclose(np.asarray(points.get_offsets()), expected)
         assert points.get_label() == f"tower {tower}"

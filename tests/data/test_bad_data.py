@@ -1,4 +1,4 @@
-"""Data that go wrong: hostile files, links out of the folder, shards that do not fit together."""
+"""Bad data: hostile files, links out of the folder, inconsistent shards."""
 
 import io
 import json
@@ -16,12 +16,13 @@ import pytest
 from PIL import Image
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data import sources
+from alexnet_jax.data import images
 from alexnet_jax.data.array_record import ArrayRecords, write_array_records
-from alexnet_jax.data.images import UnreadableImage, decode, encode
+from alexnet_jax.data.images import UnreadableImage, decode, encode, read_image
 from alexnet_jax.data.pipeline import evaluation_batches, num_unreadable, training_batches
-from alexnet_jax.data.sources import Folder, read_image
+from alexnet_jax.data.sources import Folder
 from alexnet_jax.data.splits import open_splits
+from alexnet_jax.data.wrappers import Monitored, without
 from alexnet_jax.main import main
 from alexnet_jax.training import loop
 
@@ -71,13 +72,13 @@ BOMBS = {
     "scans": (lambda: progressive(2_000, 3_000), r"suspiciously many scans \(3010, limit 100\)"),
     "PostScript": (
         lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n",
-        "a PostScript program, which is not run",
+        "PostScript",
     ),
 }
 
 IN_LITTLE_MEMORY = """
 import resource, sys, time
-from alexnet_jax.data.decode import UnreadableImage, decode
+from alexnet_jax.data.images import UnreadableImage, decode
 resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
 for name in sys.argv[1:]:
     began, encoded = time.perf_counter(), open(name, "rb").read()
@@ -103,20 +104,28 @@ def test_bombs_are_refused_at_once_and_in_little_memory(tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == 3 * len(BOMBS)
     for number, (name, (_, reason)) in enumerate(BOMBS.items()):
-        said, seconds, mebibytes = lines[3 * number :][:3]
-        assert re.search(reason, said), (name, said)
+        outcome, seconds, mebibytes = lines[3 * number :][:3]
+        assert re.search(reason, outcome), (name, outcome)
         assert float(seconds) < 5, name
         assert float(mebibytes) < 200, name
 
 
-def test_scans_are_counted_within_the_picture_alone():
+def test_scans_are_counted_only_inside_the_image():
     assert decode(progressive(16, 20)).shape == (16, 16, 3)
     with pytest.raises(UnreadableImage, match="scans"):
         decode(progressive(16, 200))
-    # What looks like a scan behind the picture (a phone's film) or in a comment is none.
+    # Markers after the image (a phone's video) or in a comment are not scans.
     assert decode(progressive(16, 0) + b"\xff\xda" * 5_000).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("marker", "number"),
+    [(b"\xff\xda", 5_000), (b"\xff\xda", 32_000), (b"\xff\xda\0\2", 16_000)],
+)
+def test_scan_markers_in_a_comment_are_not_counted(marker: bytes, number: int):
     buffer = io.BytesIO()
-    Image.fromarray(NOISE).save(buffer, "JPEG", comment=b"\xff\xda" * 5_000)
+    Image.fromarray(NOISE).save(buffer, "JPEG", comment=marker * number)
+    assert buffer.getvalue().count(b"\xff\xda") > number
     assert decode(buffer.getvalue()).shape == (24, 24, 3)
 
 
@@ -135,12 +144,12 @@ def test_pipes_devices_and_enormous_files_are_not_read(folder):
     (folder / "cat" / "zero.jpg").symlink_to("/dev/zero")  # which never ends
     (folder / "cat" / "circle.jpg").symlink_to("circle.jpg")
     with (folder / "cat" / "large.jpg").open("wb") as file:
-        file.truncate(sources.LARGEST + 1)  # of zeros, which take no room on the disk
+        file.truncate(images.MAX_FILE_BYTES + 1)  # of zeros, which take no room on the disk
     read = Folder(folder)
     named = {Path(read.describe(index)).name: index for index in range(len(read))}
     for name, reason in (
-        ("pipe.jpg", "it is no regular file"),
-        ("zero.jpg", "it is no regular file"),
+        ("pipe.jpg", "not a regular file"),
+        ("zero.jpg", "not a regular file"),
         ("circle.jpg", "Too many levels of symbolic links"),
         ("large.jpg", r"suspiciously large \(536,870,913 bytes, limit 536,870,912\)"),
     ):
@@ -150,7 +159,7 @@ def test_pipes_devices_and_enormous_files_are_not_read(folder):
             read_image(folder / "cat" / name)
 
 
-def test_links_out_of_the_folder_are_followed_and_said(folder, tmp_path):
+def test_links_out_of_the_folder_are_followed_and_noted(folder, tmp_path):
     config = DataConfig(source="folder", path=str(folder), image_size=24, crop=24)
     inside = folder / "cat" / "again.ppm"
     inside.symlink_to(folder / "dog" / "0.ppm")
@@ -160,9 +169,9 @@ def test_links_out_of_the_folder_are_followed_and_said(folder, tmp_path):
     (away / "0.ppm").write_bytes(encode(NOISE, "raw"))
     (folder / "cat" / "9.ppm").symlink_to(away / "0.ppm")
     link = f"{folder / 'cat' / '9.ppm'} -> {away / '0.ppm'}"
-    assert open_splits(config, 0).notes[0] == (
-        f"{folder}: a link leads out of it, and what is there counts: {link}."
-    )
+    note = open_splits(config, 0).notes[0]
+    assert note.startswith(f"{folder}: ")
+    assert f"links that lead out of it: 1, first {link}" in note
     (folder / "elk").symlink_to(away)
     (folder / "dog" / "up").symlink_to(Path("..") / ".." / "away")
     assert Folder(folder).links_out == [
@@ -170,7 +179,7 @@ def test_links_out_of_the_folder_are_followed_and_said(folder, tmp_path):
         f"{folder / 'dog' / 'up'} -> {away}",
         f"{folder / 'elk'} -> {away}",
     ]
-    assert open_splits(config, 0).notes[0].startswith(f"{folder}: 3 links lead out of it")
+    assert f"links that lead out of it: 3, first {link}" in open_splits(config, 0).notes[0]
 
 
 def test_a_class_name_does_not_climb_out_of_the_folder(folder):
@@ -201,47 +210,60 @@ class Failing:
         return ""
 
 
-def test_what_becomes_unreadable_is_counted_and_the_first_are_named(caplog):
+def test_records_that_become_unreadable_are_counted_and_the_first_are_named(caplog):
     caplog.set_level(logging.WARNING)
-    source = Failing(bad=25)
+    source = Monitored(Failing(bad=25))
     config = DataConfig(image_size=24, crop=24, threads=0)
     batches = training_batches(source, config, 0, 250)
     assert (next(batches)["index"] >= 25).all()
     batches.close()
     list(evaluation_batches(source, config, 8))
     assert num_unreadable(source) == 25
-    said = [record.getMessage() for record in caplog.records]
-    assert sum("is unreadable and left out: torn." in line for line in said) == 10
-    assert said[10:] == ["Whatever else becomes unreadable is counted, not named."]
-    assert num_unreadable(Failing(bad=0)) == 0
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(".jpg is unreadable" in line and "torn" in line for line in messages) == 10
+    assert len(messages) == 11
+    assert ".jpg" not in messages[10]
+    assert num_unreadable(Monitored(Failing(bad=0))) == 0
 
 
-def test_a_run_of_which_a_tenth_is_gone_stops():
+def test_a_source_that_is_not_monitored_has_no_memory_between_readers(caplog):
+    caplog.set_level(logging.WARNING)
+    source, config = Failing(bad=2), DataConfig(image_size=24, crop=24, threads=0)
+    for _ in range(2):
+        list(evaluation_batches(source, config, 8))
+    assert len(caplog.records) == 4
+    assert num_unreadable(source) == 0
+    kept = without(Monitored(source), {0})
+    list(evaluation_batches(kept, config, 8))
+    assert num_unreadable(kept) == 1
+
+
+def test_a_run_stops_if_more_than_a_tenth_becomes_unreadable():
     config = DataConfig(image_size=24, crop=24, threads=0)
-    with pytest.raises(ValueError, match=r"^26 of 250 images have become unreadable.*goes on"):
+    with pytest.raises(ValueError, match=r"^26 of 250 images .*at most 10%.*resume"):
         next(training_batches(Failing(bad=26), config, 0, 250))
-    with pytest.raises(ValueError, match="^26 of 250 images have become unreadable, .* 25.jpg"):
+    with pytest.raises(ValueError, match="^26 of 250 images .* 25.jpg"):
         list(evaluation_batches(Failing(bad=250), config, 8))
 
 
-def test_a_run_that_is_to_stop_stops_at_what_becomes_unreadable():
+def test_a_run_that_is_to_stop_stops_at_the_first_unreadable_record():
     config = DataConfig(image_size=24, crop=24, unreadable="stop")
-    with pytest.raises(ValueError, match=r"stop: 0.jpg has become unreadable \(torn\); bring it"):
+    with pytest.raises(ValueError, match=r"data\.unreadable stop: 0\.jpg .*\(torn\); restore it"):
         next(training_batches(Failing(bad=1), config, 0, 250))
-    with pytest.raises(ValueError, match=r"stop: 0.jpg has become unreadable"):
+    with pytest.raises(ValueError, match=r"data\.unreadable stop: 0\.jpg"):
         next(evaluation_batches(Failing(bad=1), config, 8))
 
 
 TINY = (
     "--data.source folder --data.image-size 40 --data.crop 36 --data.cache-gib 0 --seed 3 "
-    "--model.width 0.05 --optimizer.batch_size-size 3 --schedule.epochs 2 --mesh.towers 1 --mesh.data 1 "
+    "--model.width 0.05 --optimizer.batch-size 3 --schedule.epochs 2 --mesh.towers 1 --mesh.data 1 "
     "--log.figures False --process.large-pages False --process.compilation-cache="
 )
 
 
 @pytest.mark.slow
-def test_a_run_says_what_became_unreadable_on_its_way(folder, tmp_path, monkeypatch, capsys):
-    begin = loop._begin
+def test_a_run_reports_what_became_unreadable_while_it_ran(folder, tmp_path, monkeypatch, capsys):
+    begin = loop.begin
 
     def begin_and_spoil(*arguments):
         begun = begin(*arguments)
@@ -249,19 +271,19 @@ def test_a_run_says_what_became_unreadable_on_its_way(folder, tmp_path, monkeypa
         (folder / "dog" / "2.ppm").write_bytes(b"P6")
         return begun
 
-    monkeypatch.setattr(loop, "_begin", begin_and_spoil)
+    monkeypatch.setattr(loop, "begin", begin_and_spoil)
     assert (
         main([*TINY.split(), "--workdir", str(tmp_path / "run"), "--data.path", str(folder)]) == 0
     )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    gone = summary["became_unreadable"]
-    assert sum(gone.values()) == 2
-    said = capsys.readouterr()
-    (line,) = [line for line in said.out.splitlines() if "epoch   2" in line]
-    assert f"({gone['train']} training images have become unreadable)" in line
-    named = [line for line in said.err.splitlines() if "is unreadable and left out" in line]
-    assert len(named) == 2
-    assert all(line.startswith("alexnet_jax: ") for line in named)
+    unreadable = summary["became_unreadable"]
+    assert sum(unreadable.values()) == 2
+    output = capsys.readouterr()
+    (line,) = [line for line in output.out.splitlines() if "epoch   2" in line]
+    assert f"{unreadable['train']} training images" in line
+    warnings = [line for line in output.err.splitlines() if ".ppm is unreadable" in line]
+    assert len(warnings) == 2
+    assert all(line.startswith("alexnet_jax: ") for line in warnings)
 
 
 def squares(side: int, number: int = 4) -> list[tuple[bytes, int]]:
@@ -274,20 +296,25 @@ def write(root: Path, split: str, side: int, classes: tuple[str, ...] = ("a", "b
     return root / f"{split}-00000.array_record"
 
 
-def test_shards_of_unequal_preparation_are_refused(tmp_path):
+def test_shards_of_unequal_size_are_refused(tmp_path):
     write(tmp_path, "train", 24)
     write(tmp_path / "other", "train", 32).rename(tmp_path / "train-00001.array_record")
-    with pytest.raises(ValueError, match=r"24 pixels, train-00001.array_record of 32; .* anew"):
+    with pytest.raises(
+        ValueError,
+        match=r"train-00000.array_record: .*24 pixels, train-00001.array_record of 32; .*again",
+    ):
         ArrayRecords(tmp_path, "train")
     (tmp_path / "train-00001.array_record").unlink()
     assert ArrayRecords(tmp_path, "train").side == 24
     write(tmp_path, "validation", 32)
     config = DataConfig(source="arrayrecord", path=str(tmp_path), image_size=24, crop=24)
-    with pytest.raises(ValueError, match="unequal sides, train of 24, validation of 32 pixels"):
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(str(tmp_path))}: .*train 24, validation 32 pixels; .*again"
+    ):
         open_splits(config, 0)
 
 
-def test_pictures_as_they_came_may_have_any_size(tmp_path):
+def test_images_that_are_not_squares_may_have_any_size(tmp_path):
     wide = encode(np.zeros((24, 32, 3), np.uint8), "raw")
     write_array_records(tmp_path, "train", [(wide, 0), *squares(16)], ["a", "b"])
     write(tmp_path / "other", "train", 32).rename(tmp_path / "train-00001.array_record")
@@ -296,18 +323,20 @@ def test_pictures_as_they_came_may_have_any_size(tmp_path):
 
 def test_a_split_keeps_the_classes_of_the_folder_that_it_is_written_to(tmp_path):
     write(tmp_path, "train", 24)
-    with pytest.raises(ValueError, match="classes.json: it lists other classes.*another folder"):
+    with pytest.raises(ValueError, match="classes.json: .*another folder"):
         write(tmp_path, "validation", 24, classes=("b", "a"))
     assert json.loads((tmp_path / "classes.json").read_text()) == ["a", "b"]
     assert [path.name for path in tmp_path.glob("val*")] == []
 
 
-def test_a_shard_missing_from_a_set_is_missed(tmp_path):
+def test_a_shard_missing_from_a_set_is_reported(tmp_path):
     for number in (0, 1, 3):
         name = f"train.array_record-{number:05d}-of-00004"
         write(tmp_path / "other", "train", 24).rename(tmp_path / name)
     (tmp_path / "other" / "classes.json").rename(tmp_path / "classes.json")
-    with pytest.raises(ValueError, match="of 4 shards like .* 1 are missing, number 2 the first"):
+    with pytest.raises(
+        ValueError, match="of 4 shards like .* 1 are missing, first number 2; .*again"
+    ):
         ArrayRecords(tmp_path, "train")
 
 

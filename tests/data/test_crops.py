@@ -1,4 +1,4 @@
-"""Crops cover every offset, half are mirrored, lighting its moments, resizing its filter's sums."""
+"""Crops cover every offset, half are flipped; moments of lighting; resizing by two filters."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_crops_and_mirrors_come_in_the_variants_published_all_as_likely(offsets,
     # 33 x 33 x 2 in the 2012 code, 32 x 32 x 2 in P4.1.
     side = int(np.sqrt(variants / 2))
     # A crop of 8 in 40 has the places of one of 224 in 256.
-    views = draw(40, 20 * variants, crop=8, offsets=offsets, lighting=0)
+    views = draw(40, 20 * variants, crop=8, crop_offsets=offsets, pca_std=0)
     counts = np.zeros((2, side, side), int)
     places = [(int(view["mirror"]), *view["offset"]) for view in views]
     np.add.at(counts, tuple(np.array(places).T), 1)  # an IndexError past the last offset
@@ -60,8 +60,8 @@ def test_crops_and_mirrors_come_in_the_variants_published_all_as_likely(offsets,
 
 
 @pytest.mark.parametrize("deviation", [0.1, 0.5])
-def test_lighting_has_the_moments_asked_for(deviation: float):
-    views = draw(2, 20000, crop=2, lighting=deviation)
+def test_lighting_has_the_configured_moments(deviation: float):
+    views = draw(2, 20000, crop=2, pca_std=deviation)
     draws = np.stack([view["lighting"] for view in views])
     np.testing.assert_allclose(draws.mean(0), 0, atol=5 * deviation / np.sqrt(20000))
     np.testing.assert_allclose(draws.std(0), deviation, rtol=5 / np.sqrt(2 * 20000))
@@ -72,7 +72,7 @@ def test_lighting_has_the_moments_asked_for(deviation: float):
 
 def test_switching_one_draw_off_leaves_the_others():
     both, neither = (
-        draw(64, 40, crop=48, mirror=mirror, lighting=lighting)
+        draw(64, 40, crop=48, horizontal_flip=mirror, pca_std=lighting)
         for mirror, lighting in ((True, 0.1), (False, 0.0))
     )
     assert [tuple(view["offset"]) for view in both] == [tuple(view["offset"]) for view in neither]
@@ -81,20 +81,20 @@ def test_switching_one_draw_off_leaves_the_others():
     assert not np.stack([view["lighting"] for view in neither]).any()
     lighting = np.stack([view["lighting"] for view in both])
     assert lighting.all()
-    unmirrored = draw(64, 40, crop=48, mirror=False)
+    unmirrored = draw(64, 40, crop=48, horizontal_flip=False)
     np.testing.assert_array_equal(np.stack([view["lighting"] for view in unmirrored]), lighting)
 
 
-def test_images_are_divided_while_they_are_lit_and_only_then():
+def test_images_are_divided_while_there_is_lighting_and_only_then():
     config = DataConfig(image_size=64, crop=48, train_divisor=1.1)
-    throughout, ended = (random_views(config, 0, np.arange(8), lit) for lit in (8, 5))
+    throughout, ended = (random_views(config, 0, np.arange(8), end) for end in (8, 5))
     assert (throughout["divisor"] == np.float32(1.1)).all()
     assert throughout["lighting"].all()
     assert (ended["divisor"] == [np.float32(1.1)] * 5 + [1] * 3).all()
     assert not ended["lighting"][5:].any()
     np.testing.assert_array_equal(ended["lighting"][:5], throughout["lighting"][:5])
     np.testing.assert_array_equal(ended["offset"], throughout["offset"])
-    unlit = draw(64, 3, crop=48, divisor=1.1, lighting=0)
+    unlit = draw(64, 3, crop=48, train_divisor=1.1, pca_std=0)
     assert {view["divisor"] for view in unlit} == {1}
 
 
@@ -110,7 +110,7 @@ def test_a_position_has_one_draw_whatever_it_is_drawn_with():
 
 
 def test_32_images_share_a_crop_and_a_mirror_but_no_lighting():
-    views = draw(256, 32 * 40, share=32)
+    views = draw(256, 32 * 40, images_per_crop=32)
     places = np.array([(*view["offset"], view["mirror"]) for view in views]).reshape(40, 32, 3)
     assert (places == places[:, :1]).all()
     assert len(np.unique(places[:, 0], axis=0)) > 35  # of 2,178
@@ -120,7 +120,7 @@ def test_32_images_share_a_crop_and_a_mirror_but_no_lighting():
 
 
 def test_lighting_has_nothing_to_do_with_the_crop():
-    # Were both the first draws of one stream, some corners would always be lit more strongly.
+    # Were both the first draws of one stream, some corners would always have stronger lighting.
     views = draw(256, 10_000)
     columns = np.array([view["offset"][1] for view in views])
     strength = np.abs([view["lighting"][0] for view in views])
@@ -134,7 +134,7 @@ def test_lighting_has_nothing_to_do_with_the_crop():
 
 @pytest.mark.parametrize("offsets", ["all", "all-but-last"])
 def test_a_crop_of_the_whole_square_has_one_offset(offsets):
-    (view,) = draw(9, 1, crop=9, mirror=False, offsets=offsets)
+    (view,) = draw(9, 1, crop=9, horizontal_flip=False, crop_offsets=offsets)
     assert view["offset"].tolist() == [0, 0]
 
 
@@ -202,14 +202,14 @@ def between_four(image: np.ndarray, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(81, 106), (20, 33), (40, 40), (1, 70), (200, 41)])
-def test_point_is_the_bilinear_of_opencv(shape: tuple[int, int]):
+def test_bilinear_is_the_bilinear_of_opencv(shape: tuple[int, int]):
     for image in (picture(shape), RNG.integers(0, 256, (*shape, 3), np.uint8)):
         difference = resize_center(image, 40, "stretch", "bilinear") - between_four(image, 40)
         assert np.abs(difference).max() <= 0.501  # rounded, borders included
 
 
 @pytest.mark.parametrize(("phase", "seen"), [(0, 0), (1, 100), (2, 100), (3, 0)])
-def test_point_sees_the_middle_two_of_four_pixels_and_area_all(phase: int, seen: int):
+def test_bilinear_uses_the_middle_two_of_four_pixels_and_antialias_all(phase: int, seen: int):
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, phase::4] = 200
     assert (resize_center(stripes, 16, filter="bilinear") == seen).all()
@@ -218,7 +218,7 @@ def test_point_sees_the_middle_two_of_four_pixels_and_area_all(phase: int, seen:
 
 @pytest.mark.parametrize("filter", ["antialias", "bilinear"])
 @pytest.mark.parametrize(("shape", "turned"), [((50, 90), False), ((90, 50), True)])
-def test_warping_shows_all_of_the_image_and_cropping_its_middle(shape, turned, filter):
+def test_stretch_keeps_all_of_the_image_and_shorter_side_its_center(shape, turned, filter):
     longer = np.linspace(0, 255, 90)
     image = np.broadcast_to((longer[:, None] if turned else longer)[..., None], (*shape, 3))
     image = image.astype(np.uint8)

@@ -1,8 +1,10 @@
-"""Every kind of awkward image file, drawn here, and the real ones where there are real data."""
+"""Unusual image files of every kind: generated ones, and real ones if there are real data."""
 
 import csv
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +129,7 @@ def test_16_bit_gray_is_scaled_and_not_clipped(form: str):
         ("LA", (40, 255), (40, 40, 40)),
     ],
 )
-def test_transparency_lies_on_white(mode: str, color: tuple, expected: tuple):
+def test_transparency_is_composited_on_white(mode: str, color: tuple, expected: tuple):
     decoded = decode(encode(Image.new(mode, (3, 2), color)))
     np.testing.assert_array_equal(decoded, np.broadcast_to(expected, (2, 3, 3)))
 
@@ -178,10 +180,22 @@ def test_16_bit_gray_is_turned_too():
 
 
 def test_corrupt_exif_does_not_cost_the_picture():
-    # A directory that promises 99 entries and ends: Pillow warns, which is an error in these tests.
+    # A directory of 99 entries that ends early: Pillow warns, and the image must not be lost.
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 99)
     decoded = decode(encode(quadrants(), "JPEG", quality=95, exif=exif))
     assert np.abs(decoded.astype(int) - quadrants()).mean() < 6
+
+
+def test_pillows_warnings_are_ignored_even_if_warnings_are_errors(tmp_path: Path):
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 99)
+    path = tmp_path / "corrupt_exif.jpg"
+    path.write_bytes(encode(quadrants(), "JPEG", quality=95, exif=exif))
+    program = "import sys; from pathlib import Path; from alexnet_jax.data.images import open_image"
+    program += "; print(open_image(Path(sys.argv[1])).shape)"
+    for options in ((), ("-W", "error")):
+        command = [sys.executable, *options, "-c", program, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("(32, 48, 3)\n", "")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 300), (300, 2)])
@@ -207,7 +221,7 @@ def test_truncated_files_are_unreadable(form: str):
         decode(encoded[: len(encoded) // 2])
 
 
-def test_what_is_no_image_is_unreadable():
+def test_files_that_are_not_images_are_unreadable():
     with pytest.raises(UnreadableImage, match=r"the file is empty \(0 bytes\)"):
         decode(b"")
     with pytest.raises(UnreadableImage, match=r"no image format known to Pillow \(14 bytes\)"):

@@ -1,4 +1,4 @@
-"""Streaming statistics against plain numpy, whatever the threads; Krizhevsky's constants."""
+"""Streaming statistics equal plain numpy with any number of threads; published constants."""
 
 from pathlib import Path
 
@@ -80,9 +80,9 @@ def test_unreadable_records_are_reported_and_left_out():
     assert statistics.find_unreadable(source, threads=2, progress=False) == unreadable
 
 
-def test_nothing_readable_is_an_error_that_names_a_file():
+def test_no_readable_image_is_an_error_that_names_a_file():
     source = Colored(unreadable=tuple(range(150)))
-    with pytest.raises(ValueError, match=r"None of the 150 training images.*file-0\.jpg: torn"):
+    with pytest.raises(ValueError, match=r"150 training images.*file-0\.jpg: torn"):
         statistics.compute_statistics(source, threads=1, progress=False)
 
 
@@ -99,6 +99,41 @@ def test_one_flat_color_has_no_spread():
     np.testing.assert_array_equal(computed.mean_color, [10, 20, 30])
     np.testing.assert_allclose(computed.lighting_std, 0, atol=1e-4)
     assert np.isfinite(computed.lighting_axes).all()
+
+
+def test_gray_images_have_one_principal_axis():
+    # Rounding may make a variance of zero slightly negative, of which the root would be NaN.
+    for number in range(5):
+        source = Colored()
+        gray = np.random.default_rng(number).integers(0, 256, (150, 12, 12, 1), np.uint8)
+        source.images = np.repeat(gray, 3, axis=3)
+        computed, _ = statistics.compute_statistics(source, threads=1, progress=False)
+        assert np.isfinite(computed.lighting_std).all()
+        np.testing.assert_allclose(computed.lighting_std[:2], 0, atol=1e-4)
+        expected = np.sqrt(3) * gray.std(dtype=np.float64)
+        np.testing.assert_allclose(computed.lighting_std[2], expected, rtol=1e-6)
+        np.testing.assert_allclose(computed.lighting_axes[:, 2], np.sqrt(1 / 3), rtol=1e-6)
+
+
+def test_negative_variances_are_clipped():
+    # As rounding leaves them: here the sum of products is smaller than the mean squared.
+    sums = statistics.Sums(1, np.full((1, 1, 3), 10), np.full((3, 3), 99))
+    computed = sums.statistics()
+    np.testing.assert_allclose(computed.lighting_std, 0, atol=1e-6)
+    assert np.isfinite(computed.lighting_axes).all()
+
+
+@pytest.mark.parametrize("least", [255, 250])
+def test_sums_of_products_are_exact_on_large_bright_images(least: int):
+    side = 600  # sums of products are above 2**34, float32 is exact up to 2**24
+    image = np.random.default_rng(0).integers(least, 256, (side, side, 3), np.uint8)
+    sums = statistics.Sums.empty(side)
+    for _ in range(3):
+        sums.add(image)
+    channels = [image[..., channel].ravel().tolist() for channel in range(3)]
+    expected = [[3 * sum(map(int.__mul__, a, b)) for b in channels] for a in channels]
+    assert sums.products.tolist() == expected
+    assert sums.pixels.tolist() == (3 * image.astype(int)).tolist()
 
 
 def test_imagenets_constants_are_those_published():

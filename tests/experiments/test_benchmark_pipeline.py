@@ -1,4 +1,4 @@
-"""The benchmark of the pipeline runs, and says what it measured on; PyTorch's side is left out."""
+"""The benchmark of the input pipeline runs and names its machine; PyTorch is not measured."""
 
 import json
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "pipeline.py"
-MEASURED = ["ours", "ours, default threads", "reader and decoder alone"]
+MEASURED = ["alexnet_jax", "alexnet_jax, default threads", "reader and decoder alone"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="it holds processes to a core")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
-def test_ours_makes_batches_of_the_embedded_images(tmp_path: Path, encoding: str):
+def test_it_makes_batches_of_the_synthetic_images(tmp_path: Path, encoding: str):
     core = min(os.sched_getaffinity(0))
     command = [sys.executable, str(SCRIPT), "--encoding", encoding, "--json", "result.json"]
     command += ["--images", "12", "--batch", "4", "--steps", "3", "--repetitions", "2"]
@@ -28,4 +28,4 @@ def test_ours_makes_batches_of_the_embedded_images(tmp_path: Path, encoding: str
     for measured in result["results"].values():
         assert len(measured["rates"]) == 2
         assert measured["lowest"] > 0
-    assert not Path(result["options"]["records"]).exists()  # what it wrote is gone
+    assert not Path(result["options"]["records"]).exists()  # temporary records are removed

@@ -1,8 +1,9 @@
-"""The CIFAR-10 experiments: their net by hand, what they count, and that each of them runs."""
+"""The CIFAR-10 experiments: the network by hand, the counted errors, and smoke tests."""
 
 import dataclasses
 import functools
 import itertools
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ from alexnet_jax.model.response_norm import normalize
 
 pytestmark = pytest.mark.slow
 BATCH = 16
-PLAIN = cifar.Recipe(rate=0.001, epochs=1, regularized=False)
+PLAIN = cifar.Recipe(learning_rate=0.001, epochs=1, regularized=False)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick(quick_compilation):  # noqa: ARG001 (this one comes after it)
-    """Compile in half the time, and take small steps."""
+def quick(quick_compilation):  # noqa: ARG001 (runs before this fixture)
+    """Compile in half the time, and use small batches."""
     jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cifar, "BATCH", BATCH)
@@ -43,12 +44,12 @@ def quick(quick_compilation):  # noqa: ARG001 (this one comes after it)
 
 @pytest.fixture(scope="module")
 def images():
-    return cifar.drawn(2 * BATCH, 0)
+    return cifar.synthetic_images(2 * BATCH, 0)
 
 
 def parameters(net, side):
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))["params"]
-    return {name: (one["kernel"].shape, one["bias"].shape) for name, one in shapes.items()}
+    return {name: (p["kernel"].shape, p["bias"].shape) for name, p in shapes.items()}
 
 
 @pytest.mark.parametrize(("side", "last", "number"), [(32, 4, 89_578), (24, 3, 85_098)])
@@ -66,7 +67,7 @@ def test_the_net_of_layers_18pct(side, last, number, window):
 
 
 def test_initial_weights():
-    params = cifar.start(False, jax.random.key(0)).params
+    params = cifar.initialize(False, jax.random.key(0)).params
     stds = {name: float(one["kernel"].std()) for name, one in params.items()}
     expected = {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "fc10": 0.01}
     assert stds == pytest.approx(expected, rel=0.05)
@@ -82,8 +83,8 @@ def test_the_norm_by_hand():
 
 def test_norm_window_and_units_each_make_a_difference(images):
     x = images.pixels[:2, :8, :8].astype(np.float32) - 128
-    # Larger weights than at first, when the norm divides by hardly more than 1.
-    params = jax.tree.map(lambda w: 20 * w, cifar.start(False, jax.random.key(0)).params)
+    # Larger weights than the initial ones, with which the norm divides by almost 1.
+    params = jax.tree.map(lambda w: 20 * w, cifar.initialize(False, jax.random.key(0)).params)
     params["fc10"]["kernel"] = params["fc10"]["kernel"][:64]
     nets = [
         cifar_net.FourLayerNet(),
@@ -123,8 +124,8 @@ def test_mean_pooling_by_hand():
 
 
 def updates(regularized, gradient):
-    """Return weights, and their update at a rate of .5 where every gradient is `gradient`."""
-    state = cifar.with_rate(cifar.start(False, jax.random.key(0)), 0.5)
+    """Return weights, and their updates at learning rate 0.5 if every gradient is `gradient`."""
+    state = cifar.with_learning_rate(cifar.initialize(False, jax.random.key(0)), 0.5)
     gradients = jax.tree.map(lambda w: jnp.full_like(w, gradient), state.params)
     found: Any = cifar.optimizer(regularized).update(gradients, state.opt_state, state.params)[0]
     return state.params, found
@@ -146,12 +147,23 @@ def test_biases_learn_at_twice_the_rate():
         assert (one["bias"] == -1).all()
 
 
-def test_rates_fall_after_their_epochs():
-    recipe = cifar.Recipe(rate=1.0, epochs=5, regularized=True, drops=(2, 4))
-    assert [recipe.rate_in(epoch) for epoch in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+def test_learning_rates_drop_at_milestones():
+    recipe = cifar.Recipe(learning_rate=1.0, epochs=5, regularized=True, milestones=(2, 4))
+    assert [recipe.learning_rate_at(epoch) for epoch in range(5)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01]
+    )
 
 
-def test_crops_and_mirrors():
+@pytest.mark.parametrize(("name", "lines"), [("cifar", 9), ("relu_vs_tanh", 19)])
+def test_committed_records_name_fields_of_the_recipe(name, lines):
+    path = Path(cifar.__file__).parents[1] / "records" / f"{name}.jsonl"
+    recorded = [json.loads(line)["settings"] for line in path.read_text().splitlines()]
+    assert len(recorded) == lines
+    for settings in recorded:
+        assert settings == json.loads(json.dumps(dataclasses.asdict(cifar.Recipe(**settings))))
+
+
+def test_crops_and_flips():
     # Every pixel says where it lies.
     rows, columns = np.mgrid[:32, :32].astype(np.uint8)
     pixels = np.stack([rows, columns, rows], -1)[None].repeat(500, 0)
@@ -170,7 +182,7 @@ def test_crops_and_mirrors():
 
 def test_errors_are_counted_before_each_step_learns(images, tmp_path):
     """At a rate of next to nothing all epochs, and a pass over all images, find the same errors."""
-    recipe = dataclasses.replace(PLAIN, rate=1e-30)
+    recipe = dataclasses.replace(PLAIN, learning_rate=1e-30)
     net = cifar_net.FourLayerNet(jnp.tanh)
     state, history = cifar.train(net, recipe, 0, images, tmp_path / "a.msgpack", images)
     mean = cifar.mean_image(images, 32)
@@ -185,7 +197,7 @@ def test_errors_are_counted_before_each_step_learns(images, tmp_path):
     assert history.training_errors == halves
 
 
-def test_a_run_goes_on_from_its_checkpoint_to_the_bit(images, tmp_path):
+def test_a_resumed_run_is_bit_identical(images, tmp_path):
     net, two = cifar_net.FourLayerNet(jnp.tanh), dataclasses.replace(PLAIN, epochs=2)
     whole, history = cifar.train(net, two, 3, images, tmp_path / "whole.msgpack")
     cifar.train(net, PLAIN, 3, images, tmp_path / "parts.msgpack")
@@ -197,19 +209,19 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_bit(images, tmp_path):
     assert not (other.params["conv1"]["kernel"] == whole.params["conv1"]["kernel"]).all()
 
 
-def test_a_run_ends_at_its_target_or_when_its_loss_is_no_number(images, tmp_path):
+def test_a_run_stops_at_its_target_or_at_a_non_finite_loss(images, tmp_path):
     net = cifar_net.FourLayerNet(jnp.tanh)
     easy = dataclasses.replace(PLAIN, epochs=9, target=1.0)
     assert len(cifar.train(net, easy, 0, images, tmp_path / "a")[1].training_errors) == 1
-    mad = dataclasses.replace(PLAIN, epochs=9, rate=1e38)
+    mad = dataclasses.replace(PLAIN, epochs=9, learning_rate=1e38)
     _, history = cifar.train(net, mad, 0, images, tmp_path / "b")
     assert history.diverged
-    with pytest.raises(ValueError, match="16 images fill no two batches"):
-        cifar.train(net, PLAIN, 0, cifar.drawn(16, 0), tmp_path / "c")
+    with pytest.raises(ValueError, match="16 images: .*two batches of 16; add images"):
+        cifar.train(net, PLAIN, 0, cifar.synthetic_images(16, 0), tmp_path / "c")
 
 
-def test_epochs_to_the_target_lie_on_straight_lines():
-    # Half epochs count for their middles: .25, .75, 1.25, 1.75.
+def test_epochs_to_the_target_are_interpolated():
+    # Half epochs count at their middles: 0.25, 0.75, 1.25, 1.75.
     assert relu_vs_tanh.crossing([0.8, 0.5, 0.3, 0.2]) == pytest.approx(1.5)
     assert relu_vs_tanh.crossing([0.8, 0.25]) == pytest.approx(0.75)
     assert relu_vs_tanh.crossing([0.2, 0.1]) == 0.25
@@ -220,7 +232,7 @@ def test_epochs_to_the_target_lie_on_straight_lines():
 @pytest.mark.parametrize(
     ("least", "tried"), [(0, {-1, 0, 1}), (3, set(range(-1, 5))), (-2, {-3, -2, -1, 0, 1})]
 )
-def test_the_search_goes_downhill_until_both_sides_rise(least, tried):
+def test_the_search_descends_until_both_sides_rise(least, tried):
     seen = set()
 
     def error(exponent):
@@ -235,29 +247,29 @@ def test_the_folders_of_cifar10(tmp_path):
     for name, color in (("b", 10), ("a", 200)):
         (tmp_path / "train" / name).mkdir(parents=True)
         Image.new("RGB", (32, 32), (color, 0, 0)).save(tmp_path / "train" / name / "0.png")
-    found = cifar.read(tmp_path / "train")
-    assert found.pixels.shape == (2, 32, 32, 3)
-    assert found.pixels[:, 0, 0, 0].tolist() == [200, 10]
-    assert found.labels.tolist() == [0, 1]
+    images = cifar.read(tmp_path / "train")
+    assert images.pixels.shape == (2, 32, 32, 3)
+    assert images.pixels[:, 0, 0, 0].tolist() == [200, 10]
+    assert images.labels.tolist() == [0, 1]
     Image.new("RGB", (33, 32)).save(tmp_path / "train" / "a" / "1.png")
-    with pytest.raises(ValueError, match=r"1\.png has \(33, 32\) pixels"):
+    with pytest.raises(ValueError, match=r"1\.png: .*\(33, 32\).*; remove it"):
         cifar.read(tmp_path / "train")
-    with pytest.raises(ValueError, match="holds no class folders"):
+    with pytest.raises(ValueError, match=r"no class folders; .*data=DIR"):
         cifar.read(tmp_path / "test")
-    with pytest.raises(ValueError, match="--data is missing"):
+    with pytest.raises(ValueError, match=r"data is missing: .*; add data=DIR"):
         cifar.data_sets(Arguments(tmp_path))
     (tmp_path / "train" / "a" / "1.png").unlink()
     (tmp_path / "test" / "a").mkdir(parents=True)
-    with pytest.raises(ValueError, match="classes a, b, test a; CIFAR-10 has the same 10 in both"):
+    with pytest.raises(ValueError, match=r"classes a, b .*test a; .*10 classes.*: add or remove"):
         cifar.data_sets(Arguments(tmp_path, tmp_path))
-    with pytest.raises(ValueError, match="leave --data out"):
+    with pytest.raises(ValueError, match=r"data .*: .*; leave it out"):
         cifar.data_sets(Arguments(tmp_path, tmp_path, smoke=True))
 
 
 def test_relu_against_tanh_runs(tmp_path, capsys):
     relu_vs_tanh.main(Arguments(tmp_path, seeds=(0,), smoke=True))
     printed = capsys.readouterr().out
-    assert "| seed | ReLU, rate " in printed
+    assert "| seed | ReLU, learning rate " in printed
     path = tmp_path / "smoke" / record.NAME
     assert len(record.finished(path, kind="run")) == 2
     assert len(record.finished(path, kind="search")) >= 6
@@ -267,8 +279,8 @@ def test_relu_against_tanh_runs(tmp_path, capsys):
     assert path.read_bytes() == before  # nothing is run twice
 
 
-def test_what_relu_vs_tanh_prints_of_a_record(tmp_path, capsys):
-    """Ratios of 2 and 3, one run that never came to 25 %, one that diverged."""
+def test_the_tables_of_relu_vs_tanh(tmp_path, capsys):
+    """Two ratios, one run that never reached 25 %, one that diverged."""
     curves = {
         ("ReLU", 0): [0.5, 0.25],
         ("tanh", 0): [0.5, 0.4, 0.25],
@@ -279,10 +291,10 @@ def test_what_relu_vs_tanh_prints_of_a_record(tmp_path, capsys):
         ("tanh", 3): [0.9],
     }
     for (units, seed), errors in curves.items():
-        line = {"units": units, "seed": seed, "training_errors": errors, "rate": 0.002}
+        line = {"units": units, "seed": seed, "training_errors": errors, "learning_rate": 0.002}
         more = {"kind": "run", "epochs": 40, "diverged": seed == 3}
         record.append(tmp_path / record.NAME, {**line, **more})
-    search = {"kind": "search", "units": "ReLU", "rate": 0.002, "diverged": False}
+    search = {"kind": "search", "units": "ReLU", "learning_rate": 0.002, "diverged": False}
     record.append(tmp_path / record.NAME, {**search, "training_errors": [0.5, 0.421]})
     relu_vs_tanh.main(Arguments(tmp_path, seeds=()))
     lines = capsys.readouterr().out.splitlines()
@@ -305,5 +317,5 @@ def test_pairs_run_and_share_a_side(tmp_path, capsys):
         assert (len(line["training_errors"]), len(line["test_errors"])) == (4, 2)
     for name in ("lrn_on_cifar", "pooling_on_cifar"):
         assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 10_000
-    with pytest.raises(ValueError, match="has no finished run"):
+    with pytest.raises(ValueError, match="no finished run; .*--seeds"):
         lrn_on_cifar.main(Arguments(tmp_path / "empty", seeds=()))

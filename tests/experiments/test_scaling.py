@@ -1,4 +1,4 @@
-"""The arithmetic of experiments/benchmarks/scaling.py, against sums done by hand."""
+"""The arithmetic of experiments/benchmarks/scaling.py, against hand calculations."""
 
 import argparse
 import importlib.util
@@ -20,7 +20,7 @@ def scaling():
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules["scaling"] = module  # dataclasses look their module up
+    sys.modules["scaling"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -34,7 +34,7 @@ def architecture():
     ("kind", "sent", "hops"),
     [("all-gather", 3000, 3), ("reduce-scatter", 3000, 3), ("all-reduce", 6000, 6)],
 )
-def test_a_ring_of_four_sends_what_it_must(kind, sent, hops):
+def test_traffic_of_a_ring_of_four(kind, sent, hops):
     one = Collective(kind, "x", devices=4, stride=1, values=1000)
     assert (one.bytes, one.sent, one.hops) == (4000, sent, hops)
 
@@ -76,7 +76,7 @@ def test_one_weird_trick_moves_activations_in_place_of_the_gradients_of_units(
     assert {one.values for one in groups if one.what == "fc6"} == {256 * 9216}
 
 
-def test_a_ring_out_of_its_node_goes_at_the_links_between(scaling):
+def test_a_ring_across_nodes_is_limited_by_their_links(scaling):
     hardware = scaling.Hardware(1.0, 400.0, 0.5, node=8, between=10.0, source="")
     ring = Collective("all-gather", "x", devices=2, stride=1, values=200)  # sends 400 bytes
     assert scaling.seconds(ring, hardware) == 1 + 0.5
@@ -87,7 +87,7 @@ def test_a_ring_out_of_its_node_goes_at_the_links_between(scaling):
     assert scaling.seconds(wide, hardware) == 7 / 8 * 800 / 40 + 7 * 0.5
 
 
-def test_what_is_printed_and_drawn(scaling, monkeypatch, capsys, tmp_path):
+def test_printed_tables_and_figure(scaling, monkeypatch, capsys, tmp_path):
     path = tmp_path / "scaling.png"
     monkeypatch.setattr(
         sys, "argv", ["scaling.py", "--hardware", "gtx580", "--latency", "0", "--figure", str(path)]
@@ -100,10 +100,10 @@ def test_what_is_printed_and_drawn(scaling, monkeypatch, capsys, tmp_path):
     assert path.stat().st_size > 10_000
 
 
-def test_what_hosts_must_make_ready(scaling, architecture):
+def test_images_per_host(scaling, architecture):
     hardware = scaling.Hardware(1e12, 1e9, 0.0, node=8, between=1e9, source="")
-    asked = argparse.Namespace(utilization=0.5, devices_per_host=4)
-    step = scaling.cost(scaling.data(architecture, 8, 512), architecture, hardware, asked)
+    args = argparse.Namespace(utilization=0.5, devices_per_host=4)
+    step = scaling.cost(scaling.data(architecture, 8, 512), architecture, hardware, args)
     assert step.compute == pytest.approx(64 * scaling.operations(architecture) / 0.5e12)
     assert step.communication == pytest.approx(2 * 7 / 8 * 60_965_224 * 4 / 1e9)
     assert step.host_images == pytest.approx(512 / (step.compute + step.communication) / 2)

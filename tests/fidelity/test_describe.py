@@ -1,4 +1,4 @@
-"""What `describe` says, against the counts of 2012 and against the configuration it speaks of."""
+"""`describe` prints the counts of 2012, and compares a configuration with its sources."""
 
 import dataclasses
 import itertools
@@ -19,12 +19,13 @@ from alexnet_jax.data.statistics import published
 from alexnet_jax.fidelity import facts, text
 from alexnet_jax.fidelity.comparison import NETWORKS
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import trace
+from alexnet_jax.model.architecture import TOWERS, trace
+from alexnet_jax.model.partition import partition_layers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import summary as run_summary
 from alexnet_jax.weights import run_folder
-from alexnet_jax.weights.imported import Imported
+from alexnet_jax.weights.import_plan import ImportPlan
 
 PAPER = PRESETS["paper"]
 
@@ -42,13 +43,13 @@ def words(config: Config, classes: int = 1000) -> str:
 
 def followed(config: Config) -> dict[str, list[str]]:
     points = facts.describe_network(config, 1000)["comparison"]
-    return {point["point"]: point["follows"] for point in points if point["arises"]}
+    return {point["point"]: point["follows"] for point in points if point["applies"]}
 
 
-def here(config: Config) -> dict[str, Any]:
-    """Return each point but for whom it follows what it has, as the text shows it."""
+def choices(config: Config) -> dict[str, Any]:
+    """Return each point without the values of its fields."""
     points = facts.describe_network(config, 1000)["comparison"]
-    return {point["point"]: {**point, "options": None} for point in points}
+    return {point["point"]: {**point, "fields": None} for point in points}
 
 
 LINES = [
@@ -64,7 +65,7 @@ LINES = [
     "fc7 fully connected, ReLU 4096 all 4096x4096 16,781,312 16.78 4,096",
     "fc8 fully connected 1000 all 4096x1000 4,097,000 4.10 1,000",
     "60,965,224 parameters (weights 60,954,656 + biases 10,568), 232.6 MiB",
-    "724,406,816 multiply-adds an image, forward; 659,272 neurons.",
+    "724,406,816 multiply-adds per image, forward; 659,272 neurons.",
     "conv2 own tower 128 of 256 maps 153,728 conv3",  # nothing crosses
     "conv3 both towers 192 of 384 maps 442,560 21,632 all-gather of pool2",
     "fc6 both towers 2,048 of 4,096 units 18,876,416 4,608 all-gather of pool5",
@@ -90,8 +91,8 @@ def test_source2012_normalizes_conv1_before_its_relu_and_conv2_twice():
 def test_maps_at_the_border_cross_where_all_are_neighbors():
     # Two maps of 55 x 55 and of 27 x 27.
     printed = words(PRESETS["bvlc_alexnet"])
-    assert "norm1 own and border 48 of 96 maps 6,050 exchange of maps" in printed
-    assert "norm2 own and border 128 of 256 maps 1,458 exchange of maps" in printed
+    assert "norm1 own and border 48 of 96 maps 6,050 halo exchange of maps" in printed
+    assert "norm2 own and border 128 of 256 maps 1,458 halo exchange of maps" in printed
 
 
 def test_both_devices_hold_classes_that_see_one_tower_each():
@@ -123,15 +124,17 @@ def test_no_line_is_longer_than_100_columns(preset, bottleneck, lrn_scope):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_json_has_the_numbers_of_the_layer_table(preset, capsys):
-    assert describe.main(["--model", preset, "--classes", "77", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
+    assert describe.main(["--preset", preset, "--classes", "77", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
     config = PRESETS[preset]
-    rows = trace(build_architecture(config.model, 77, config.data.crop))
-    assert said["totals"]["parameters"] == sum(row.parameters for row in rows)
-    assert said["totals"]["multiply_adds"] == sum(row.multiply_adds for row in rows)
-    assert said["totals"]["neurons"] == sum(row.neurons for row in rows)
-    assert said["device_totals"]["crossing"] == sum(row.crossing for row in rows)
-    assert [(row["name"], tuple(row["shape"])) for row in said["layers"]] == [
+    architecture = build_architecture(config.model, 77, config.data.crop)
+    rows = trace(architecture)
+    assert described["totals"]["parameters"] == sum(row.parameters for row in rows)
+    assert described["totals"]["multiply_adds"] == sum(row.multiply_adds for row in rows)
+    assert described["totals"]["neurons"] == sum(row.neurons for row in rows)
+    crossings = [c for part in partition_layers(architecture, TOWERS) for c in part.crossings]
+    assert described["device_totals"]["crossing"] == sum(crossing.values for crossing in crossings)
+    assert [(row["name"], tuple(row["shape"])) for row in described["layers"]] == [
         (row.name, row.shape) for row in rows
     ]
 
@@ -153,8 +156,8 @@ def test_a_preset_follows_its_source_on_every_point_that_it_states(preset, netwo
 # PyTorch's initial values; references/classification/README.md: 8 GPUs x 32 images, weight decay
 # 1e-4, / 10 every 30 epochs; random sizes and shapes of crops, which nothing here makes.
 NOT_TORCHVISION = [
-    *("std of conv1-2 and fc8", "std of conv3-5", "std of fc6 and fc7", "bias at the start"),
-    *("batch", "rate and decay", "schedule", "crop offsets"),
+    *("initial std of conv1-2 and fc8", "initial std of conv3-5", "initial std of fc6 and fc7"),
+    *("initial bias", "batch size", "learning rate and weight decay", "schedule", "crop offsets"),
 ]
 
 
@@ -167,9 +170,9 @@ def test_torchvision_with_its_batch_and_schedule_differs_in_what_no_option_says(
     config = changed(PRESETS["torchvision"], "optimizer.batch_size", 256)
     for name, value in {"kind": "step", "milestones": (30, 60), "epochs": 90}.items():
         config = changed(config, f"schedule.{name}", value)
-    config = changed(config, "optimizer.weight_decay", 1e-4)  # biases have none, there they have
+    config = changed(config, "optimizer.weight_decay", 1e-4)  # torchvision decays biases too
     different = facts.describe_network(config, 1000)["agreement"]["torchvision"]["different"]
-    assert {*NOT_TORCHVISION} - {*different} == {"batch", "schedule"}
+    assert {*NOT_TORCHVISION} - {*different} == {"batch size", "schedule"}
 
 
 def test_what_the_paper_does_not_say_is_not_claimed_for_it():
@@ -178,19 +181,19 @@ def test_what_the_paper_does_not_say_is_not_claimed_for_it():
         for p in facts.describe_network(PAPER, 1000)["comparison"]
         if "paper" in p["silent"]
     }
-    assert silent == {"padding of conv1", "LRN scope", "resize filter", "order of images"}
+    assert silent == {"padding of conv1", "LRN scope", "resize filter", "shuffling"}
 
 
-# The text and net 145 differ in 12; the 13th, the order of images, the text leaves open.
+# The text and net 145 differ in 12; on the 13th, shuffling, the text is silent.
 DIFFERENCES = {
-    *("order behind conv1", "LRN alpha", "spatial norm", "std of conv3-5", "bias rate", "schedule"),
-    *("conv1 late on", "crop offsets", "images that share a crop", "mean", "division"),
-    *("end of lighting", "order of images"),
+    *("order after conv1", "LRN alpha", "spatial norm", "initial std of conv3-5"),
+    *("bias learning rate", "schedule", "conv1 in late epochs", "crop offsets", "images per crop"),
+    *("mean", "training divisor", "PCA lighting epochs", "shuffling"),
 }
 
 
 def test_paper_and_source2012_differ_in_13_points():
-    paper, source = here(PAPER), here(PRESETS["source2012"])
+    paper, source = choices(PAPER), choices(PRESETS["source2012"])
     assert {name for name in paper if paper[name] != source[name]} == DIFFERENCES
 
 
@@ -202,7 +205,7 @@ def test_paper_and_source2012_differ_in_13_points():
         ("model.lrn_alpha_over_n", True, {"LRN alpha"}, ["2012 code", "Caffe"]),
         ("model.lrn_alpha", 2e-5, {"LRN alpha"}, ["2012 code", "Caffe"]),
         ("model.lrn_scope", "all", {"LRN scope"}, ["Caffe"]),
-        ("model.conv345_init_std", 0.03, {"std of conv3-5"}, ["2012 code"]),
+        ("model.conv345_init_std", 0.03, {"initial std of conv3-5"}, ["2012 code"]),
         ("model.variant", "torchvision", {"widths", "towers"}, ["torchvision"]),
         ("model.variant", "six_conv", {"widths"}, ["net 146"]),
         # The towers meet in conv4 instead.
@@ -210,30 +213,30 @@ def test_paper_and_source2012_differ_in_13_points():
         ("model.conv1_padding", "both", {"padding of conv1"}, ["torchvision"]),
         # At 227 pixels no window hangs over: nothing is padded, as in Caffe.
         ("data.crop", 227, {"input size", "padding of conv1"}, ["Caffe"]),
-        ("data.pca_scale", "eigenvalue", {"unit of lighting"}, ["text, literally"]),
-        ("data.images_per_crop", 32, {"images that share a crop"}, ["2012 code"]),
-        ("optimizer.bias_lr_multiplier", 2.0, {"bias rate"}, ["Caffe"]),
-        ("schedule.freeze_conv1", 72, {"conv1 late on"}, []),
-        ("schedule.milestones", (1, 2), set(), []),  # no matter where the rate falls at plateaus
+        ("data.pca_scale", "eigenvalue", {"PCA lighting scale"}, ["text, literally"]),
+        ("data.images_per_crop", 32, {"images per crop"}, ["2012 code"]),
+        ("optimizer.bias_lr_multiplier", 2.0, {"bias learning rate"}, ["Caffe"]),
+        ("schedule.freeze_conv1", 72, {"conv1 in late epochs"}, []),
+        ("schedule.milestones", (1, 2), set(), []),  # milestones have no effect with plateaus
     ],
 )
 def test_a_switch_changes_its_own_point_and_no_other(field, value, points, follows):
-    before, after = here(PAPER), here(changed(PAPER, field, value))
+    before, after = choices(PAPER), choices(changed(PAPER, field, value))
     assert {name for name in before if before[name] != after[name]} == points
     for name in points:
         assert followed(changed(PAPER, field, value))[name][: len(follows)] == follows
         assert bool(after[name]["follows"]) == bool(follows)
 
 
-def test_points_of_what_is_off_do_not_arise():
+def test_points_of_what_is_off_do_not_apply():
     without = {*followed(PAPER)} - {*followed(changed(PAPER, "model.lrn", False))}
-    assert without == {"order behind conv1", "LRN n and beta", "LRN alpha", "LRN k", "LRN scope"}
+    assert without == {"order after conv1", "LRN n and beta", "LRN alpha", "LRN k", "LRN scope"}
 
 
-def test_every_choice_that_is_not_ours_alone_belongs_to_a_point():
+def test_every_field_that_a_source_sets_belongs_to_a_point():
     points = list(itertools.chain(*facts.PARTS.values()))
     compared = {field for point in points for field in point.fields}
-    ours = {
+    not_compared = {
         *("data.source", "data.path", "data.name", "data.validation_fraction", "data.unreadable"),
         *("data.cache_gib", "data.threads", "data.prefetch"),
         *("model.dtype", "optimizer.layer_learning_rates"),
@@ -241,15 +244,17 @@ def test_every_choice_that_is_not_ours_alone_belongs_to_a_point():
     }
     sections = ("data", "model", "optimizer", "schedule")
     every = {field for field in flatten(PAPER) if field.partition(".")[0] in sections}
-    assert compared == every - ours
+    assert compared == every - not_compared
 
 
 def test_no_two_choices_of_a_point_are_the_same_and_every_source_is_cited():
     for point in itertools.chain(*facts.PARTS.values()):
-        sources = [source for choice in point.choices for source in choice.by]
+        sources = [source for choice in point.choices for source in choice.citations]
         assert len(sources) == len(set(sources)), point.name
         assert len({str(choice.value) for choice in point.choices}) == len(point.choices)
-        assert all(where for choice in point.choices for where in choice.by.values()), point.name
+        assert all(
+            citation for choice in point.choices for citation in choice.citations.values()
+        ), point.name
         assert {*sources} <= {*itertools.chain(*NETWORKS.values())} | {
             *("net 145-half", "net 146", "text, literally")
         }
@@ -260,45 +265,47 @@ def test_no_two_choices_of_a_point_are_the_same_and_every_source_is_cited():
     [
         (
             "paper",
-            "Yes, by the text as far as it can be meant; ",
-            "in 12 points: order behind conv1",
+            "Yes, as the paper's text describes it. ",
+            "in 12 points: order after conv1",
         ),
-        ("paper", "Yes, ", "; and in order of images, on which the text is silent."),
+        ("paper", "Yes, ", "; also in shuffling, on which the text is silent."),
         ("source2012", "It is net 145 of the released 2012 code", "in 12 points: "),
         (
             "source2012",
             "It is net 145",
-            "; the text is silent on padding of conv1, LRN scope, order of images.",
+            "; the text is silent on padding of conv1, LRN scope, shuffling.",
         ),
-        ("photos", "The network is, by the text", "std of conv3-5, bias rate"),
-        ("torchvision", "No: it is that of torchvision, which", "widths, towers"),
+        ("photos", "The network is the paper's; ", "initial std of conv3-5, bias learning rate"),
+        ("torchvision", "No: it is the network of torchvision, which", "widths, towers"),
         (
             "torchvision",
-            "No: it is that of torchvision, which",
-            "m torchvision: images (but for crop offsets). From the paper: initialization, update",
+            "No: it is the network of torchvision, which",
+            "As in torchvision: images (except crop offsets). As in the paper: initialization, ",
         ),
-        ("bvlc_alexnet", "No: it is that of bvlc_alexnet, which", "LRN k"),
-        ("bvlc_alexnet", "No: ", "From bvlc_alexnet: initialization, update rule, images."),
-        ("six_conv", "No: it differs", "It has a layer more: conv6."),
-        ("caffenet", "No: it is that of CaffeNet, which", "order behind conv1"),
+        ("bvlc_alexnet", "No: it is the network of bvlc_alexnet, which", "LRN k"),
+        ("bvlc_alexnet", "No: ", "As in bvlc_alexnet: initialization, update rule, images."),
+        ("six_conv", "No: it differs", "Layers that the paper lacks: conv6."),
+        ("caffenet", "No: it is the network of CaffeNet, which", "order after conv1"),
         ("merged", "No: it differs", "in towers."),
     ],
 )
 def test_it_answers_whether_this_is_the_network_of_the_paper(preset, begins, names):
-    said = facts.describe_network(PRESETS[preset], 1000)["is_the_paper"]
-    assert said.startswith(begins)
-    assert names in said
+    answer = facts.describe_network(PRESETS[preset], 1000)["is_the_paper"]
+    assert answer.startswith(begins)
+    assert names in answer
 
 
 def test_one_switch_makes_it_another_network():
-    said = facts.describe_network(changed(PAPER, "model.lrn_k", 1.0), 1000)["is_the_paper"]
-    assert said == "No: it differs from the paper's in LRN k."
+    answer = facts.describe_network(changed(PAPER, "model.lrn_k", 1.0), 1000)["is_the_paper"]
+    assert answer == "No: it differs from the paper's in LRN k."
 
 
 def test_a_layer_that_is_left_out_is_named():
-    said = facts.describe_network(changed(PAPER, "model.drop_layer", "conv3"), 1000)["is_the_paper"]
-    assert said.endswith(" in widths, towers. It lacks a layer of the paper's: conv3.")
-    assert "layer" not in facts.describe_network(PRESETS["merged"], 1000)["is_the_paper"]
+    answer = facts.describe_network(changed(PAPER, "model.drop_layer", "conv3"), 1000)[
+        "is_the_paper"
+    ]
+    assert answer.endswith(" in widths, towers. Layers of the paper that it lacks: conv3.")
+    assert "Layer" not in facts.describe_network(PRESETS["merged"], 1000)["is_the_paper"]
 
 
 def test_where_nothing_sees_one_tower_neighbors_are_of_a_half():
@@ -312,20 +319,20 @@ def test_the_command_describes_the_paper_and_what_is_changed_of_it(capsys):
     assert capsys.readouterr().out.startswith("paper: 224 x 224 pixels, 1,000 classes\n")
     assert (
         describe.main(
-            ["--model", "caffenet", "--model.lrn-k", "2", "--data.horizontal-flip", "False"]
+            ["--preset", "caffenet", "--model.lrn-k", "2", "--data.horizontal-flip", "False"]
         )
         == 0
     )
-    said = capsys.readouterr().out.splitlines()[0]
-    assert said.startswith(
+    printed = capsys.readouterr().out.splitlines()[0]
+    assert printed.startswith(
         "caffenet with --data.horizontal-flip False --model.lrn-k 2.0: 227 x 227"
     )
 
 
 def test_the_classes_are_those_of_the_embedded_images_unless_given(capsys):
-    assert describe.main(["--model", "quickstart"]) == 0
+    assert describe.main(["--preset", "quickstart"]) == 0
     assert capsys.readouterr().out.startswith("quickstart: 64 x 64 pixels, 20 classes\n")
-    assert describe.main(["--model=quickstart", "--classes", "7"]) == 0
+    assert describe.main(["--preset=quickstart", "--classes", "7"]) == 0
     assert capsys.readouterr().out.startswith("quickstart: 64 x 64 pixels, 7 classes\n")
 
 
@@ -334,9 +341,9 @@ def test_a_folder_of_a_run_has_its_network_and_classes(tmp_path, capsys):
     about = {"config": flatten(config), "class_names": ["cat", "dog", "owl"]}
     (tmp_path / "config.json").write_text(json.dumps(about))
     assert describe.main(["--workdir", str(tmp_path), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said == json.loads(json.dumps(facts.describe_network(config, 3)))
-    assert said["layers"][0]["shape"] == [55, 55, 48]
+    described = json.loads(capsys.readouterr().out)
+    assert described == json.loads(json.dumps(facts.describe_network(config, 3)))
+    assert described["layers"][0]["shape"] == [55, 55, 48]
 
 
 def folder(workdir: Path, config: Config, constants: dict[str, Any] | None, **about: str) -> Path:
@@ -371,15 +378,15 @@ TORCHVISION_MEAN = (123.675, 116.28, 103.53)
 @pytest.mark.parametrize(
     ("color", "scale", "one", "follows", "mean", "origin"),
     [
-        (TORCHVISION_MEAN, NORMALIZED, True, ["torchvision"], "one color", "torchvision's"),
-        ((9.0, 8.0, 7.0), NORMALIZED, True, ["torchvision"], "one color", "which came with"),
-        ((9.0, 8.0, 7.0), GRAY, True, ["paper", "2012 code", "Caffe"], "one color", "which came"),
+        (TORCHVISION_MEAN, NORMALIZED, True, ["torchvision"], "mean color", "torchvision's"),
+        ((9.0, 8.0, 7.0), NORMALIZED, True, ["torchvision"], "mean color", "which came with"),
+        ((9.0, 8.0, 7.0), GRAY, True, ["paper", "2012 code", "Caffe"], "mean color", "which came"),
         (
             *((9.0, 8.0, 7.0), GRAY, False),
-            *(["paper", "2012 code", "Caffe"], "an image, aligned with the crop", "which came"),
+            *(["paper", "2012 code", "Caffe"], "mean image, aligned with the crop", "which came"),
         ),
-        ((122.67891, 116.66877, 104.00699), GRAY, True, ["paper"], "one color", "Caffe's"),
-        ((9.0, 8.0, 7.0), (0.5, 0.5, 0.25), True, [], "one color", "which came with"),
+        ((122.67891, 116.66877, 104.00699), GRAY, True, ["paper"], "mean color", "Caffe's"),
+        ((9.0, 8.0, 7.0), (0.5, 0.5, 0.25), True, [], "mean color", "which came with"),
     ],
 )
 def test_images_are_judged_by_what_was_saved_with_a_run(
@@ -387,11 +394,11 @@ def test_images_are_judged_by_what_was_saved_with_a_run(
 ):
     config = changed(PAPER, "data.statistics", "init")
     workdir = folder(tmp_path / "a", config, constants(color, scale, one))
-    said = of_folder(workdir, capsys)
-    points = {point["point"]: point for point in said["comparison"]}
+    described = of_folder(workdir, capsys)
+    points = {point["point"]: point for point in described["comparison"]}
     assert points["image scale"]["follows"][: len(follows) or 1] == follows
-    assert [c["text"] for c in points["mean"]["choices"] if c["here"]] == [mean]
-    assert said["statistics"]["origin"].startswith(origin)
+    assert [c["text"] for c in points["mean"]["choices"] if c["chosen"]] == [mean]
+    assert described["statistics"]["origin"].startswith(origin)
     assert describe.main(["--workdir", str(workdir)]) == 0
     printed = capsys.readouterr().out
     assert "init" not in printed.split("Is this")[0]
@@ -406,8 +413,8 @@ def test_a_run_on_its_own_images_says_so(tmp_path, capsys):
     assert describe.main(["--workdir", str(workdir)]) == 0
     assert capsys.readouterr().out.startswith(
         "paper: 224 x 224 pixels, 2 classes\n"
-        "images as saved with it: 0 to 255 less the mean image, on average (9.0, 8.0, 7.0), of its "
-        "training\nimages\n\nIs this"
+        "images as saved with the run: 0 to 255, minus the mean image, on average (9.0, 8.0, 7.0), "
+        "of its\ntraining images\n\nIs this"
     )
 
 
@@ -416,8 +423,8 @@ def test_published_means_are_of_one_color():
 
 
 TRAINING = {
-    *("crop offsets", "mirrored", "images that share a crop", "lighting", "unit of lighting"),
-    *("division", "end of lighting", "order of images"),
+    *("crop offsets", "horizontal flip", "images per crop", "PCA lighting", "PCA lighting scale"),
+    *("training divisor", "PCA lighting epochs", "shuffling"),
 }
 
 
@@ -425,20 +432,22 @@ def test_of_imported_weights_their_file_is_named_and_no_training(tmp_path, capsy
     config = changed(PRESETS["torchvision"], "schedule.milestones", (1, 2))
     known = constants(TORCHVISION_MEAN, NORMALIZED, True)
     workdir = folder(tmp_path / "a", config, known, imported="alexnet-owt.pth")
-    said = of_folder(workdir, capsys)
-    assert said["imported"] == "alexnet-owt.pth"
-    points = {point["point"] for point in said["comparison"]}
+    described = of_folder(workdir, capsys)
+    assert described["imported"] == "alexnet-owt.pth"
+    points = {point["point"] for point in described["comparison"]}
     every = {p["point"]: p["part"] for p in facts.describe_network(PAPER, 1000)["comparison"]}
-    assert {*every} - points == TRAINING | {n for n, p in every.items() if p in ("start", "update")}
-    assert said["agreement"]["torchvision"]["different"] == []
-    assert said["is_the_paper"].endswith("From torchvision: images.")
+    assert {*every} - points == TRAINING | {
+        n for n, p in every.items() if p in ("initialization", "update")
+    }
+    assert described["agreement"]["torchvision"]["different"] == []
+    assert described["is_the_paper"].endswith("As in torchvision: images.")
     assert describe.main(["--workdir", str(workdir)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(
         "torchvision: 224 x 224 pixels, 2 classes\nweights imported from alexnet-owt.pth; "
     )
-    assert "Before training" not in printed
-    assert "The update rule" not in printed
+    assert "Initialization" not in printed
+    assert "Update rule" not in printed
 
 
 def test_an_import_writes_the_name_of_its_file(tmp_path, capsys):
@@ -450,17 +459,17 @@ def test_an_import_writes_the_name_of_its_file(tmp_path, capsys):
         if row.kernel_shape
     }
     statistics = published("torchvision", config.data.image_size)
-    imported = Imported(config, architecture, params, statistics, ["cat", "dog"], [])
+    imported = ImportPlan(config, architecture, params, statistics, ["cat", "dog"], [])
     run_folder.make(imported, tmp_path / "weights.npz", tmp_path / "a")
-    said = of_folder(tmp_path / "a", capsys)
-    assert said["imported"] == "weights.npz"
-    assert said["statistics"]["origin"] == "torchvision's"
+    described = of_folder(tmp_path / "a", capsys)
+    assert described["imported"] == "weights.npz"
+    assert described["statistics"]["origin"] == "torchvision's"
 
 
 def test_a_run_that_trains_was_imported_from_nowhere(tmp_path, capsys):
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     known = constants((9.0, 8.0, 7.0), GRAY, True)
-    run_summary.write_about(PAPER, ["cat", "dog"], mesh, known, tmp_path)
+    run_summary.write_run_config(PAPER, ["cat", "dog"], mesh, known, tmp_path)
     assert "imported" not in json.loads((tmp_path / "config.json").read_text())
     assert of_folder(tmp_path, capsys)["imported"] == ""
 
@@ -476,32 +485,32 @@ def test_unreadable_statistics_are_refused_in_one_line(wrong, tmp_path, capsys):
     if isinstance(wrong, bytes):
         (workdir / "statistics.npz").write_bytes(wrong)
     assert describe.main(["--workdir", str(workdir)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"alexnet_jax: --workdir {workdir}: its statistics.npz cannot be read (")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"alexnet_jax: --workdir {workdir}: statistics.npz cannot be read (")
+    assert message.count("\n") == 1
 
 
-def test_preset_is_another_name_of_model(capsys):
-    for args in (["--model", "caffenet"], ["--preset", "caffenet"], ["--preset=caffenet"]):
+def test_a_preset_is_named_with_either_form_of_an_option(capsys):
+    for args in (["--preset", "caffenet"], ["--preset=caffenet"]):
         assert describe.main(args) == 0
         assert capsys.readouterr().out.startswith("caffenet: 227 x 227 pixels")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_brief_leaves_out_what_is_as_in_the_paper(preset, capsys):
-    assert describe.main(["--model", preset, "--classes", "1000", "--brief"]) == 0
+    assert describe.main(["--preset", preset, "--classes", "1000", "--brief"]) == 0
     brief = capsys.readouterr().out
     whole = text.render(facts.describe_network(PRESETS[preset], 1000))
-    kept, _, points = whole.partition("\n\nWhom it follows\n")
+    kept, _, points = whole.partition("\n\nThe sources it follows\n")
     assert brief.startswith(f"{kept}\n\n")
     differs = facts.describe_network(PRESETS[preset], 1000)["comparison"]
     differs = [p["point"] for p in differs if p["differs_from_paper"]]
     lines = brief.removeprefix(kept).splitlines()
-    said = [line for line in lines if line.startswith("  ") and line[2] not in " >"]
-    assert [line.strip().partition(": ")[0] for line in said] == differs
-    assert ("Nothing that the paper says differs" in brief) == (preset == "paper")
-    assert "cannot mean" in points
-    assert "cannot mean" not in brief
+    names = [line for line in lines if line.startswith("  ") and line[2] not in " >"]
+    assert [line.strip().partition(": ")[0] for line in names] == differs
+    assert ("Nothing differs from the paper's text" in brief) == (preset == "paper")
+    assert "Errors in the paper" in points
+    assert "Errors in the paper" not in brief
 
 
 @pytest.mark.parametrize("written", [None, "{", "[]", "{}", '{"config": 1, "class_names": []}'])
@@ -509,34 +518,37 @@ def test_a_folder_without_a_run_is_refused_in_one_line(written, tmp_path, capsys
     if written is not None:
         (tmp_path / "config.json").write_text(written)
     assert describe.main(["--workdir", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"alexnet_jax: --workdir {tmp_path}: it has no readable config.json")
-    assert said.endswith("name the folder of a run.\n")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"alexnet_jax: --workdir {tmp_path}: config.json cannot be read")
+    assert message.endswith("name the folder of a run.\n")
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
-        (["--model", "alexnet"], "--model alexnet: it is one of quickstart, photos, paper, "),
-        (["--modle", "paper"], "--modle: there is no such option; the nearest is --model "),
-        (["--classes", "0"], "--classes 0: it is at least 1; try 1000."),
-        (["--model.lrn-k", "-1"], "--model.lrn-k -1.0: it is positive; try 2.\n"),
-        (["--data.crop", "10"], "--data.crop 10: every layer must keep at least 1 x 1 pixel; "),
-        (["--preset", "alexnet"], "--model alexnet: it is one of quickstart, photos, paper, "),
-        (["--preset", "half", "--model=paper"], "--preset half --model paper: they mean the same"),
-        (["--workdir", "runs/a", "--model", "half"], "--workdir runs/a --model half: a run has "),
+        (["--preset", "alexnet"], "--preset alexnet: must be one of quickstart, photos, paper, "),
+        (["--model", "paper"], "--model: no such option; try --preset "),
+        (["--presett", "paper"], "--presett: no such option; try --preset "),
+        (["--classes", "0"], "--classes 0: must be at least 1; try 1000."),
+        (["--model.lrn-k", "-1"], "--model.lrn-k -1.0: must be greater than 0; try 2.0.\n"),
+        (["--data.crop", "10"], "--data.crop 10: "),
+        (
+            ["--optimizer.layer-learning-rates", "conv9=0"],
+            "--optimizer.layer-learning-rates conv9=0: must name a layer of the network (conv1, ",
+        ),
+        (["--workdir", "runs/a", "--preset", "half"], "--workdir runs/a: cannot be given together"),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence_with_code_2(args, said, capsys):
+def test_bad_input_is_refused_in_one_sentence_with_code_2(args, message, capsys):
     assert describe.main(args) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith(f"alexnet_jax: {said}")
+    assert printed.err.startswith(f"alexnet_jax: {message}")
     assert printed.err.count("\n") == 1
     assert not printed.out
 
 
-def test_whoever_reads_may_stop_reading():
+def test_a_closed_pipe_ends_the_command():
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "alexnet_jax.describe"]
@@ -545,13 +557,15 @@ def test_whoever_reads_may_stop_reading():
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
-def test_beside_the_paper_stands_what_a_network_has():
-    lines = text.beside_paper(
+def test_a_network_is_compared_with_the_paper_in_a_table():
+    lines = text.compare_with_paper(
         facts.brief(facts.describe_network(PRESETS["source2012"], 1000))
     ).splitlines()
     assert lines[0].split() == ["paper", "source2012"]
     assert len(lines) == 13
-    assert re.split(r"  +", lines[4]) == ["std of conv3-5", ".01", ".03"]
-    ours = dataclasses.replace(PRESETS["paper"], model=ModelConfig(conv345_init_std=0.02))
-    (line,) = text.beside_paper(facts.brief(facts.describe_network(ours, 1000))).splitlines()[1:]
-    assert re.split(r"  +", line) == ["std of conv3-5", ".01", "0.02"]
+    assert re.split(r"  +", lines[4]) == ["initial std of conv3-5", "0.01", "0.03"]
+    config = dataclasses.replace(PRESETS["paper"], model=ModelConfig(conv345_init_std=0.02))
+    (line,) = text.compare_with_paper(
+        facts.brief(facts.describe_network(config, 1000))
+    ).splitlines()[1:]
+    assert re.split(r"  +", line) == ["initial std of conv3-5", "0.01", "0.02"]

@@ -32,7 +32,7 @@ SMALL = [
     "--model.dropout",
     "0.0",
 ]
-SMALL += ["--optimizer.batch_size-size", "8", "--log.figures", "False", "--mesh.towers", "1"]
+SMALL += ["--optimizer.batch-size", "8", "--log.figures", "False", "--mesh.towers", "1"]
 
 
 def draw(folder, number, color, seed=0):
@@ -250,7 +250,7 @@ def test_fine_tuning_takes_weights_and_preprocessing_over(workdir, tmp_path, cap
     for seed, name in enumerate(("cyan", "ochre", "rose", "white")):
         draw(tmp_path / "others" / name, 4, (60 * seed, 90, 200 - 50 * seed), seed)
     arguments = ["--preset", "photos", "--init-from", str(workdir)]
-    arguments += ["--data.path", str(tmp_path / "others"), "--optimizer.batch_size-size", "8"]
+    arguments += ["--data.path", str(tmp_path / "others"), "--optimizer.batch-size", "8"]
     arguments += ["--schedule.epochs", "1", "--log.figures", "False", "--mesh.towers", "1"]
     b = tmp_path / "b"
     assert main.main(["--workdir", str(b), *arguments]) == 2
@@ -349,7 +349,7 @@ def test_fine_tuning_refuses_in_a_sentence(arguments, said, workdir, photographs
     start += [
         "--data.path",
         str(photographs),
-        "--optimizer.batch_size-size",
+        "--optimizer.batch-size",
         "8",
         "--mesh.towers",
         "1",

@@ -13,7 +13,7 @@ from alexnet_jax.model import platform
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.variants import build_architecture
 
-TABLE = build_architecture(ModelConfig(width=0.1, scale_init=False), 11, 67)
+ARCHITECTURE = build_architecture(ModelConfig(width=0.1, scale_init=False), 11, 67)
 # For references of many small parts, which are run once.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
@@ -24,13 +24,15 @@ def normal(seed, *shape, scale=1.0):
 
 @pytest.fixture(scope="module")
 def variables():
-    variables = AlexNet(TABLE, platform.CPU).init(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))
+    variables = AlexNet(ARCHITECTURE, platform.CPU).init(
+        jax.random.key(0), jnp.zeros((1, 67, 67, 3))
+    )
     # Larger than at the start, so that every layer matters to the logits.
     return jax.tree.map(lambda x: 8 * x + normal(x.size, *x.shape, scale=0.01), variables)
 
 
-def logits_of(architecture, kernels, variables, x, dropout_masks=None) -> jax.Array:
-    logits, _ = AlexNet(architecture, kernels).apply(variables, x, dropout_masks)
+def logits_of(architecture, ops, variables, x, dropout_masks=None) -> jax.Array:
+    logits, _ = AlexNet(architecture, ops).apply(variables, x, dropout_masks)
     assert isinstance(logits, jax.Array)
     return logits
 
@@ -77,24 +79,22 @@ def plain_forward(params, x, dropout_masks):
 
 def masks(batch):
     rng = np.random.default_rng(7)
-    return {name: rng.random((batch, *shape)) < 0.5 for name, shape in TABLE.dropped.items()}
+    return {name: rng.random((batch, *shape)) < 0.5 for name, shape in ARCHITECTURE.dropped.items()}
 
 
-@pytest.mark.parametrize(
-    "kernels", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"]
-)
+@pytest.mark.parametrize("ops", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "test"])
-def test_logits_and_every_gradient_match_the_plain_network(variables, kernels, training):
+def test_logits_and_every_gradient_match_the_plain_network(variables, ops, training):
     x, dropout_masks = normal(1, 5, 67, 67, 3, scale=50), masks(5) if training else None
     weight = normal(2, 5, 11)
 
-    def ours(variables):
-        return jnp.sum(weight * logits_of(TABLE, kernels, variables, x, dropout_masks))
+    def network(variables):
+        return jnp.sum(weight * logits_of(ARCHITECTURE, ops, variables, x, dropout_masks))
 
     def plain(variables):
         return jnp.sum(weight * plain_forward(variables["params"], x, dropout_masks))
 
-    value, grads = jax.jit(jax.value_and_grad(ours))(variables)
+    value, grads = jax.jit(jax.value_and_grad(network))(variables)
     expected, expected_grads = jax.jit(jax.value_and_grad(plain), compiler_options=QUICKLY)(
         variables
     )
@@ -108,7 +108,7 @@ def test_logits_and_every_gradient_match_the_plain_network(variables, kernels, t
 @pytest.mark.parametrize(
     ("batch", "size"), [(1, 1), (8, 8), (9, 5), (16, 8), (32, 8), (64, 16), (128, 32), (130, 26)]
 )
-def test_a_cpu_convolves_in_four_blocks_unless_they_are_small_or_large(batch, size):
+def test_a_cpu_convolves_blocks_of_8_to_32_images(batch, size):
     assert platform.CPU.block_size(batch) == size
     assert platform.ACCELERATOR.block_size(batch) == batch
 
@@ -117,30 +117,35 @@ def test_blocks_of_images_change_nothing(variables):
     x = normal(1, 7, 67, 67, 3, scale=50)
     whole, blocks = (
         logits_of(
-            TABLE, dataclasses.replace(platform.CPU, block_size=lambda _, n=size: n), variables, x
+            ARCHITECTURE,
+            dataclasses.replace(platform.CPU, block_size=lambda _, n=size: n),
+            variables,
+            x,
         )
         for size in (7, 3)
     )
     np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-6 * np.abs(whole).max())
 
 
-def test_training_silences_and_does_not_rescale_and_test_halves(variables):
-    # P4.2: a silenced output is 0, a kept one is itself; at test every output is halved.
+def test_dropout_zeroes_outputs_in_training_and_halves_all_at_test(variables):
+    # P4.2: in training a dropped output is 0 and a kept one unchanged; at test all are halved.
     x = normal(1, 2, 67, 67, 3, scale=50)
     fc8 = variables["params"]["fc8"]
-    silent = {name: np.zeros((2, *shape), bool) for name, shape in TABLE.dropped.items()}
-    bias_only = logits_of(TABLE, platform.CPU, variables, x, {**masks(2), "fc7": silent["fc7"]})
+    dropped = {name: np.zeros((2, *shape), bool) for name, shape in ARCHITECTURE.dropped.items()}
+    bias_only = logits_of(
+        ARCHITECTURE, platform.CPU, variables, x, {**masks(2), "fc7": dropped["fc7"]}
+    )
     np.testing.assert_allclose(bias_only, np.tile(fc8["bias"], (2, 1)), rtol=1e-6)
-    everything = {name: ~mask for name, mask in silent.items()}
-    halved = dataclasses.replace(TABLE, dropout=0.0)
+    everything = {name: ~mask for name, mask in dropped.items()}
+    without_dropout = dataclasses.replace(ARCHITECTURE, dropout=0.0)
     np.testing.assert_array_equal(
-        logits_of(TABLE, platform.CPU, variables, x, everything),
-        logits_of(halved, platform.CPU, variables, x),
+        logits_of(ARCHITECTURE, platform.CPU, variables, x, everything),
+        logits_of(without_dropout, platform.CPU, variables, x),
     )
 
 
 def test_initial_parameters_are_those_of_the_paper():
-    # P5: weights N(0, .01); biases 1 in conv2, conv4, conv5, fc6, fc7 and 0 elsewhere.
+    # P5: weights N(0, 0.01); biases 1 in conv2, conv4, conv5, fc6, fc7 and 0 elsewhere.
     architecture = build_architecture(ModelConfig(scale_init=False), 1000, 67)
     params = jax.jit(AlexNet(architecture, platform.CPU).init)(
         jax.random.key(0), jnp.zeros((1, 67, 67, 3))
@@ -150,14 +155,14 @@ def test_initial_parameters_are_those_of_the_paper():
     assert ones == {"conv2", "conv4", "conv5", "fc6", "fc7"}
     assert zeros == {"conv1", "conv3", "fc8"}
     for layer in params.values():
-        # The standard deviation of n draws is known to 1 / sqrt(2 n): 4 of those, 1.5 % for conv1's
-        # 34,848.
+        # The relative standard error of the standard deviation of n values is 1 / sqrt(2 n); 4 of
+        # those are 1.5 % for the 34,848 values of conv1.
         spread = 4 / np.sqrt(2 * layer["kernel"].size)
         assert np.std(layer["kernel"]) == pytest.approx(0.01, rel=spread)
         assert abs(np.mean(layer["kernel"])) < 4 * 0.01 / np.sqrt(layer["kernel"].size)
 
 
-def test_the_2012_codes_std_goes_to_the_middle_layers():
+def test_the_init_std_of_the_2012_code_is_for_conv3_conv4_conv5():
     stds = {
         layer.name: layer.std
         for layer in build_architecture(

@@ -1,4 +1,4 @@
-"""The layer table against the counts and shapes of 2012 (P3.5, layers-145.cfg)."""
+"""The layers against the counts and shapes of 2012 (P3.5, layers-145.cfg)."""
 
 import dataclasses
 
@@ -68,15 +68,10 @@ def test_the_network_has_60_965_224_parameters_659_272_neurons_and_724_406_816_m
     assert sum(row.multiply_adds for row in rows.values()) == 724_406_816
 
 
-def test_towers_meet_at_conv3_fc6_fc7_fc8_and_nowhere_else(rows):
-    crossings = {row.name: row.crossing for row in rows.values() if row.crossing}
-    assert crossings == {"conv3": 21_632, "fc6": 4_608, "fc7": 2_048, "fc8": 1_000}
-
-
 @pytest.mark.parametrize(
     ("crop", "padding"), [(224, (0, 3)), (227, (0, 0)), (225, (0, 2)), (226, (0, 1)), (64, (0, 3))]
 )
-def test_conv1_pads_after_the_image_what_its_last_window_needs(crop, padding):
+def test_conv1_pads_as_far_as_its_last_window_reaches(crop, padding):
     conv1 = build_architecture(ModelConfig(scale_init=False), 10, crop).layers[0]
     assert isinstance(conv1, Conv)
     assert conv1.padding(crop) == padding
@@ -108,12 +103,12 @@ def test_the_smallest_crop_is_36_and_keeps_one_pixel_everywhere():
     ]
 
 
-def test_a_smaller_crop_is_refused_with_the_smallest_that_would_do():
-    with pytest.raises(ValueError, match=r"--data.crop 35: .*smallest crop that would do is 36"):
+def test_a_smaller_crop_is_refused_with_the_smallest_as_the_remedy():
+    with pytest.raises(ValueError, match=r"data\.crop 35: .*at least 36.*; try 36"):
         build_architecture(ModelConfig(scale_init=False), 10, 35)
 
 
-def test_a_narrower_network_keeps_the_table_and_splits_in_two():
+def test_a_narrower_network_has_the_same_layers_and_even_widths():
     narrow, full = (
         build_architecture(ModelConfig(width=0.3, scale_init=False), 101, 224),
         build_architecture(ModelConfig(scale_init=False), 101, 224),

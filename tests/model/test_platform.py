@@ -90,11 +90,11 @@ def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiat
         padded = jnp.pad(x * x, ((0, 0),) * 3 + ((2, 2),))
         return x / (2 + 1e-4 * sum(padded[..., i : i + 16] for i in range(5))) ** 0.75
 
-    (ours,), (theirs,) = (
+    (actual,), (expected,) = (
         jax.vjp(f, x)[1](g)
         for f in (functools.partial(response_norm.normalize, norm=ResponseNorm()), plain)
     )
-    assert relative(ours, theirs) < 2e-6
+    assert relative(actual, expected) < 2e-6
 
 
 def plain_spatial_norm(x):
@@ -121,13 +121,13 @@ def test_spatial_norm_and_its_gradient_match_the_formula():
 
 def test_spatial_norm_of_a_constant_map():
     y = response_norm.normalize(jnp.full((1, 7, 7, 2), 100.0), SPATIAL_NORM)
-    # 25 pixels in the middle, 9 in a corner: 100 / (1 + 4e-5 * 25e4) ** .75.
+    # 25 pixels in the middle, 9 in a corner: 100 / (1 + 4e-5 * 25e4) ** 0.75.
     assert y[0, 3, 3, 0] == pytest.approx(100 / 11**0.75, rel=1e-6)
     assert y[0, 0, 0, 0] == pytest.approx(100 / 4.6**0.75, rel=1e-6)
 
 
-# (side, kernel, stride, padding, in, out): the geometries of the table, at sides that divide and do
-# not.
+# (side, kernel, stride, padding, in, out): geometries of the network, at sides that the stride
+# divides and others.
 GEOMETRIES = [
     (36, 11, 4, (0, 3), 3, 8),
     (37, 11, 4, (0, 2), 3, 8),
@@ -150,8 +150,8 @@ def test_convolutions_on_a_cpu_and_their_gradients_match_the_plain_one(geometry)
     for convolve in (platform.CPU.convolve, platform.ACCELERATOR.convolve):
         y, backward = jax.vjp(lambda x, k, f=convolve: f(x, k, stride, padding), x, kernel)
         results.append((y, *backward(normal(2, *y.shape))))
-    for ours, plain in zip(*results, strict=True):
-        assert relative(ours, plain) < 2e-6
+    for actual, plain in zip(*results, strict=True):
+        assert relative(actual, plain) < 2e-6
 
 
 def test_a_convolution_by_hand():
@@ -174,30 +174,26 @@ OVERLAPPING, APART = Pooling(), Pooling(window=2, rounds="down")  # P3.4, and it
 def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size, pooling):
     x = normal(0, 2, *size, 3)
     x = jnp.round(x) if values == "ties" else x
-    ours, backward = jax.vjp(lambda x: platform.CPU.pool(x, pooling), x)
+    actual, backward = jax.vjp(lambda x: platform.CPU.pool(x, pooling), x)
     plain, plain_backward = jax.vjp(lambda x: platform.ACCELERATOR.pool(x, pooling), x)
-    np.testing.assert_array_equal(ours, plain)
-    g = normal(1, *ours.shape)
+    np.testing.assert_array_equal(actual, plain)
+    g = normal(1, *actual.shape)
     np.testing.assert_allclose(backward(g)[0], plain_backward(g)[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "kernels", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"]
-)
-def test_a_tie_gives_its_gradient_to_the_first_pixel(kernels):
-    y, backward = jax.vjp(lambda x: kernels.pool(x, OVERLAPPING), jnp.ones((1, 3, 3, 1)))
+@pytest.mark.parametrize("ops", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"])
+def test_a_tie_gives_its_gradient_to_the_first_pixel(ops):
+    y, backward = jax.vjp(lambda x: ops.pool(x, OVERLAPPING), jnp.ones((1, 3, 3, 1)))
     first = np.zeros((1, 3, 3, 1), np.float32)
     first[0, 0, 0, 0] = 1
     np.testing.assert_array_equal(backward(jnp.ones_like(y))[0], first)
 
 
-@pytest.mark.parametrize(
-    "kernels", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"]
-)
-def test_the_last_window_may_hang_over_the_edge(kernels):
+@pytest.mark.parametrize("ops", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"])
+def test_the_last_window_may_hang_over_the_edge(ops):
     # Rows 0-2 and 2-4 of four: the second window sees rows 2 and 3 alone, negative as they are.
     x = -jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(kernels.pool(x, OVERLAPPING)[0, :, :, 0], [[-1, -3], [-9, -11]])
+    np.testing.assert_array_equal(ops.pool(x, OVERLAPPING)[0, :, :, 0], [[-1, -3], [-9, -11]])
 
 
 def test_the_platform_decides_in_one_place():
@@ -206,11 +202,11 @@ def test_the_platform_decides_in_one_place():
 
 
 def test_an_option_that_this_xla_does_not_know_is_left_out():
-    assert platform.is_known("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED")
-    assert not platform.is_known("xla_cpu_scheduler_type", "of another release")
-    assert not platform.is_known("xla_cpu_of_another_release", "1")
+    assert platform.is_supported("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED")
+    assert not platform.is_supported("xla_cpu_scheduler_type", "of another release")
+    assert not platform.is_supported("xla_cpu_of_another_release", "1")
 
 
-def test_of_the_release_installed_every_option_is_known():
+def test_of_the_release_installed_every_option_is_supported():
     assert platform.compiler_options("cpu") == dict(platform.CPU.compiler_options)
     assert platform.compiler_options("gpu") == {}

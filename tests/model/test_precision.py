@@ -69,14 +69,14 @@ def agreements(one, other) -> list[float]:
 
 def products(jaxpr) -> list[tuple[str, str]]:
     """Name every convolution and matrix product with the type of its operands."""
-    found = []
+    operands = []
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("conv_general_dilated", "dot_general"):
-            found.append((equation.primitive.name, str(equation.invars[0].aval.dtype)))
+            operands.append((equation.primitive.name, str(equation.invars[0].aval.dtype)))
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
-            found += products(inner) if hasattr(inner, "eqns") else []
-    return found
+            operands += products(inner) if hasattr(inner, "eqns") else []
+    return operands
 
 
 def test_every_product_but_the_last_is_bfloat16():
@@ -98,7 +98,7 @@ def test_what_is_kept_is_float32_and_trains_as_float32_does(batch, rounded):
     exact, losses = steps_of(FLOAT, mesh_of(1), batch)
     state, close = rounded
     assert (losses != close).all()  # or nothing was rounded
-    np.testing.assert_allclose(close, losses, rtol=2e-2)  # 8 bits: .4 % a rounding
+    np.testing.assert_allclose(close, losses, rtol=2e-2)  # 8 bits: rounding errors of 0.4 %
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((state.variables, state.opt_state)))
     assert min(agreements(exact, state)) > 0.97
 
@@ -128,11 +128,11 @@ def variables():
     return jax.jit(towers.initializer(BRAIN))(jax.random.key(0))
 
 
-def test_outputs_that_are_asked_for_come_in_float32(batch, variables):
+def test_tapped_outputs_are_float32(batch, variables):
     apply = jax.jit(towers.forward(BRAIN, mesh_of(1), ("conv1", "pool5", "relu7")))
-    logits, taken = apply(variables, jnp.asarray(batch["image"], jnp.float32))
-    assert {x.dtype for x in (logits, *taken.values())} == {jnp.dtype("float32")}
-    assert jnp.all(taken["conv1"] == taken["conv1"].astype(jnp.bfloat16))
+    logits, outputs = apply(variables, jnp.asarray(batch["image"], jnp.float32))
+    assert {x.dtype for x in (logits, *outputs.values())} == {jnp.dtype("float32")}
+    assert jnp.all(outputs["conv1"] == outputs["conv1"].astype(jnp.bfloat16))
 
 
 def test_a_bias_moves_by_less_than_bfloat16_could(batch, variables):

@@ -32,14 +32,14 @@ def constants_of(mean, *switches: Any):
     return Preprocess(jnp.asarray(mean), lighting, jnp.asarray(SCALE), *switches)
 
 
-def plain(batch, mean, where="aligned", channels="rgb"):
+def plain(batch, mean, alignment="aligned", channels="rgb"):
     """Work through fidelity's section 2 one pixel at a time, in float64."""
     images = np.zeros(batch["image"].shape)
     for b, y, x in np.ndindex(images.shape[:3]):
         # Column x of a mirrored crop was column 4 - x of the square it was cut from.
         before = 4 - x if batch["mirror"][b] else x
         row, column = batch["offset"][b] + (y, before)
-        if where == "center":
+        if alignment == "center":
             row, column = 2 + y, 2 + x
         below = mean if mean.ndim == 1 else mean[row, column]
         pixel = batch["image"][b, y, before] - below.astype(np.float64)
@@ -56,14 +56,14 @@ def plain(batch, mean, where="aligned", channels="rgb"):
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("lit", [True, False])
 @pytest.mark.parametrize(
-    ("mean", "where"),
+    ("mean", "alignment"),
     [(MEAN, "aligned"), (MEAN, "center"), (MEAN[0, 0], "aligned")],
     ids=["aligned", "center", "color"],
 )
-def test_a_batch_equals_plain_numpy(mean, where, lit, channels):
+def test_a_batch_equals_plain_numpy(mean, alignment, lit, channels):
     batch = {name: BATCH[name] for name in BATCH if lit or name not in ("lighting", "divisor")}
-    images = finished(batch, constants_of(mean, where, channels))
-    expected = plain(batch, mean, where, channels)
+    images = finished(batch, constants_of(mean, alignment, channels))
+    expected = plain(batch, mean, alignment, channels)
     np.testing.assert_allclose(images, expected, rtol=0, atol=1e-3)
     assert images.dtype == np.float32
 
@@ -89,8 +89,8 @@ def test_the_mean_of_the_center_crop_is_never_mirrored():
         "mirror": np.array([False, True]),
     }
     aligned, center = (
-        np.asarray(finished(batch, constants_of(np.rint(MEAN), where)))
-        for where in ("aligned", "center")
+        np.asarray(finished(batch, constants_of(np.rint(MEAN), alignment)))
+        for alignment in ("aligned", "center")
     )
     assert not aligned.any()
     assert not center[0].any()
@@ -123,25 +123,27 @@ def test_lighting_has_the_sigmas_of_2012(unit, sigmas):
 
 
 def test_torchvisions_numbers_are_those_of_its_own_formula():
-    # ToTensor(), then Normalize(mean=[.485, .456, .406], std=[.229, .224, .225]), as it says.
-    known = vars(statistics.published("torchvision", 9))
+    # ToTensor(), then Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]).
+    published_statistics = vars(statistics.published("torchvision", 9))
     config = DataConfig(mean="channel", statistics="torchvision")
     batch = {name: BATCH[name] for name in ("image", "offset", "mirror")}
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     mirrored = BATCH["mirror"][:, None, None, None]
     crops = np.where(mirrored, BATCH["image"][:, :, ::-1], BATCH["image"])
     expected = (crops / 255 - mean) / std
-    np.testing.assert_allclose(finished(batch, make_preprocess(config, known)), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        finished(batch, make_preprocess(config, published_statistics)), expected, atol=1e-6
+    )
 
 
 def test_the_configuration_reaches_the_device():
-    known = vars(statistics.published("caffe", 9)) | {"mean_image": MEAN}
+    published_statistics = vars(statistics.published("caffe", 9)) | {"mean_image": MEAN}
     config = DataConfig(mean="image-center", channels="bgr")
-    centered = make_preprocess(config, known)
-    assert (centered.where, centered.channels) == ("center", "bgr")
+    centered = make_preprocess(config, published_statistics)
+    assert (centered.mean_alignment, centered.channels) == ("center", "bgr")
     np.testing.assert_array_equal(centered.mean, MEAN)
-    aligned = make_preprocess(DataConfig(mean="image"), known)
-    assert (aligned.where, aligned.channels) == ("aligned", "rgb")
+    aligned = make_preprocess(DataConfig(mean="image"), published_statistics)
+    assert (aligned.mean_alignment, aligned.channels) == ("aligned", "rgb")
     np.testing.assert_array_equal(aligned.mean, MEAN)
-    color = make_preprocess(DataConfig(mean="channel"), known)
+    color = make_preprocess(DataConfig(mean="channel"), published_statistics)
     np.testing.assert_allclose(color.mean, [122.68, 116.67, 104.01], atol=0.005)  # RGB

@@ -1,4 +1,4 @@
-"""One network on any mesh: the same numbers, half of everything on each device, four crossings."""
+"""One network on any mesh: the same numbers, half of each array per device, four collectives."""
 
 import re
 from collections import Counter
@@ -51,16 +51,16 @@ def compile_for(function, *arguments):
 
 
 class Trained:
-    """A network on one mesh: its start, the first gradient, and five steps of training."""
+    """A network on one mesh: initial parameters, first gradient and five training steps."""
 
     def __init__(self, mesh, classes, crop, width=1.0, batch=BATCH, steps=5, weight_decay=5e-4):
         self.architecture = build_architecture(
             ModelConfig(width=width, conv345_init_std=0.03, scale_init=False), classes, crop
         )
-        # Where the last digits of two meshes move a pixel past its neighbor in a pooling window,
-        # or past a ReLU's 0, its whole gradient goes elsewhere: no mesh is wrong then, only other.
-        # A low rate and small images keep that rare over five steps; in one step of full size it
-        # does not happen.
+        # Rounding differs between meshes. Where it changes which pixel of a pooling window is the
+        # largest, or moves a value past a ReLU's 0, a whole gradient changes. A low learning rate
+        # and small images make that rare in five steps; in one step of full size it does not
+        # happen.
         tx = paper_sgd(OptimizerConfig(learning_rate=1e-3, weight_decay=weight_decay))
         self.create, _ = abstract_state(self.architecture, tx, mesh, seed=3)
         step = make_train_step(self.architecture, tx, mesh, make_constants(crop + 8), seed=5)
@@ -84,7 +84,7 @@ def worst(a, b):
     return max(jax.tree.leaves(errors)), errors
 
 
-# 101 divides over nothing; the network of 2012 itself has a test below.
+# 101 is prime; the network of 2012 itself has a test below.
 @pytest.fixture(scope="module", params=[101, pytest.param(1000, marks=pytest.mark.slow)])
 def trained(request):
     """Return the number of classes, and the training of a full-width network on one device."""
@@ -129,20 +129,20 @@ def assert_halves(state, architecture):
     for kind, tree in trees.items():
         for layer in architecture.layers:
             for name, array in tree[layer.name].items():
-                share = 1 if (layer.sees, name) == ("rows", "bias") else 2
+                share = 1 if (layer.sees, name) == ("row-split", "bias") else 2
                 held = {shard.data.nbytes for shard in array.addressable_shards}
                 assert held == {array.nbytes // share}, (kind, layer.name, name)
 
 
-def test_one_device_holds_everything_and_talks_to_nobody(trained):
+def test_one_device_holds_everything_and_sends_nothing(trained):
     _, one = trained
-    # XLA leaves an all-reduce over the one device in; it has nobody to talk to.
+    # XLA keeps an all-reduce over a single device.
     groups = re.findall(r"replica_groups=\{\{([\d,]+)\}", one.program)
     assert all("," not in group for group in groups)
     assert {operation for _, operation in COLLECTIVE.findall(one.program)} <= {"all-reduce"}
 
 
-def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
+def test_the_forward_pass_has_the_four_collectives_of_2012():
     architecture, mesh, batch = (
         build_architecture(ModelConfig(scale_init=False), 1000, 224),
         mesh_of("two"),
@@ -151,13 +151,13 @@ def test_the_forward_pass_crosses_exactly_where_the_towers_of_2012_met():
     variables = jax.eval_shape(towers.initializer(architecture), jax.random.key(0))
     images = jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.float32)
     text = compile_for(jax.jit(towers.forward(architecture, mesh)), variables, images).as_text()
-    found = Counter()
+    counts = Counter()
     for shape, operation in COLLECTIVE.findall(text):
         dimensions = [int(n) for n in re.findall(r"\d+", shape.partition("[")[2].partition("]")[0])]
         values = int(np.prod(dimensions)) // batch
-        # What an all-gather returns is both towers' share; what an all-reduce returns, each one's.
-        found[operation, values // 2 if operation == "all-gather" else values] += 1
-    assert found == {
+        # An all-gather returns the values of both towers.
+        counts[operation, values // 2 if operation == "all-gather" else values] += 1
+    assert counts == {
         ("all-gather", 21_632): 1,
         ("all-gather", 4_608): 1,
         ("all-gather", 2_048): 1,
@@ -177,8 +177,8 @@ def test_no_device_ever_makes_a_whole_split_parameter():
     assert "[4096,4096]" not in text
 
 
-def test_blocks_of_images_cross_once():
-    # 16 images are convolved as 8 + 8 on one tower; a gather for each block would make 5 of 3.
+def test_all_blocks_of_images_are_gathered_at_once():
+    # Each tower convolves 16 images as 8 + 8; with a gather for each block there would be 5.
     architecture, mesh = (
         build_architecture(ModelConfig(width=0.05, scale_init=False), 10, 36),
         mesh_of("two"),
@@ -223,10 +223,10 @@ def test_dropout_masks_are_the_same_on_every_mesh_and_differ_between_steps_and_l
 
 
 @pytest.mark.parametrize(
-    ("towers_asked", "data_asked", "batch", "shape"),
+    ("num_towers", "num_shards", "batch", "shape"),
     [
         ("auto", "auto", 8, (2, 2)),
-        ("auto", "auto", 9, (1, 2)),  # no shards that the batch does not divide into
+        ("auto", "auto", 9, (1, 2)),  # 9 is not divisible by 2
         (1, "auto", 8, (4, 1)),
         (1, "auto", 9, (3, 1)),
         (2, 1, 8, (1, 2)),
@@ -234,16 +234,18 @@ def test_dropout_masks_are_the_same_on_every_mesh_and_differ_between_steps_and_l
         (1, 1, 8, (1, 1)),
     ],
 )
-def test_the_mesh_takes_the_devices_that_are_there(towers_asked, data_asked, batch, shape):
-    mesh = towers.make_mesh(towers=towers_asked, data=data_asked, batch=batch)
+def test_auto_uses_the_devices_that_divide_the_batch(num_towers, num_shards, batch, shape):
+    mesh = towers.make_mesh(towers=num_towers, data=num_shards, batch=batch)
     assert (mesh.shape["data"], mesh.shape["tower"]) == shape
 
 
 def test_a_mesh_larger_than_the_machine_is_refused():
-    with pytest.raises(ValueError, match="need 16 devices and there are 4 .*use auto"):
+    with pytest.raises(
+        ValueError, match=r"mesh\.data 8: .*mesh\.towers=2 .*16 devices.* 4 .*; use mesh\.data=auto"
+    ):
         towers.make_mesh(towers=2, data=8, batch=8)
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="batch 7: .*divisible by the 2 data shards.*try 8"):
+    with pytest.raises(ValueError, match=r"optimizer\.batch_size 7: .*mesh\.data=2; try 8"):
         towers.make_mesh(towers=2, data=2, batch=7)

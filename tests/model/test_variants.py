@@ -1,4 +1,4 @@
-"""The networks that go by the name of AlexNet, and the paper's controls, one switch at a time."""
+"""The networks called AlexNet and the paper's controls, one setting at a time."""
 
 import dataclasses
 import re
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.config import ModelConfig
+from alexnet_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import trace, weighted_rows
 from alexnet_jax.model.features import features
-from alexnet_jax.model.variants import build_architecture
+from alexnet_jax.model.variants import build_architecture, check_layers
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.step import draw_dropout_masks
 
@@ -24,11 +24,11 @@ TOTAL_2012 = 60_965_224, 724_406_816  # parameters, multiply-adds of an image
 CONTROLS: dict[str, dict[str, Any]] = {
     "tanh": {"activation": "tanh"},
     "no LRN": {"lrn": False},
-    "pooling apart": {"pool": 2},
-    "no conv2": {"without": "conv2"},
-    "no conv3": {"without": "conv3"},
-    "no conv4": {"without": "conv4"},
-    "no conv5": {"without": "conv5"},
+    "pooling apart": {"pool_window": 2},
+    "no conv2": {"drop_layer": "conv2"},
+    "no conv3": {"drop_layer": "conv3"},
+    "no conv4": {"drop_layer": "conv4"},
+    "no conv5": {"drop_layer": "conv5"},
     "dropout off": {"dropout": 0.0},
 }
 
@@ -76,7 +76,7 @@ def test_the_heads_of_pretraining():
 @pytest.mark.parametrize(
     ("control", "expected"),
     [
-        # What has no weights changes no count; rounded down, 2 x 2 windows leave maps of 27, 13, 6.
+        # These have no weights. Rounded down, 2 x 2 windows give maps of 27, 13 and 6 pixels too.
         ("tanh", TOTAL_2012),
         ("no LRN", TOTAL_2012),
         ("pooling apart", TOTAL_2012),
@@ -107,7 +107,7 @@ def test_counts_of_the_controls(control, expected):
     assert counts(dataclasses.replace(PAPER, **CONTROLS[control])) == expected
 
 
-# 101 classes and 67 pixels: odd numbers, and what the CPU formulations do at every edge.
+# 101 classes and 67 pixels: odd numbers, which reach the edge cases of the CPU formulations.
 CLASSES, CROP, BATCH = 101, 67, 3
 SMALL = {
     **{name: PRESETS[name].model for name in ("paper", "source2012", "merged", "half", "six_conv")},
@@ -119,7 +119,7 @@ SMALL = {
 
 
 def small(model, **changes):
-    changes = {"width": 0.07, "scale_std": True} | changes
+    changes = {"width": 0.07, "scale_init": True} | changes
     return build_architecture(dataclasses.replace(model, **changes), CLASSES, CROP)
 
 
@@ -131,7 +131,7 @@ IMAGES = normal(0, BATCH, CROP, CROP, 3, scale=60)
 
 
 def variables_of(architecture):
-    """Return parameters larger than at the start, so that every layer matters to the logits."""
+    """Return larger parameters than initial ones, so that every layer affects the logits."""
     layers = zip(architecture.layers, weighted_rows(architecture), strict=True)
     params = {
         layer.name: {
@@ -156,9 +156,11 @@ def logits_and_grads(architecture, mesh, variables):
     return jax.device_get((logits, grads))
 
 
-def relative(ours, theirs):
+def relative(actual, expected):
     errors = jax.tree.map(
-        lambda a, b: float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), 1e-30)), ours, theirs
+        lambda a, b: float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), 1e-30)),
+        actual,
+        expected,
     )
     return max(jax.tree.leaves(errors)), errors
 
@@ -181,7 +183,7 @@ def test_every_variant_is_the_same_on_one_device_and_on_two(name):
     assert all(np.any(grad) for grad in jax.tree.leaves(one[1]))
 
 
-def test_lrn_over_all_maps_may_reach_past_all_maps_of_the_other_tower():
+def test_lrn_over_all_maps_may_need_every_map_of_the_other_tower():
     # 4 maps, 2 a tower, and 3 neighbors on either side.
     architecture = small(PAPER, width=0.05, lrn_n=7, lrn_scope="all", lrn_alpha=0.1)
     params = variables_of(architecture)["params"]
@@ -199,7 +201,7 @@ def test_lrn_over_all_maps_may_reach_past_all_maps_of_the_other_tower():
     np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
-def test_lrn_over_all_maps_exchanges_the_maps_at_the_border_and_nothing_else():
+def test_lrn_over_all_maps_exchanges_only_the_maps_at_the_border():
     architecture = small(PRESETS["bvlc_alexnet"].model)
     mesh = towers.make_mesh(towers=2, data=1, batch=2)
     program = (
@@ -218,8 +220,8 @@ def test_lrn_over_all_maps_exchanges_the_maps_at_the_border_and_nothing_else():
 # Each switch flipped alone, from the paper's value.
 SWITCHES: dict[str, Any] = {
     "activation": "tanh",
-    "padding": "both",
-    "order": "pool_first",
+    "conv1_padding": "both",
+    "op_order": "pool_first",
     "lrn": False,
     "lrn_n": 3,
     "lrn_k": 1.0,
@@ -227,7 +229,7 @@ SWITCHES: dict[str, Any] = {
     "lrn_beta": 0.5,
     "lrn_scope": "all",
     "spatial_norm": True,
-    "pool": 2,
+    "pool_window": 2,
     "dropout_scale": "training",
 }
 
@@ -237,13 +239,14 @@ def test_every_switch_changes_the_output(switch):
     architecture, flipped = small(PAPER), small(PAPER, **{switch: SWITCHES[switch]})
     variables = variables_of(architecture)
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
-    if switch == "padding":  # 67 pixels need none; 65 hang over by 2
-        architecture, flipped = (dataclasses.replace(t, crop=65) for t in (architecture, flipped))
+    if switch == "conv1_padding":  # 67 pixels need none; 65 hang over by 2
+        architecture, flipped = (dataclasses.replace(a, crop=65) for a in (architecture, flipped))
     images = IMAGES[:, : architecture.crop, : architecture.crop]
-    ours, theirs = (
-        jax.jit(towers.forward(t, mesh))(variables, images) for t in (architecture, flipped)
+    before, after = (
+        jax.jit(towers.forward(network, mesh))(variables, images)
+        for network in (architecture, flipped)
     )
-    assert np.max(np.abs(ours - theirs)) > 1e-3 * np.max(np.abs(ours))
+    assert np.max(np.abs(before - after)) > 1e-3 * np.max(np.abs(before))
 
 
 def test_the_order_of_layer_1_matters_through_its_lrn_alone():
@@ -286,7 +289,7 @@ def test_initial_values_differ_as_2012s_text_and_code_do():
     assert [layer.bias for layer in caffe] == [0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0]
 
 
-def test_what_the_convolutions_are_followed_by():
+def test_the_operations_after_the_first_convolutions():
     def then(preset):
         layers = build_architecture(PRESETS[preset].model, 10, 227).layers
         return {layer.name: layer.ops for layer in layers if layer.name in ("conv1", "conv2")}
@@ -301,7 +304,7 @@ def test_what_the_convolutions_are_followed_by():
     assert then("torchvision") == {"conv1": ("relu", "pool"), "conv2": ("relu", "pool")}
 
 
-def test_dropout_of_torchvision_silences_pool5_and_fc6_and_rescales_in_training():
+def test_dropout_of_torchvision_is_on_pool5_and_fc6_and_rescales_in_training():
     architecture = small(PRESETS["torchvision"].model)
     rows = {row.name: row for row in trace(architecture)}
     assert architecture.dropped == {
@@ -320,7 +323,7 @@ def test_dropout_of_torchvision_silences_pool5_and_fc6_and_rescales_in_training(
     np.testing.assert_array_equal(test["drop5"], test["pool5"])
 
 
-def test_features_are_those_on_the_way_to_the_logits_on_any_mesh():
+def test_features_are_the_activations_of_the_forward_pass_on_any_mesh():
     architecture = small(PAPER)
     params = variables_of(architecture)["params"]
     names = ("conv5", "relu5", "pool5", "fc7", "relu7", "drop7", "fc8")
@@ -348,39 +351,91 @@ def test_features_are_those_on_the_way_to_the_logits_on_any_mesh():
     )
 
 
-def test_features_take_parameters_wherever_they_lie():
+def test_features_accept_parameters_on_any_devices():
     architecture = small(PAPER)
     params = variables_of(architecture)["params"]
     four = towers.make_mesh(towers=2, data=2, batch=4)
     spread = jax.device_put(params, towers.state_shardings(params, architecture, four))
-    there, here = (
+    from_devices, from_host = (
         features(tree, IMAGES, ("fc7",), architecture=architecture)["fc7"]
         for tree in (spread, params)
     )
-    np.testing.assert_array_equal(there, here)
+    np.testing.assert_array_equal(from_devices, from_host)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        ({"layers": ("conv9",)}, "conv9: no output of this network is called that; .* relu7"),
-        ({"images": IMAGES[:, :50]}, r"\(3, 50, 67, 3\).*takes \[B, 67, 67, 3\]"),
-        ({"table": small(PRESETS["torchvision"].model)}, "conv1 .* wanted.*conv5"),
-        ({"layers": ()}, "no output of this network is called that"),
-        ({"images": IMAGES.astype(np.uint8)}, "images of uint8.*preprocess.finish"),
-        ({"images": IMAGES[:0]}, "0 images: .* at least 1"),
-        ({"mesh": (2, 2)}, "3 images: the mesh takes a multiple of its 2 data shards"),
+        ({"layers": ("conv9",)}, r"layers conv9: .*; choose from conv1, .* relu7"),
+        ({"layers": ()}, r"layers \(\): .*; choose from conv1, "),
+        ({"images": IMAGES[:, :50]}, r"images \(3, 50, 67, 3\): .*\[B, 67, 67, 3\]"),
+        ({"images": IMAGES.astype(np.uint8)}, r"images uint8: .*float32.*; .*preprocess"),
+        (
+            {"architecture": small(PRESETS["torchvision"].model)},
+            r"params conv1 bias \(6,\): .* \(4,\)",
+        ),
+        ({"images": IMAGES[:0]}, r"images 0: .*multiple"),
+        ({"mesh": (2, 2)}, r"images 3: .*multiple.* 2 data shards; .*data=1"),
     ],
 )
-def test_features_refuse_what_does_not_fit(arguments, said):
+def test_features_check_their_arguments(arguments, message):
     architecture = small(PAPER)
     params = variables_of(architecture)["params"]
-    call = {"images": IMAGES, "layers": ("fc7",), "table": architecture} | arguments
+    call = {"images": IMAGES, "layers": ("fc7",), "architecture": architecture} | arguments
     if "mesh" in call:
         data, towers_ = call["mesh"]
         call["mesh"] = towers.make_mesh(towers=towers_, data=data, batch=BATCH + 1)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         features(params, **call)
+
+
+def config_with(*rates, crop=224):
+    return Config(data=DataConfig(crop=crop), optimizer=OptimizerConfig(layer_learning_rates=rates))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (config_with(crop=20), r"data\.crop 20: .*at least 36.*; try 36"),
+        (
+            config_with("conv1=0", "fc9=2"),
+            r"optimizer\.layer_learning_rates fc9=2: .*\(conv1, conv2, .*, fc8\)",
+        ),
+        (
+            config_with(*(f"{layer.name}=0" for layer in build_architecture(PAPER, 2, 224).layers)),
+            r"optimizer\.layer_learning_rates conv1=0 .* fc8=0: .*; leave one out",
+        ),
+    ],
+)
+def test_a_configuration_must_fit_its_layers(config, message):
+    with pytest.raises(ValueError, match=message):
+        check_layers(config)
+
+
+def test_layers_may_have_learning_rates_of_their_own():
+    check_layers(config_with("conv1=0", "fc8=10"))
+
+
+@pytest.mark.parametrize("towers_", [1, 2])
+@pytest.mark.parametrize("scale", ["test", "training"])
+def test_dropout_keeps_the_same_mean_in_training_and_at_test(scale, towers_):
+    """With 0.3 dropped, 0.7 is kept in training, and outputs are scaled by 0.7 at test (P4.2)."""
+    architecture = small(PAPER, dropout=0.3, dropout_scale=scale, width=0.25)
+    batch = 32
+    masks = draw_dropout_masks(architecture, 0, jnp.zeros((), jnp.int32), batch)
+    assert set(masks) == {"fc6", "fc7"}
+    for mask in masks.values():
+        error = np.sqrt(0.3 * 0.7 / mask.size)
+        assert np.mean(mask) == pytest.approx(0.7, abs=4 * error)
+    mesh = towers.make_mesh(towers=towers_, data=1, batch=BATCH)
+    apply = jax.jit(towers.forward(architecture, mesh, ("relu6", "drop6")))
+    variables = variables_of(architecture)
+    _, test = apply(variables, IMAGES)
+    _, training = apply(variables, IMAGES, {name: mask[:BATCH] for name, mask in masks.items()})
+    at_test, in_training = (0.7, 1) if scale == "test" else (1, 1 / 0.7)
+    np.testing.assert_allclose(test["drop6"], at_test * test["relu6"], rtol=1e-6)
+    kept = np.where(masks["fc6"][:BATCH], training["relu6"], 0)
+    np.testing.assert_allclose(training["drop6"], in_training * kept, rtol=1e-6)
 
 
 def test_the_default_model_is_the_two_towers_of_the_paper():

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from alexnet_jax import describe
-from alexnet_jax.fidelity.table import network as described
+from alexnet_jax.fidelity.table import describe_layers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.plots import network
@@ -28,7 +28,7 @@ def words(figure: Figure) -> list[str]:
 def crossings(figure: Figure) -> list[str]:
     """Return what stands at a line between the devices; a line is drawn for each."""
     (axes,) = figure.axes
-    named = [text for text in words(figure) if text.startswith(("all-", "exchange"))]
+    named = [text for text in words(figure) if text.startswith(("all-", "halo exchange"))]
     lines = [line for line in axes.lines if line.get_linestyle() == "-"]
     assert len(lines) == len(named)
     return [text.replace("\n", " ") for text in named]
@@ -53,10 +53,10 @@ def test_the_network_of_2012_meets_four_times():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_network_is_drawn_as_it_is_described(preset: str):
     rows = architecture(preset)
-    drawn, facts = network.draw(rows), described(rows)
+    drawn, facts = network.draw(rows), describe_layers(rows)
     expected = [
-        f"{row['by']} {'for' if row['by'] == 'exchange' else 'of'} "
-        f"{row['name'] if row['by'] == 'exchange' else row['what']} {row['crossing']:,}"
+        f"{row['by']} {'for' if row['by'] == 'halo exchange' else 'of'} "
+        f"{row['name'] if row['by'] == 'halo exchange' else row['what']} {row['crossing']:,}"
         for row in facts["devices"]
         if row["crossing"]
     ]
@@ -89,10 +89,10 @@ def test_an_odd_number_of_classes_that_see_one_tower_each():
 
 
 def test_the_command_draws_it_beside_the_text(tmp_path, capsys):
-    assert describe.main(["--model", "quickstart", "--save", str(tmp_path / "a/network.png")]) == 0
+    assert describe.main(["--preset", "quickstart", "--save", str(tmp_path / "a/network.png")]) == 0
     assert "On two devices" in capsys.readouterr().out
     with Image.open(tmp_path / "a/network.png") as image:
         assert image.width > 2 * image.height
     assert describe.main(["--save", "network.txt"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("alexnet_jax: --save network.txt: it is the name of a picture")
+    assert said.startswith("alexnet_jax: --save network.txt: must end in .png")

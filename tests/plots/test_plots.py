@@ -1,7 +1,6 @@
 """The pictures show the numbers that they were given."""
 
 import collections
-import json
 import math
 
 import matplotlib.image
@@ -9,15 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
-from PIL import Image
 
-from alexnet_jax import figures as command
-from alexnet_jax import main, plots
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.plots import devices, feature_maps, neighbors
-from tests import untrained
+from alexnet_jax.plots import curves, devices, feature_maps, filters, neighbors, predictions
+from alexnet_jax.plots.tiles import save
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -27,14 +23,14 @@ def lines(axes, name):
     return [np.stack(line.get_data(), -1) for line in axes.get_lines() if line.get_gid() == name]
 
 
-def train(epoch, error, rate=0.01):
+def train(epoch, error, learning_rate=0.01):
     return {
         "step": int(epoch * 10),
         "epoch": epoch,
         "split": "train",
         "loss": 2 * error,
         "top1_error": error,
-        "rate": rate,
+        "learning_rate": learning_rate,
     }
 
 
@@ -44,14 +40,14 @@ METRICS = [
     {"step": 10, "epoch": 1, "split": "validation", "loss": 1.1, "top1_error": 0.75},
     train(1.5, 0.5),
     {"step": 20, "epoch": 2, "split": "validation", "loss": None, "top1_error": 0.6},
-    train(2.2, 0.4, rate=0.001),
-    train(3.0, 0.2, rate=0.001),
+    train(2.2, 0.4, learning_rate=0.001),
+    train(3.0, 0.2, learning_rate=0.001),
     {"step": 30, "epoch": 3, "split": "test", "loss": 0.8, "top1_error": 0.3},
 ]
 
 
 def test_curves_plot_the_metrics():
-    error, loss = plots.draw_curves(METRICS).axes
+    error, loss = curves.draw(METRICS).axes
     records = [[0.5, 0.9], [1.0, 0.7], [1.5, 0.5], [2.2, 0.4], [3.0, 0.2]]
     np.testing.assert_allclose(lines(error, "train records"), [records])
     # Passes: (0.5, 1.0), (1.5), (2.2, 3.0); each point is the mean of its pass, in which a record
@@ -66,36 +62,39 @@ def test_curves_plot_the_metrics():
 
 
 def test_curves_have_the_papers_colors():
-    error, _ = plots.draw_curves(METRICS).axes
+    error, _ = curves.draw(METRICS).axes
     colors = {line.get_gid(): to_hex(line.get_color()) for line in error.get_lines()}
     assert colors["train"] == to_hex("black")
     assert colors["validation"] == colors["test"] == to_hex("red")
 
 
 def test_curves_mark_each_rate_drop_at_the_end_of_its_epoch():
-    rates = [train(3.0, 0.2, rate=0.001), train(3.1, 0.2, rate=0.0001)]
-    error, loss = plots.draw_curves(METRICS + rates).axes
+    rates = [train(3.0, 0.2, learning_rate=0.001), train(3.1, 0.2, learning_rate=0.0001)]
+    error, loss = curves.draw(METRICS + rates).axes
     for axes in (error, loss):
         assert [line[:, 0].tolist() for line in lines(axes, "drop")] == [[2, 2], [3, 3]]
-    assert [text.get_text() for text in error.texts] == ["rate 0.001", "rate 0.0001"]
+    assert [text.get_text() for text in error.texts] == [
+        "learning rate 0.001",
+        "learning rate 0.0001",
+    ]
 
 
 def test_curves_before_the_first_evaluation():
-    error, _ = plots.draw_curves(METRICS[:2]).axes
+    error, _ = curves.draw(METRICS[:2]).axes
     assert lines(error, "validation")[0].shape == (0, 2)
     assert lines(error, "test") == []
 
 
 def test_curves_need_a_record():
     with pytest.raises(ValueError, match="at least one record"):
-        plots.draw_curves([])
+        curves.draw([])
 
 
 def test_mosaic_of_two_filters_by_hand():
     kernel = np.zeros((2, 2, 3, 2), np.float32)
     kernel[0, 0, :, 0] = -1  # the least of both: black
     kernel[1, 1, :, 1] = [4, 1.5, 0.25]  # 4, the greatest of both: white
-    mosaic = plots.filter_mosaic(kernel)
+    mosaic = filters.filter_mosaic(kernel)
     # One filter a tower: a pixel of margin on each side, the towers 4 more apart.
     assert mosaic.shape == (4 + 4 + 4, 4, 3)
     assert mosaic.dtype == np.uint8
@@ -108,44 +107,44 @@ def test_mosaic_of_two_filters_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("filters", "shape"),
+    ("count", "shape"),
     [
         (96, (3 * 12 + 1 + 4 + 3 * 12 + 1, 16 * 12 + 1, 3)),  # 3 rows of 16 a tower
         (48, (2 * 12 + 1 + 4 + 2 * 12 + 1, 16 * 12 + 1, 3)),  # 16 and 8
         (24, (1 * 12 + 1 + 4 + 1 * 12 + 1, 12 * 12 + 1, 3)),  # 12
     ],
 )
-def test_mosaic_places_every_filter(filters, shape):
+def test_mosaic_places_every_filter(count, shape):
     # Filter c is constant with the value c, so that its place can be read off.
-    kernel = np.broadcast_to(np.arange(filters, dtype=np.float32), (11, 11, 3, filters))
-    mosaic = plots.filter_mosaic(kernel)
+    kernel = np.broadcast_to(np.arange(count, dtype=np.float32), (11, 11, 3, count))
+    mosaic = filters.filter_mosaic(kernel)
     assert mosaic.shape == shape
-    half, tower_height = filters // 2, (shape[0] - 4) // 2
-    for number in range(filters):
+    half, tower_height = count // 2, (shape[0] - 4) // 2
+    for number in range(count):
         tower, place = divmod(number, half)
         row, column = divmod(place, 16)
         top = tower * (tower_height + 4) + 12 * row + 1
         tile = mosaic[top : top + 11, 12 * column + 1 : 12 * column + 12]
-        assert (tile == round(255 * number / (filters - 1))).all(), number
+        assert (tile == round(255 * number / (count - 1))).all(), number
 
 
 def test_mosaic_of_equal_weights_is_black():
-    mosaic = plots.filter_mosaic(np.full((2, 2, 3, 2), 0.3, np.float32))
+    mosaic = filters.filter_mosaic(np.full((2, 2, 3, 2), 0.3, np.float32))
     assert (mosaic[1:3, 1:3] == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(11, 11, 3, 5), (5, 5, 48, 256), (11, 11, 3)])
 def test_mosaic_refuses_other_kernels(shape):
-    with pytest.raises(ValueError, match=r"kernel of shape .*: filters are drawn from"):
-        plots.filter_mosaic(np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match=r"kernel of shape .*: must be \[k, k, 3, C\]"):
+        filters.filter_mosaic(np.zeros(shape, np.float32))
 
 
 def test_filters_file_enlarges_each_weight_six_times(tmp_path):
     kernel = np.random.default_rng(0).normal(size=(11, 11, 3, 24)).astype(np.float32)
-    path = plots.filters(kernel, tmp_path / "new" / "filters.png")
+    path = save(filters.draw(kernel), tmp_path / "new" / "filters.png")
     assert path == tmp_path / "new" / "filters.png"
     picture = np.rint(255 * matplotlib.image.imread(path)[..., :3])
-    mosaic = np.kron(plots.filter_mosaic(kernel), np.ones((6, 6, 1)))
+    mosaic = np.kron(filters.filter_mosaic(kernel), np.ones((6, 6, 1)))
     height, width, _ = mosaic.shape
     # Somewhere in the file, to the pixel, the enlarged mosaic stands (the names are left of it).
     found = [
@@ -171,7 +170,7 @@ def bars(axes):
 def test_predictions_show_the_five_best_classes_and_the_true_one_red():
     probabilities = np.array([[0.05, 0.3, 0.02, 0.4, 0.03, 0.1, 0.1], [1, 0, 0, 0, 0, 0, 0]])
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-    figure = plots.draw_predictions(images, probabilities, np.array([1, 6]), NAMES)
+    figure = predictions.draw(images, probabilities, np.array([1, 6]), NAMES)
     first, second, bars_of_first, bars_of_second = figure.axes
     red, blue = "#ffaaaa", "#aaaaff"
     assert bars(bars_of_first) == [
@@ -195,7 +194,7 @@ def test_predictions_show_eight_images_in_two_rows_of_four():
     count = 11
     images = np.zeros((count, 4, 4, 3), np.uint8)
     probabilities = np.full((count, 7), 1 / 7)
-    figure = plots.draw_predictions(images, probabilities, np.arange(count) % 7, NAMES)
+    figure = predictions.draw(images, probabilities, np.arange(count) % 7, NAMES)
     titles = {place: axes.get_title() for place, axes in enumerate(figure.axes) if axes.images}
     # Of the grid's four rows of four, bars stand in the second and the fourth.
     places = [0, 1, 2, 3, 8, 9, 10, 11]
@@ -204,7 +203,7 @@ def test_predictions_show_eight_images_in_two_rows_of_four():
 
 def test_predictions_call_classes_by_their_first_synonym():
     names = ["n01440764 tench, Tinca tinca", "n01443537 goldfish, Carassius auratus"]
-    picture, drawn = plots.draw_predictions(
+    picture, drawn = predictions.draw(
         np.zeros((1, 4, 4, 3), np.uint8), np.array([[0.2, 0.8]]), np.array([0]), names
     ).axes
     assert picture.get_title() == "tench"
@@ -212,7 +211,7 @@ def test_predictions_call_classes_by_their_first_synonym():
 
 
 def test_predictions_of_fewer_than_five_classes():
-    figure = plots.draw_predictions(
+    figure = predictions.draw(
         np.zeros((1, 4, 4, 3), np.uint8), np.array([[0.2, 0.8]]), np.array([0]), ["a", "b"]
     )
     assert bars(figure.axes[1]) == [("b", 0.8, "#aaaaff"), ("a", 0.2, "#ffaaaa")]
@@ -221,35 +220,31 @@ def test_predictions_of_fewer_than_five_classes():
 def test_predictions_refuse_arrays_that_disagree():
     images, probabilities = np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 7), 1 / 7)
     with pytest.raises(ValueError, match="2 images, 2 rows of probabilities, 1 labels"):
-        plots.draw_predictions(images, probabilities, np.array([0]), NAMES)
+        predictions.draw(images, probabilities, np.array([0]), NAMES)
     with pytest.raises(ValueError, match="0 images"):
-        plots.draw_predictions(images[:0], probabilities[:0], np.array([]), NAMES)
-    with pytest.raises(ValueError, match="7 probabilities an image and 2 class names"):
-        plots.draw_predictions(images, probabilities, np.array([0, 1]), NAMES[:2])
+        predictions.draw(images[:0], probabilities[:0], np.array([]), NAMES)
+    with pytest.raises(ValueError, match="7 probabilities per image and 2 class names"):
+        predictions.draw(images, probabilities, np.array([0, 1]), NAMES[:2])
 
 
 def test_files_are_drawn_at_150_dots_an_inch(tmp_path):
-    path = plots.curves(METRICS, tmp_path / "curves.png")
-    size = plots.draw_curves(METRICS).get_size_inches()
+    path = save(curves.draw(METRICS), tmp_path / "curves.png")
+    size = curves.draw(METRICS).get_size_inches()
     height, width, _ = matplotlib.image.imread(path).shape
     assert (width, height) == tuple(math.floor(150 * side) for side in size)
-    path = plots.predictions(
-        np.zeros((8, 4, 4, 3), np.uint8),
-        np.full((8, 7), 1 / 7),
-        np.zeros(8, int),
-        NAMES,
-        tmp_path / "predictions.png",
-    )
+    images, probabilities = np.zeros((8, 4, 4, 3), np.uint8), np.full((8, 7), 1 / 7)
+    figure = predictions.draw(images, probabilities, np.zeros(8, int), NAMES)
+    path = save(figure, tmp_path / "predictions.png")
     assert matplotlib.image.imread(path).shape[:2] == (2 * 3.5 * 150, 4 * 2.3 * 150)
 
 
 def test_filters_of_a_network_without_towers_are_in_one_block():
     kernel = np.broadcast_to(np.arange(63, dtype=np.float32), (11, 11, 3, 63))
-    mosaic = plots.filter_mosaic(kernel, towers=False)
+    mosaic = filters.filter_mosaic(kernel, towers=False)
     assert mosaic.shape == (4 * 12 + 1, 16 * 12 + 1, 3)
     assert (mosaic[37:48, 14 * 12 + 1 : 15 * 12] == 255).all()  # the 63rd, the greatest
-    assert not list(plots.draw_filters(kernel, towers=False).axes[0].texts)
-    named = plots.draw_filters(kernel[..., :62]).axes[0].texts
+    assert not list(filters.draw(kernel, towers=False).axes[0].texts)
+    named = filters.draw(kernel[..., :62]).axes[0].texts
     assert [text.get_text() for text in named] == ["tower 0", "tower 1"]
 
 
@@ -272,7 +267,7 @@ def test_maps_stand_by_tower_in_their_common_range():
     ]
     assert len(feature_maps.draw(output[..., :1], "conv9", towers=False).axes[0].texts) == 0
     for wrong in (output[..., :33], output[0]):
-        with pytest.raises(ValueError, match="maps are drawn from"):
+        with pytest.raises(ValueError, match=r"must be \[H, W, C\]"):
             feature_maps.draw(wrong, "conv9", towers=True)
 
 
@@ -286,112 +281,20 @@ def test_a_panel_of_neighbors_names_them_at_both_ends():
 
 def test_a_title_is_not_cut_off(tmp_path):
     name = "conv1 of a photograph with a long name " + 40 * "m"
-    path = plots.save(feature_maps.draw(np.zeros((3, 3, 2)), name, towers=True), tmp_path / "a.png")
+    path = save(feature_maps.draw(np.zeros((3, 3, 2)), name, towers=True), tmp_path / "a.png")
     picture = matplotlib.image.imread(path)[..., :3]
     assert (picture[:, -5:] == 1).all()
     assert (picture[:30, 80:-80] < 0.5).any()
 
 
-@pytest.fixture(scope="module")
-def two_towers(tmp_path_factory):
-    return untrained.make(tmp_path_factory.mktemp("runs") / "a")
-
-
-@pytest.fixture
-def photograph(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
-
-
-def run(*arguments):
-    return command.main([str(argument) for argument in arguments])
-
-
-def test_the_command_draws_what_there_is_and_names_the_rest(two_towers, tmp_path, capsys):
-    assert run("--workdir", two_towers, "--out", tmp_path) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("No curves: nothing was recorded in metrics.jsonl;")
-    assert said[1] == str(tmp_path / "filters.png")
-    assert said[2].startswith("No predictions: its weights were imported and it has no images")
-    assert said[3].startswith("In color the towers do not differ: 0.6")
-    assert said[4] == str(tmp_path / "specialization.png")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "filters.png",
-        "specialization.json",
-        "specialization.png",
-    ]
-    saved = json.loads((tmp_path / "specialization.json").read_text())
-    assert saved["statement"] == said[3]
-
-
-def test_the_command_draws_maps(two_towers, photograph, tmp_path, capsys):
-    asked = ["--workdir", two_towers, "--out", tmp_path / "new", "--maps", photograph]
-    assert run(*asked, photograph) == 0
-    assert run(*asked, "--layer", "pool5") == 0
-    paths = capsys.readouterr().out.splitlines()
-    names = ("conv1-photo", "conv1-photo-2", "pool5-photo")
-    assert paths == [str(tmp_path / f"new/maps-{name}.png") for name in names]
-    assert all(len(np.unique(matplotlib.image.imread(path))) > 20 for path in paths)
-
-
-@pytest.mark.slow
-def test_the_command_draws_a_run_of_its_own(photos, tmp_path, capsys):
-    workdir = tmp_path / "a"
-    small = ["--data.image-size", "36", "--data.crop", "36", "--model.width", "0.02"]
-    small += [
-        "--optimizer.batch_size-size",
-        "10",
-        "--schedule.epochs",
-        "1",
-        "--log.figures",
-        "False",
-    ]
-    data = ["--preset", "photos", "--data.path", str(photos), "--mesh.towers", "1"]
-    assert main.main(["--workdir", str(workdir), *data, *small]) == 0
-    capsys.readouterr()
-    assert run("--workdir", workdir) == 0
-    drawn = capsys.readouterr().out
-    for name in ("curves", "filters", "predictions", "specialization"):
-        assert str(workdir / f"figures/{name}.png") in drawn
-        assert (workdir / f"figures/{name}.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--only", "curves"], "--only curves: nothing was recorded"),
-        (["--only", "predictions"], "--only predictions: its weights were imported"),
-        (["--maps", "none.jpg"], "none.jpg: No such file or directory; give files that"),
-        (["--maps", "{photo}", "--layer", "conv9"], "conv9: no output of this network is called"),
-        (["--maps", "{photo}", "--layer", "fc6"], "--layer fc6: its 204 outputs are no maps; name"),
-        (["--only", "neighbors"], "neighbors"),
-    ],
-)
-def test_the_command_refuses_in_a_sentence(arguments, said, two_towers, photograph, capsys):
-    arguments = [argument.format(photo=photograph) for argument in arguments]
-    assert run("--workdir", two_towers, *arguments) == 2
-    printed = capsys.readouterr()
-    assert said in printed.err
-    assert printed.err.count("\n") == 1
-
-
-def test_towers_that_are_not_there_are_not_compared(photograph, tmp_path, capsys):
-    workdir = untrained.make(tmp_path / "a", "torchvision")
-    assert run("--workdir", workdir, "--only", "specialization") == 2
-    assert "--only specialization: its network has no towers to compare" in capsys.readouterr().err
-    assert run("--workdir", workdir, "--only", "filters", "--maps", photograph) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
-
-
-def test_each_device_has_its_column_of_what_it_holds():
+def test_each_device_has_a_column_of_its_arrays():
     architecture = build_architecture(ModelConfig(), 1000, 224)
     figure = devices.draw(architecture, towers.make_mesh(towers=2, data=2, batch=128), 128)
-    said = collections.Counter(text.get_text() for text in figure.axes[0].texts)
-    assert {f"cpu {number}" for number in range(4)} <= set(said)
-    assert said["64 images"] == 4  # of 128, by both towers of a pair
-    assert said["18,874,368"] == 4  # fc6: half of 9216 x 4096
-    assert said["30,483,112"] == 4  # as `describe` says
+    texts = collections.Counter(text.get_text() for text in figure.axes[0].texts)
+    assert {f"cpu {number}" for number in range(4)} <= set(texts)
+    assert texts["64 images"] == 4  # of 128, by both towers of a pair
+    assert texts["18,874,368"] == 4  # fc6: half of 9216 x 4096
+    assert texts["30,483,112"] == 4  # as `describe` says
     filled = [p for p in figure.axes[0].patches if p.get_alpha() and isinstance(p, Rectangle)]
     blue, orange = (to_hex(color) for color in ("tab:blue", "tab:orange"))
     half = {to_hex(patch.get_facecolor()): patch.get_width() for patch in filled}
@@ -402,7 +305,7 @@ def test_each_device_has_its_column_of_what_it_holds():
 def test_one_device_holds_both_halves():
     architecture = build_architecture(ModelConfig(), 1000, 224)
     figure = devices.draw(architecture, towers.make_mesh(towers=1, data=1, batch=128), 128)
-    said = [text.get_text() for text in figure.axes[0].texts]
-    assert "128 images" in said
-    assert said[-2] == "60,965,224"
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "128 images" in texts
+    assert texts[-2] == "60,965,224"
     assert len([patch for patch in figure.axes[0].patches if patch.get_alpha()]) == 1 + 2 * 8

@@ -1,7 +1,8 @@
-"""Nearest neighbors against brute force; an index that is kept, resumed and never stale."""
+"""Nearest neighbors against brute force; an index that is kept, continued and never stale."""
 
 import json
 import os
+import re
 
 import matplotlib.image
 import numpy as np
@@ -65,9 +66,12 @@ def test_points_are_read_from_a_mapped_file(tmp_path):
     check(np.load(tmp_path / "points.npy", mmap_mode="r"), points[[599, 0]], 4)
 
 
-@pytest.mark.parametrize(("width", "count"), [(7, 6), (8, 0)])
-def test_points_and_queries_of_other_networks_are_refused(width, count):
-    with pytest.raises(ValueError, match=r"nearest of \(3, 8\) to \(2,"):
+@pytest.mark.parametrize(
+    ("width", "count", "message"),
+    [(7, 6, r"queries \[2, 7\]: .*\[3, 8\]; take"), (8, 0, "count 0: .*; try 6")],
+)
+def test_points_and_queries_of_other_networks_are_refused(width, count, message):
+    with pytest.raises(ValueError, match=message):
         nearest(np.zeros((3, 8), np.float32), np.zeros((2, width), np.float32), count)
 
 
@@ -103,39 +107,39 @@ def compiled(network):
 
 
 class Watched:
-    """An extractor that notes which files it is shown, and can be interrupted."""
+    """An extractor that records which files it reads, and can be interrupted."""
 
     def __init__(self, extractor, batches=None):
         self.extractor, self.batches = extractor, batches
-        self.seen = []
+        self.names = []
 
     def __call__(self, files):
         for number, batch in enumerate(self.extractor(files)):
             if number == self.batches:
                 raise KeyboardInterrupt
-            self.seen += [files[n].name for n in [*batch.numbers, *batch.reasons]]
+            self.names += [files[n].name for n in [*batch.numbers, *batch.reasons]]
             yield batch
 
 
 @pytest.fixture
 def build(network, compiled, folder, tmp_path):
-    """Return a function that builds the index; it returns what was seen and said."""
+    """Return a function that builds the index; it returns index, names of files read, and log."""
 
     def make(batches=None, network=network):
-        watched, said = Watched(compiled, batches), []
+        watched, lines = Watched(compiled, batches), []
         try:
-            found = index.build(network, watched, folder, tmp_path / "index", said.append)
+            built = index.build(network, watched, folder, tmp_path / "index", lines.append)
         except KeyboardInterrupt:
-            found = None
-        return found, sorted(watched.seen), " ".join(said)
+            built = None
+        return built, sorted(watched.names), " ".join(lines)
 
     return make
 
 
-def check_features(found, network, folder):
-    """Check each row against the network's own word for that file."""
-    expected = relu7(network, [folder / name for name in found.names])
-    np.testing.assert_allclose(found.features, expected, atol=1e-4 * expected.max())
+def check_features(built, network, folder):
+    """Compare each row with the features that the network itself computes for that file."""
+    expected = relu7(network, [folder / name for name in built.names])
+    np.testing.assert_allclose(built.features, expected, atol=1e-4 * expected.max())
 
 
 def relu7(network, files):
@@ -143,30 +147,30 @@ def relu7(network, files):
 
 
 def test_an_index_is_built_once(build, network, folder):
-    found, seen, said = build()
-    assert len(seen) == len(found.names) == 40
-    assert said.endswith("40 files are to be seen.")
-    assert found.features.shape == (40, features.width(network))
-    assert isinstance(found.features, np.memmap)
-    assert np.ptp(found.features, axis=0).max() > 0.1 * np.abs(found.features).max()
-    check_features(found, network, folder)
-    again, seen, said = build()
-    assert seen == []
-    assert said.endswith("all 40 files are in it.")
-    np.testing.assert_array_equal(again.features, found.features)
+    built, names, log = build()
+    assert len(names) == len(built.names) == 40
+    assert log.endswith(": 40 files to read.")
+    assert built.features.shape == (40, features.width(network))
+    assert isinstance(built.features, np.memmap)
+    assert np.ptp(built.features, axis=0).max() > 0.1 * np.abs(built.features).max()
+    check_features(built, network, folder)
+    again, names, log = build()
+    assert names == []
+    assert log.endswith(": 40 files are up to date, 0 to read.")
+    np.testing.assert_array_equal(again.features, built.features)
 
 
-def test_only_what_has_changed_is_seen_again(build, network, folder):
+def test_only_what_has_changed_is_read_again(build, network, folder):
     build()
     (folder / "a/04.png").unlink()
     paint(folder / "b/05.png", 100)
     paint(folder / "c/new.png", 101)
-    found, seen, said = build()
-    assert seen == ["05.png", "new.png"]
-    assert said.endswith("38 files are in it, 2 are to be seen.")
+    built, names, log = build()
+    assert names == ["05.png", "new.png"]
+    assert log.endswith(": 38 files are up to date, 2 to read.")
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
-    assert sorted(found.names) == names
-    check_features(found, network, folder)
+    assert sorted(built.names) == names
+    check_features(built, network, folder)
 
 
 def test_one_file_of_features_is_left(build, folder, tmp_path):
@@ -176,69 +180,69 @@ def test_one_file_of_features_is_left(build, folder, tmp_path):
     assert len(list((tmp_path / "index").glob("features-*.npy"))) == 1
 
 
-def test_other_weights_see_all_again(build, tmp_path):
+def test_other_weights_read_all_again(build, tmp_path):
     first, *_ = build()
     before = np.array(first.features)
     other = untrained.make(tmp_path / "other", seed=1)
     other = network_loading.load_network(other, towers.make_mesh(towers=1, data=1, batch=1))
-    _, seen, said = build(network=other)
-    assert len(seen) == 40
-    assert said.endswith(": the network is another one than the index was made with.")
-    # What is still mapped is as it was.
+    _, names, log = build(network=other)
+    assert len(names) == 40
+    assert log.endswith(": 40 files to read (the index is of another network).")
+    # The old index, which is still mapped, has not changed.
     np.testing.assert_array_equal(first.features, before)
 
 
-def test_a_build_that_was_interrupted_goes_on(build, network, folder):
-    found, first, _ = build(batches=1)
-    assert found is None
+def test_an_interrupted_build_continues(build, network, folder):
+    built, first, _ = build(batches=1)
+    assert built is None
     assert len(first) == features.BATCH
-    found, rest, said = build()
+    built, rest, log = build()
     assert len(rest) == 40 - features.BATCH
     assert not {*first} & {*rest}
-    assert said.endswith(f"{features.BATCH} files are in it, {len(rest)} are to be seen.")
-    check_features(found, network, folder)
+    assert log.endswith(f": {features.BATCH} files are up to date, {len(rest)} to read.")
+    check_features(built, network, folder)
 
 
 def test_rows_that_a_killed_build_left_do_not_count(build, network, folder, tmp_path):
-    found, *_ = build(batches=1)
+    built, *_ = build(batches=1)
     path = tmp_path / "index/features-0.npy"
     with path.open("ab") as file:
-        file.write(b"\x7f" * 12345)  # a row and more, behind what index.json knows of
-    found, *_ = build()
-    check_features(found, network, folder)
+        file.write(b"\x7f" * 12345)  # more than a row, after those that index.json lists
+    built, *_ = build()
+    check_features(built, network, folder)
     assert np.load(path).shape == (40, features.width(network))
 
 
 @pytest.mark.parametrize("what", ["features-0.npy", "index.json"])
-def test_a_damaged_index_is_built_anew(build, what, tmp_path):
+def test_a_damaged_index_is_rebuilt(build, what, tmp_path):
     build()
     path = tmp_path / "index" / what
     os.truncate(path, path.stat().st_size // 2)
-    found, seen, said = build()
-    assert len(found.names) == len(seen) == 40
-    assert what in said
+    built, names, log = build()
+    assert len(built.names) == len(names) == 40
+    assert what in log
 
 
-def test_what_is_no_image_is_tried_once(build, folder):
+def test_a_file_that_is_not_an_image_is_tried_once(build, folder):
     (folder / "a/torn.jpg").write_bytes(b"no image")
-    found, seen, _ = build()
-    assert "torn.jpg" in seen
-    assert list(found.unreadable) == ["a/torn.jpg"]
-    assert "no image format" in found.unreadable["a/torn.jpg"]
-    found, seen, _ = build()
-    assert seen == []
-    assert list(found.unreadable) == ["a/torn.jpg"]
+    built, names, _ = build()
+    assert "torn.jpg" in names
+    assert list(built.unreadable) == ["a/torn.jpg"]
+    assert "no image format" in built.unreadable["a/torn.jpg"]
+    built, names, _ = build()
+    assert names == []
+    assert list(built.unreadable) == ["a/torn.jpg"]
     paint(folder / "a/torn.jpg", 7)
-    found, seen, _ = build()
-    assert seen == ["torn.jpg"]
-    assert not found.unreadable
-    assert "a/torn.jpg" in found.names
+    built, names, _ = build()
+    assert names == ["torn.jpg"]
+    assert not built.unreadable
+    assert "a/torn.jpg" in built.names
 
 
-def test_a_folder_of_nothing_but_torn_files(build, folder):
+def test_a_folder_of_unreadable_files_alone(build, folder):
     for path in folder.rglob("*.png"):
         path.write_bytes(b"no image")
-    with pytest.raises(ValueError, match="of 40 files none holds an image"):
+    with pytest.raises(ValueError, match="images .*: .*40 files.*; name the folder to search"):
         build()
 
 
@@ -246,15 +250,17 @@ def test_two_processes_do_not_build_one_index(build, tmp_path):
     (tmp_path / "index").mkdir()
     with (
         lock.hold_lock(tmp_path / "index"),
-        pytest.raises(ValueError, match="--index .* is writing"),
+        pytest.raises(ValueError, match="index .* is writing"),
     ):
         build()
 
 
-def test_a_full_disk_is_noticed_before(build, monkeypatch):
+def test_a_full_disk_is_detected_before(build, monkeypatch):
     usage = index.shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(index.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ValueError, match=r"MiB are needed there and 0 are free; make room"):
+    with pytest.raises(
+        ValueError, match=r"index .*/index: needs .* MiB, and 0 are free; free some space"
+    ):
         build()
 
 
@@ -266,12 +272,12 @@ def test_the_command_finds_and_draws(workdir, network, folder, tmp_path, capsys)
     query = paint(tmp_path / "query.png", 3)  # as 03.png
     torn = tmp_path / "torn.png"
     torn.write_bytes(b"no image")
-    wanted = ["--workdir", workdir, "--images", folder, "--json", "--top", 4]
+    options = ["--workdir", workdir, "--images", folder, "--json", "--top", 4]
     panel = tmp_path / "panel.png"
-    assert run(query, torn, folder / "b/07.png", *wanted, "--save", panel) == 1
-    said = capsys.readouterr()
-    assert f"{torn}: no image format known to Pillow" in said.err
-    first, second = (json.loads(line) for line in said.out.splitlines())
+    assert run(query, torn, folder / "b/07.png", *options, "--save", panel) == 1
+    printed = capsys.readouterr()
+    assert f"{torn}: no image format known to Pillow" in printed.err
+    first, second = (json.loads(line) for line in printed.out.splitlines())
     assert first["file"] == str(query)
     assert first["neighbors"][0] == {"file": str(folder / "b/03.png"), "distance": 0}
     assert second["neighbors"][0]["file"] == str(folder / "b/07.png")
@@ -279,19 +285,19 @@ def test_the_command_finds_and_draws(workdir, network, folder, tmp_path, capsys)
     rows = relu7(network, [*files, query])
     numbers, distances = brute_force(rows[:-1], rows[-1:], 4)
     assert [near["file"] for near in first["neighbors"]] == [str(files[n]) for n in numbers[0]]
-    found = [near["distance"] for near in first["neighbors"]]
-    np.testing.assert_allclose(found, distances[0], rtol=1e-3, atol=1e-3)
+    apart = [near["distance"] for near in first["neighbors"]]
+    np.testing.assert_allclose(apart, distances[0], rtol=1e-3, atol=1e-3)
     assert matplotlib.image.imread(panel).shape[1] > 600
-    # The index is where it was, and the panel is not needed again.
-    assert run(query, *wanted) == 0
-    assert "all 40 files are in it" in capsys.readouterr().err
-    assert run(*wanted) == 0
+    # The index is kept.
+    assert run(query, *options) == 0
+    assert "40 files are up to date, 0 to read" in capsys.readouterr().err
+    assert run(*options) == 0
     assert capsys.readouterr().out == ""
 
 
 def test_without_json_there_is_a_line_for_each_neighbor(workdir, folder, tmp_path, capsys):
-    asked = ["--workdir", workdir, "--images", folder, "--index", tmp_path / "elsewhere"]
-    assert run(folder / "a/02.png", *asked) == 0
+    options = ["--workdir", workdir, "--images", folder, "--index", tmp_path / "elsewhere"]
+    assert run(folder / "a/02.png", *options) == 0
     name, *lines = capsys.readouterr().out.splitlines()
     assert name == str(folder / "a/02.png")
     assert len(lines) == 6
@@ -300,21 +306,21 @@ def test_without_json_there_is_a_line_for_each_neighbor(workdir, folder, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--images", "{tmp}/none"], "--images {tmp}/none: there is no such folder; name"),
-        (["--images", "{tmp}"], "--images {tmp}: it holds no images; name the folder"),
-        (["--images", "{tmp}/a.txt"], "--images {tmp}/a.txt: it is a file; name the folder"),
-        (["--images", "{tmp}", "--top", "0"], "--top 0: it is at least 1 neighbor; try 6."),
-        (["--images", "{tmp}", "--save", "a.jpg"], "--save a.jpg: it is the name of a picture, in"),
-        (["--images", "{tmp}", "{tmp}"], "{tmp}: no images there; name others."),
-        ([], "images"),
+        (["--images", "{tmp}/none"], "--images {tmp}/none: .*; name the folder to search"),
+        (["--images", "{tmp}"], "--images {tmp}: .*; name the folder to search"),
+        (["--images", "{tmp}/a.txt"], "--images {tmp}/a.txt: .*file; name the folder to search"),
+        (["--images", "{tmp}", "--top", "0"], "--top 0: .*; try 6"),
+        (["--images", "{tmp}", "--save", "a.jpg"], "--save a.jpg: .*; try a.png"),
+        (["--images", "{tmp}", "{tmp}"], "{tmp}: .*; name other paths"),
+        ([], ".*--images"),
     ],
 )
-def test_the_command_refuses_in_a_sentence(arguments, said, workdir, tmp_path, capsys):
+def test_the_command_refuses_in_a_sentence(arguments, message, workdir, tmp_path, capsys):
     (tmp_path / "a.txt").write_text("")
     assert run("--workdir", workdir, *[a.format(tmp=tmp_path) for a in arguments]) == 2
     printed = capsys.readouterr()
-    assert said.format(tmp=tmp_path) in printed.err
+    assert re.match("alexnet_jax: " + message.format(tmp=tmp_path), printed.err), printed.err
     assert printed.err.count("\n") == 1
     assert printed.out == ""

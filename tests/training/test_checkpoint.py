@@ -1,7 +1,6 @@
 """A checkpoint that is not as it was saved is never used, and never lost."""
 
 import errno
-import json
 import random
 import re
 import shutil
@@ -19,11 +18,12 @@ from alexnet_jax.main import Command
 from alexnet_jax.storage import lock
 from alexnet_jax.training import checkpoint_digests
 from alexnet_jax.training.checkpoint import FOLDER, FORMAT, CheckpointData, Checkpoints
-from alexnet_jax.training.metrics import Writer
+from alexnet_jax.training.metrics import MetricsWriter
 from alexnet_jax.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+META, METRICS = "meta/metadata", "metrics/metrics"  # files of a checkpoint, by Orbax
 ERRORS = {10: 0.25, 20: 0.5, 30: None}  # of the checkpoints of `kept`: best, one but last, last
 
 
@@ -81,7 +81,9 @@ def check_restored(checkpoints, step):
     jax.tree.map(np.testing.assert_array_equal, state, saved(step).state)
 
 
-@pytest.mark.parametrize("part", ["state", "constants", "meta", "metrics", checkpoint_digests.NAME])
+@pytest.mark.parametrize(
+    "part", ["state", "statistics", "meta", "metrics", checkpoint_digests.NAME]
+)
 def test_a_flipped_byte_in_any_file_is_noticed(workdir, part):
     rng = random.Random(0)
     flipped = [p for p in files(workdir) if part in p.relative_to(workdir / FOLDER / "30").parts]
@@ -95,7 +97,7 @@ def test_a_flipped_byte_in_any_file_is_noticed(workdir, part):
         assert checkpoint_digests.find_corruption(workdir / FOLDER / "30") == ""
 
 
-def test_what_no_digest_is_kept_of_is_never_read(workdir):
+def test_files_without_digests_are_never_read(workdir):
     for name in checkpoint_digests.UNREAD:
         (workdir / FOLDER / "30" / name).write_bytes(b"\xff{nonsense")
     with Checkpoints(workdir) as checkpoints:
@@ -110,17 +112,15 @@ FAULTS = {
     ),
     "flipped": (
         lambda run: flip(largest(run), random.Random(1)),
-        r"state/\S+ has other bytes than were saved",
+        r"state/\S+ has changed \D+",
     ),
     "removed": (lambda run: largest(run).unlink(), r"state/\S+ is missing"),
     "meta": (
-        lambda run: flip(run / FOLDER / "30" / checkpoint_digests.META, random.Random(2)),
-        "meta/metadata has other bytes than were saved",
+        lambda run: flip(run / FOLDER / "30" / META, random.Random(2)),
+        r"meta/metadata has changed \D+",
     ),
     "error": (
-        lambda run: (run / FOLDER / "30" / checkpoint_digests.METRICS).write_text(
-            '{"top1_error": 0.'
-        ),
+        lambda run: (run / FOLDER / "30" / METRICS).write_text('{"top1_error": 0.'),
         r"metrics/metrics has 17 bytes and had 24",
     ),
     "no manifest": (
@@ -133,15 +133,13 @@ FAULTS = {
     ),
     "emptied": (
         lambda run: [shutil.rmtree(p) for p in (run / FOLDER / "30").iterdir() if p.is_dir()],
-        r"constants/\S+ is missing",
+        r"meta/\S+ is missing",
     ),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_takes_its_place(
-    workdir, name, capsys
-):
+def test_a_damaged_checkpoint_is_quarantined_and_the_one_before_is_used(workdir, name, capsys):
     damage, fault = FAULTS[name]
     damage(workdir)
     damaged = contents(workdir / FOLDER / "30")
@@ -150,11 +148,10 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_takes_its_place(
         check_restored(checkpoints, 20)
         (line,) = capsys.readouterr().err.splitlines()
         assert re.fullmatch(
-            rf"{workdir}: the checkpoint of step 30 is damaged \({fault}\) and set aside as "
-            r"checkpoints/30\.damaged; the newest whole one, of step 20, is used\.",
+            rf"{workdir}: .* step 30 is damaged \({fault}\) .*checkpoints/30\.damaged; .* step 20.*",
             line,
         )
-        checkpoints.save(30, saved(30), None)  # the run comes by again
+        checkpoints.save(30, saved(30), None)  # the run reaches this step again
         checkpoints.wait()
         assert checkpoints.latest() == 30
     assert contents(workdir / FOLDER / "30.damaged") == damaged
@@ -164,7 +161,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_takes_its_place(
     assert capsys.readouterr().err == ""
 
 
-def test_what_was_set_aside_stays_when_that_happens_again(workdir):
+def test_quarantined_checkpoints_stay_when_it_happens_again(workdir):
     for _ in range(2):
         flip(largest(workdir), random.Random(0))
         with Checkpoints(workdir) as checkpoints:
@@ -178,9 +175,7 @@ def test_the_best_one_damaged(workdir, capsys):
         assert (checkpoints.latest(), checkpoints.best()) == (30, 20)
     (line,) = capsys.readouterr().err.splitlines()
     assert "step 10 is damaged" in line
-    assert line.endswith(
-        "set aside as checkpoints/10.damaged; the newest whole one, of step 30, is used."
-    )
+    assert re.search(r"checkpoints/10\.damaged; .* step 30", line)
 
 
 def test_a_save_that_was_cut_short_is_removed(workdir, capsys):
@@ -197,25 +192,22 @@ def test_a_save_that_was_cut_short_is_removed(workdir, capsys):
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_where_none_is_whole_nothing_is_changed(workdir, read_only):
+def test_if_none_is_intact_nothing_is_changed(workdir, read_only):
     for step in ERRORS:
         flip(largest(workdir, step), random.Random(step))
     before = contents(workdir / FOLDER)
     for _ in range(2):
-        with pytest.raises(ValueError, match="none of its checkpoints is whole") as refused:
+        with pytest.raises(ValueError, match=rf"workdir {workdir}: ") as refused:
             Checkpoints(workdir, read_only)
         assert all(f"step {step}: state/" in str(refused.value) for step in ERRORS)
-        assert str(refused.value).endswith(
-            "; nothing was changed: copy checkpoints back from where it is whole, or start anew in "
-            "another --workdir."
-        )
+        assert "restore checkpoints from a backup" in str(refused.value)
         assert contents(workdir / FOLDER) == before
     with lock.hold_lock(workdir):
         pass  # a refusal does not keep it
 
 
-def test_a_reader_passes_over_what_is_damaged_and_changes_nothing(workdir, capsys):
-    (workdir / FOLDER / "10" / checkpoint_digests.METRICS).write_text('{"top1_error": 0.')
+def test_a_reader_skips_damaged_checkpoints_and_changes_nothing(workdir, capsys):
+    (workdir / FOLDER / "10" / METRICS).write_text('{"top1_error": 0.')
     flip(largest(workdir, 30), random.Random(0))
     before = contents(workdir)
     with Checkpoints(workdir, read_only=True) as checkpoints:
@@ -226,55 +218,22 @@ def test_a_reader_passes_over_what_is_damaged_and_changes_nothing(workdir, capsy
         "step 10 is damaged",
         "step 30 is damaged",
     ]
-    assert all(line.endswith("); the newest whole one, of step 20, is used.") for line in said)
+    assert all("step 20" in line for line in said)
     assert contents(workdir) == before
 
 
-def as_the_first_version_wrote(workdir):
-    for step in ERRORS:
-        folder = workdir / FOLDER / str(step)
-        (folder / checkpoint_digests.NAME).unlink()
-        meta = json.loads((folder / checkpoint_digests.META).read_text())
-        del meta["format"]
-        (folder / checkpoint_digests.META).write_text(json.dumps(meta))
-
-
 @pytest.mark.parametrize("read_only", [False, True])
-def test_checkpoints_of_the_first_version_are_used_and_that_is_said(workdir, read_only, capsys):
-    as_the_first_version_wrote(workdir)
-    with Checkpoints(workdir, read_only) as checkpoints:
-        assert (checkpoints.latest(), checkpoints.best()) == (30, 10)
-        check_restored(checkpoints, 30)
-    assert capsys.readouterr().err == (
-        f"{workdir}: the checkpoint of step 30 is of an older version, which kept no digests; it "
-        "looks whole and is used unchecked.\n"
-    )
-
-
-@pytest.mark.parametrize("fault", ["state is missing", "meta/metadata or metrics/metrics cannot"])
-def test_checkpoints_of_the_first_version_are_looked_at(workdir, fault, capsys):
-    as_the_first_version_wrote(workdir)
-    folder = workdir / FOLDER / "30"
-    if fault.startswith("state"):
-        shutil.rmtree(folder / "state")
-    else:
-        (folder / checkpoint_digests.META).write_text('{"value": ')
-    with Checkpoints(workdir) as checkpoints:
-        assert checkpoints.latest() == 20
-    assert f"step 30 is damaged ({fault}" in capsys.readouterr().err
-
-
-def test_a_newer_format_is_refused_in_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [2, FORMAT + 1])
+def test_another_format_is_refused_in_a_sentence(tmp_path, monkeypatch, number, read_only):
     with monkeypatch.context() as patch:
-        patch.setattr("alexnet_jax.training.checkpoint.FORMAT", FORMAT + 1)
+        patch.setattr("alexnet_jax.training.checkpoint.FORMAT", number)
         with Checkpoints(tmp_path) as checkpoints:
             checkpoints.save(5, saved(5), None)
-    for read_only in (False, True):
-        with (
-            Checkpoints(tmp_path, read_only) as checkpoints,
-            pytest.raises(ValueError, match=r"step 5 has format 3, .* reads up to 2: go on with"),
-        ):
-            checkpoints.meta(5)
+    with (
+        Checkpoints(tmp_path, read_only) as checkpoints,
+        pytest.raises(ValueError, match=rf"workdir {tmp_path}: .*format {number}.* reads {FORMAT}"),
+    ):
+        checkpoints.meta(5)
     assert steps(tmp_path) == ["5"]
 
 
@@ -298,10 +257,7 @@ def full(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-FULL = (
-    r"the checkpoint of step 40 could not be written \(No space left on device\); those saved "
-    r"before it are whole: make room on the disk, and the same command goes on from there\."
-)
+FULL = r"workdir .* step 40 .*\(No space left on device\); .*free disk space"
 
 
 def test_a_full_disk_leaves_the_checkpoints_before(workdir, monkeypatch):
@@ -321,7 +277,7 @@ def test_a_full_disk_leaves_the_checkpoints_before(workdir, monkeypatch):
     assert steps(workdir) == ["10", "30", "40"]
 
 
-def test_a_full_disk_is_known_before_the_next_save_and_said_once(workdir, monkeypatch):
+def test_a_full_disk_is_reported_once_and_before_the_next_save(workdir, monkeypatch):
     monkeypatch.setattr(checkpoint_digests, "write", full)
 
     def train():
@@ -352,26 +308,27 @@ def test_an_error_of_the_run_is_not_hidden_by_a_save_that_fails(workdir, monkeyp
 
 def test_metrics_on_a_full_disk(tmp_path, capsys):
     def train():
-        with Writer(tmp_path, 0) as writer:
+        with MetricsWriter(tmp_path, 0) as writer:
             writer._file.close()
             writer._file = Path("/dev/full").open("w")  # noqa: SIM115
             writer.train(1, 0.1, loss=1.0)
 
     assert run_command(train, Command, "") == 2
-    assert capsys.readouterr().err == (
-        f"alexnet_jax: {tmp_path / 'metrics.jsonl'}: No space left on device; make room, and give "
-        "the same command again.\n"
-    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"alexnet_jax: {tmp_path / 'metrics.jsonl'}: No space left on device; ")
+    assert "free some space" in line
 
 
 def test_one_process_writes_to_a_folder(workdir):
     with (
         Checkpoints(workdir),
-        pytest.raises(ValueError, match=r"process \d+ on \S+ is writing to it; wait until that"),
+        pytest.raises(
+            ValueError, match=r"workdir .*: process \d+ on \S+ is writing .*; wait until"
+        ),
     ):
         Checkpoints(workdir)
     with Checkpoints(workdir):
         with Checkpoints(workdir, read_only=True) as reader:
             assert reader.latest() == 30
-        with pytest.raises(ValueError, match="is writing to it"):
+        with pytest.raises(ValueError, match="is writing to"):
             Checkpoints(workdir)  # a reader that has gone took no lock with it

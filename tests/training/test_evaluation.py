@@ -128,3 +128,20 @@ def test_errors_of_101_classes_against_sorting():
             top_k_error(jnp.array(logits), jnp.array(labels), k), expected
         )
         assert 0 < expected.mean() < 1
+
+
+def test_the_probabilities_of_the_eval_step_are_those_of_the_logits(variables):
+    mesh = towers.make_mesh(towers=1, data=1, batch=4)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (4, CROP, CROP, 3), np.uint8),
+        "label": np.zeros(4, np.int32),
+        "offset": np.zeros((4, 2), np.int32),
+        "mirror": np.zeros(4, bool),
+        "mask": np.array([True, True, False, True]),
+    }
+    sums, probabilities = make_eval_step(TABLE, mesh, CONSTANTS)(variables, batch)
+    np.testing.assert_allclose(np.sum(probabilities, axis=1), np.ones(4), rtol=1e-6)
+    losses = -np.log(np.asarray(probabilities)[:, 0])
+    assert sums["loss"] == pytest.approx(losses[batch["mask"]].sum(), rel=1e-5)
+    assert sums["count"] == 3

@@ -14,7 +14,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from alexnet_jax.training.metrics import Writer, read_metrics
+from alexnet_jax.training.metrics import MetricsWriter, read_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -46,7 +46,7 @@ def scalars(workdir):
 
 def test_a_record_is_one_json_line(tmp_path):
     before = time.time()
-    with Writer(tmp_path, 0, 10) as writer:
+    with MetricsWriter(tmp_path, 0, 10) as writer:
         writer.train(5, 0.5, loss=2.5, top1_error=0.75, rate=0.01, images_per_second=80.0)
         writer.evaluation("validation", 10, 1, loss=2.0, top1_error=0.5, top5_error=0.25)
     text = (tmp_path / "metrics.jsonl").read_text()
@@ -76,7 +76,7 @@ def test_a_record_is_one_json_line(tmp_path):
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
-    with Writer(tmp_path, 0) as writer:
+    with MetricsWriter(tmp_path, 0) as writer:
         writer.train(5, 0.5, loss=2.5, rate=0.01)
         writer.evaluation("test", 10, 1, top1_error=0.5)
     assert scalars(tmp_path) == [
@@ -87,7 +87,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 
 
 def test_numbers_of_arrays_and_those_that_json_cannot_say(tmp_path):
-    with Writer(tmp_path, 0) as writer:
+    with MetricsWriter(tmp_path, 0) as writer:
         writer.train(
             3,
             0.5,
@@ -110,17 +110,17 @@ def test_numbers_of_arrays_and_those_that_json_cannot_say(tmp_path):
 
 
 def test_each_line_can_be_read_while_the_run_goes_on(tmp_path):
-    with Writer(tmp_path, 0) as writer:
+    with MetricsWriter(tmp_path, 0) as writer:
         writer.train(1, 0.1, loss=1.0)
         assert [record["step"] for record in read_metrics(tmp_path)] == [1]
 
 
 def test_resuming_cuts_what_will_be_run_again(tmp_path):
-    with Writer(tmp_path, 0) as writer:
+    with MetricsWriter(tmp_path, 0) as writer:
         for step in (10, 20, 30):
             writer.train(step, step / 20, loss=1 / step)
         writer.evaluation("validation", 20, 1, loss=0.5)
-    with Writer(tmp_path, 20) as writer:
+    with MetricsWriter(tmp_path, 20) as writer:
         kept = read_metrics(tmp_path)
         writer.train(30, 1.5, loss=7.0)
     assert [(record["step"], record["split"]) for record in kept] == [
@@ -139,7 +139,7 @@ def test_resuming_cuts_what_will_be_run_again(tmp_path):
 
 def test_what_is_recorded_at_the_step_of_the_checkpoint_is_not_recorded_twice(tmp_path):
     for loss in (0.5, 0.25):  # of a look, and of the same once more
-        with Writer(tmp_path, 4) as writer:
+        with MetricsWriter(tmp_path, 4) as writer:
             writer.evaluation("validation", 4, 1, loss=loss)
             writer.flush()
             writer.evaluation("test", 4 + (loss == 0.25), 1, loss=loss)
@@ -154,7 +154,7 @@ def test_what_is_recorded_at_the_step_of_the_checkpoint_is_not_recorded_twice(tm
 
 def test_two_resumptions_in_one_second_keep_both_event_files(tmp_path):
     for step in (0, 1, 2):
-        with Writer(tmp_path, step) as writer:
+        with MetricsWriter(tmp_path, step) as writer:
             writer.train(step + 1, 0.5, loss=float(step))
     assert sorted(step for _, step, _ in scalars(tmp_path)) == [1, 2, 3]
 
@@ -164,7 +164,7 @@ def test_a_line_torn_by_a_crash_is_dropped(tmp_path, torn):
     whole = '{"step": 3, "loss": 2.0}\n'
     (tmp_path / "metrics.jsonl").write_text(whole + torn)
     assert read_metrics(tmp_path) == [{"step": 3, "loss": 2.0}]
-    Writer(tmp_path, 100).close()
+    MetricsWriter(tmp_path, 100).close()
     assert (tmp_path / "metrics.jsonl").read_text() == whole
 
 
@@ -173,7 +173,7 @@ def test_any_other_bad_line_is_named_and_kept(tmp_path, line):
     text = f'{{"step": 3}}\n{line}\n{{"step": 4}}\n'
     (tmp_path / "metrics.jsonl").write_text(text)
     with pytest.raises(ValueError, match=r"metrics.jsonl line 2 is .*remove that line"):
-        Writer(tmp_path, 3)
+        MetricsWriter(tmp_path, 3)
     assert (tmp_path / "metrics.jsonl").read_text() == text
 
 
@@ -184,7 +184,7 @@ def test_no_metrics_yet(tmp_path):
 def test_flush_reaches_the_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
-    with Writer(tmp_path, 0) as writer:
+    with MetricsWriter(tmp_path, 0) as writer:
         writer.train(1, 0.1, loss=1.0)
         assert (tmp_path / "metrics.jsonl").stat().st_ino not in synced
         writer.flush()
@@ -192,7 +192,7 @@ def test_flush_reaches_the_disk(tmp_path, monkeypatch):
 
 
 def test_closing_twice_is_closing_once(tmp_path):
-    writer = Writer(tmp_path, 0)
+    writer = MetricsWriter(tmp_path, 0)
     writer.train(1, 0.1, loss=1.0)
     writer.close()
     writer.close()
@@ -213,7 +213,7 @@ def set_terminal(monkeypatch) -> Terminal:
 
 def test_the_bar_starts_at_the_restored_step_and_shows_numbers(tmp_path, monkeypatch):
     terminal = set_terminal(monkeypatch)
-    with Writer(tmp_path, 40, 100) as writer:
+    with MetricsWriter(tmp_path, 40, 100) as writer:
         assert "40/100" in terminal.getvalue()
         writer.advance(60, 2.3456, 0.721, 83.4)
     last = terminal.getvalue().split("\r")[-1]
@@ -223,8 +223,8 @@ def test_the_bar_starts_at_the_restored_step_and_shows_numbers(tmp_path, monkeyp
 
 def test_lines_stand_alone_above_the_bar(tmp_path, monkeypatch, capsys):
     terminal = set_terminal(monkeypatch)
-    with Writer(tmp_path, 0, 100) as writer:
-        writer.say("epoch 1: validation error 50.0 %")
+    with MetricsWriter(tmp_path, 0, 100) as writer:
+        writer.print_line("epoch 1: validation error 50.0 %")
         writer.advance(100, 1.0, 0.5, 80.0)
     assert capsys.readouterr().out == "epoch 1: validation error 50.0 %\n"
     assert "epoch 1" not in terminal.getvalue()
@@ -232,9 +232,9 @@ def test_lines_stand_alone_above_the_bar(tmp_path, monkeypatch, capsys):
 
 
 def test_a_log_file_gets_the_lines_and_no_bar(tmp_path, capsys):
-    with Writer(tmp_path, 0, 100) as writer:
+    with MetricsWriter(tmp_path, 0, 100) as writer:
         writer.advance(1, 2.0, 0.5, 80.0)
-        writer.say("epoch 1")
+        writer.print_line("epoch 1")
         writer.advance(100, 1.0, 0.4, 80.0)
     captured = capsys.readouterr()
     assert captured.out == "epoch 1\n"

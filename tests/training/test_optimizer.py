@@ -217,18 +217,19 @@ def test_layers_have_rates_of_their_own_from_the_first_step():
     assert schedule.learning_rates(plan, config, schedule.Progress(), LAYERS) == expected
 
 
-def test_what_is_frozen_is_said():
+def test_frozen_layers_are_described():
     assert describe_learning_rates(OptimizerConfig()) == ""
     config = OptimizerConfig(
         layer_learning_rates=("conv2=0", "conv1=0", "fc8=10", "fc7=10", "fc6=.5")
     )
-    said = "Frozen: conv2, conv1; at 10 times the rate: fc8, fc7; at 0.5 times the rate: fc6."
-    assert describe_learning_rates(config) == describe_learning_rates(config, ("fc8",)) == said
+    text = "Frozen: conv2, conv1; 10 times the learning rate: fc8, fc7; "
+    text += "0.5 times the learning rate: fc6."
+    assert describe_learning_rates(config) == describe_learning_rates(config, ("fc8",)) == text
     assert (
         describe_learning_rates(OptimizerConfig(layer_learning_rates=("fc8=2.",)))
-        == "At 2 times the rate: fc8."
+        == "2 times the learning rate: fc8."
     )
-    assert "; conv2 will stay at initial values, not th" in describe_learning_rates(
+    assert "; conv2 will stay at random initial values" in describe_learning_rates(
         config, ("conv2", "fc8")
     )
 
@@ -384,3 +385,15 @@ def test_setting_the_rates_does_not_compile_the_rule_again(mesh):
     # .9 of the first step's velocity, at the old rate, is still there, and the new rate's share.
     expected = -(0.9 * 0.02 + 0.002) * GRADIENTS[0]["fc8"]["bias"]
     np.testing.assert_allclose(jax.device_get(updates["fc8"]["bias"]), expected, rtol=1e-5)
+
+
+def test_a_frozen_weight_of_minus_zero_keeps_its_sign():
+    config = OptimizerConfig(layer_learning_rates=("conv1=0",))
+    tx = paper_sgd(config)
+    params = {"conv1": {"kernel": jnp.array([-0.0, 0.0, 1.0]), "bias": jnp.array([-0.0])}}
+    gradients = jax.tree.map(jnp.ones_like, params)
+    updates, _ = tx.update(gradients, tx.init(params), params)
+    after = optax.apply_updates(params, updates)
+    for kind in ("kernel", "bias"):
+        before = np.asarray(params["conv1"][kind])
+        assert np.asarray(after["conv1"][kind]).tobytes() == before.tobytes()

@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on as if it had not been: bit for bit, or not at all."""
+"""A run that was interrupted resumes as if it had not been: bit for bit, or not at all."""
 
 import itertools
 import json
@@ -27,9 +27,10 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.storage import lock
 from alexnet_jax.training import data_files, loop
-from alexnet_jax.training.checkpoint import CheckpointData, Checkpoints, check_same
-from alexnet_jax.training.metrics import Writer
+from alexnet_jax.training.checkpoint import CheckpointData, Checkpoints
+from alexnet_jax.training.metrics import MetricsWriter
 from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.resume import check_same_config
 from alexnet_jax.training.state import TrainState, abstract_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -68,7 +69,7 @@ def options(photos, **changes):
         "--data.image-size": 40,
         "--data.crop": 36,
         "--model.width": 0.05,
-        "--optimizer.batch_size-size": BATCH,
+        "--optimizer.batch-size": BATCH,
         "--optimizer.bias-lr-multiplier": 2,
         "--schedule.epochs": 3,
         "--schedule.milestones": 1,
@@ -101,7 +102,7 @@ class Probe:
             spoil: a step whose images arrive as nonsense.
             ask: as which of the questions whether to stop is answered by yes.
         """
-        put, finish, steps = towers.put_batch, loop.run_summary.finish, 0
+        put, finish, steps = towers.put_batch, loop.finish, 0
         questions = itertools.count(1)
 
         def watch(batch, mesh):
@@ -115,14 +116,14 @@ class Probe:
                     batch = {**batch, "lighting": np.full_like(batch["lighting"], np.nan)}
             return put(batch, mesh)
 
-        def keep(run, state, *rest):
-            self.state = jax.device_get(state)
-            return finish(run, state, *rest)
+        def keep(setup, state, *rest):
+            self.state = jax.device_get(state.train)
+            return finish(setup, state, *rest)
 
         with self._monkeypatch.context() as patch:
             patch.setattr(towers, "put_batch", watch)
-            patch.setattr(loop.run_summary, "finish", keep)
-            patch.setattr(signals, "asked", lambda: next(questions) >= ask)
+            patch.setattr(loop, "finish", keep)
+            patch.setattr(signals, "stop_requested", lambda: next(questions) >= ask)
             return main(["--workdir", str(self.workdir), *arguments])
 
     def metrics(self):
@@ -197,7 +198,7 @@ def test_the_run_trains_what_it_should(whole):
         # Four steps an epoch; the last one reaches some images into the next.
         step = line["step"]
         assert line["epoch"] == pytest.approx(min(step * BATCH / 30, -(-step // 4)))
-    rates = [line["rate"] for line in lines if line["split"] == "train"]
+    rates = [line["learning_rate"] for line in lines if line["split"] == "train"]
     assert rates == pytest.approx([0.01] * 4 + [0.001] * 8)
     order = np.concatenate(whole.order)
     assert sorted(order[:30]) == sorted(order[30:60]) == [*range(30)]
@@ -214,7 +215,7 @@ def test_an_epoch_that_is_announced_is_kept(patched, photos, tmp_path):
         raise KeyboardInterrupt
 
     with patched.context() as patch:
-        patch.setattr(Writer, "say", stop)
+        patch.setattr(MetricsWriter, "print_line", stop)
         assert probe.run(options(photos)) == 130
     with Checkpoints(probe.workdir) as checkpoints:
         assert checkpoints.latest() == 4
@@ -247,7 +248,7 @@ def test_stopped_anywhere_and_continued_equals_never_stopped(
     probe = Probe(patched, tmp_path / "run")
     for ask, saved, place in [
         (1, None, "before everything"),
-        (3, None, "while the images are surveyed"),
+        (3, None, "while the images are read"),
         (5, 0, "before the first step"),
         (4, 2, "between steps"),
         (5, 4, "during an evaluation"),
@@ -259,11 +260,12 @@ def test_stopped_anywhere_and_continued_equals_never_stopped(
         assert probe.run(options(photos), ask=ask) == 0, place
         said = capsys.readouterr().out.splitlines()[-1]
         if saved is None:
-            stands = f"Stopped before a step was made in {probe.workdir}; "
+            assert said.startswith("Stopped before the first step"), place
         else:
-            stands = f"Stopped after step {saved} of 12, which is saved in {probe.workdir}; "
+            assert said.startswith(f"Stopped after step {saved} of 12"), place
             assert state_at(probe.workdir).step == saved
-        assert said == f"{stands}the same command goes on.", place
+        assert str(probe.workdir) in said
+        assert "the same command resumes" in said
         assert not (probe.workdir / "summary.json").exists()
     assert probe.run(options(photos)) == 0
     assert probe.order == whole.order
@@ -334,7 +336,9 @@ def test_a_finished_run_says_so_and_does_nothing_and_more_epochs_go_on(
     capsys.readouterr()
     assert short.run(options(photos, schedule_epochs=2)) == 0
     said = capsys.readouterr()
-    assert said.out.startswith(f"{short.workdir} is finished: test top-1 error ")
+    first, last = said.out.splitlines()
+    assert first == f"{short.workdir} is finished."
+    assert last.startswith("test top-1 error ")
     assert said.err == ""
     assert len(short.order) == 8
     assert files_of(short.workdir) == before
@@ -354,18 +358,21 @@ def test_a_finished_run_says_so_and_does_nothing_and_more_epochs_go_on(
 def test_a_run_that_changed_is_refused_field_by_field(broken, photos, tmp_path, patched, capsys):
     again = copy_of(broken, patched, tmp_path)
     before = files_of(again.workdir)
-    changed = options(photos, seed=1, optimizer_batch=16, data_mirror=False, model_width=0.1)
+    changed = options(
+        photos, seed=1, optimizer_batch_size=16, data_horizontal_flip=False, model_width=0.1
+    )
     assert again.run(changed) == 2
     (line,) = capsys.readouterr().err.splitlines()
     for difference in (
-        "--seed was 0 and is now 1",
-        "--optimizer.batch_size-size was 8 and is now 16",
+        "seed was 0 and is now 1",
+        "--optimizer.batch-size was 8 and is now 16",
         "--data.horizontal-flip was True and is now False",
         "--model.width was 0.05 and is now 0.1",
     ):
         assert difference in line
     assert line.count(" and is now ") == 4
-    assert "give the old values, or another --workdir" in line
+    assert line.startswith(f"alexnet_jax: --workdir {again.workdir}: ")
+    assert "use the old values" in line
     assert files_of(again.workdir) == before
 
 
@@ -381,19 +388,19 @@ def test_a_run_on_other_images_is_refused(broken, photos, tmp_path, patched, cap
         image.write_bytes(image.read_bytes() + b"1234")
     else:  # as many images as before, in another order
         image.rename(image.with_name("99.png"))
-    if "lost" in change:  # as in a run of an earlier version
-        (again.workdir / data_files.FILE).unlink()
+    if "lost" in change:
+        (again.workdir / data_files.NAME).unlink()
     before = files_of(again.workdir)
     assert again.run(options(tmp_path / "photos")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     expected = {
-        "removed": "1 removed (train/amber/0.png); a resumed run",
-        "renamed": "1 added (train/amber/99.png); 1 removed (train/amber/0.png); a resumed run",
+        "removed": "1 removed (train/amber/0.png); ",
+        "renamed": "1 added (train/amber/99.png); 1 removed (train/amber/0.png); ",
         "changed": f"1 changed (train/amber/0.png: {size:,} bytes, now {size + 4:,} bytes)",
-        "renamed, list lost": "renamed or moved in train; a resumed run",
+        "renamed, list lost": "renamed or moved in train; ",
     }
     assert expected[change] in line
-    assert "give the old --data.path, or another --workdir" in line
+    assert "use the old --data.path" in line
     assert files_of(again.workdir) == before
 
 
@@ -423,10 +430,10 @@ FREE = {
 def test_each_field_is_free_or_refused(field):
     saved = flatten(Config()) | {field: "other"}
     if field in FREE:
-        check_same(saved, Config(), Path("run"))
+        check_same_config(saved, Config(), Path("run"))
     else:
-        with pytest.raises(ValueError, match=rf"{option_name(field)} was 'other' and is now "):
-            check_same(saved, Config(), Path("run"))
+        with pytest.raises(ValueError, match=rf"{field} was 'other' and is now "):
+            check_same_config(saved, Config(), Path("run"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(whole, photos, patched, tmp_path, capsys):
@@ -435,10 +442,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(whole, photos, patched, tmp_pat
     assert len(probe.order) == 8  # step 8 was under way when the loss of step 7 came back
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("alexnet_jax: step 7: the loss is nan; ")
-    assert "the last checkpoint (step 5) is good" in line
-    bad = probe.workdir / "bad_numbers.json"
-    assert f"{bad} names the images of step 7; the same command with --debug finds" in line
-    said = json.loads(bad.read_text())
+    assert "checkpoint (step 5)" in line
+    report = probe.workdir / "nonfinite.json"
+    assert f"{report} names the images of step 7; the same command with --debug" in line
+    assert "--optimizer.learning-rate 0.001" in line
+    said = json.loads(report.read_text())
     assert (said["step"], said["reason"], said["checkpoint"]) == (7, "the loss is nan", 5)
     assert said["indices"] == whole.order[6]
     files = sorted(str(path) for path in (photos / "train").rglob("*.png"))
@@ -460,8 +468,8 @@ def test_debug_finds_the_image_that_a_bad_number_comes_from(
     files = sorted(str(path) for path in (photos / "train").rglob("*.png"))
     first = ", ".join(files[index] for index in whole.order[1][:3])
     assert (
-        "step 2: the loss is nan, and the first bad numbers are in the images as the network gets "
-        f"them (nan; 31,104 of 31,104 numbers; of {first} and 5 more); training needs"
+        "step 2: the loss is nan, and the first non-finite values are in the preprocessed images "
+        f"(nan; 31,104 of 31,104 values; of {first} and 5 more); "
     ) in line
     assert "--debug" not in line
     assert probe.run([*arguments, "--debug"]) == 0
@@ -470,15 +478,15 @@ def test_debug_finds_the_image_that_a_bad_number_comes_from(
 
 def test_debug_finds_the_layer_that_a_bad_number_comes_from(photos, patched, tmp_path, capsys):
     probe = Probe(patched, tmp_path / "run")
-    assert probe.run([*options(photos, optimizer_rate=1e30), "--debug"]) == 1
-    assert ", and the first bad numbers are in the outputs of conv4 (" in capsys.readouterr().err
+    assert probe.run([*options(photos, optimizer_learning_rate=1e30), "--debug"]) == 1
+    assert "the first non-finite values are in the outputs of conv4 (" in capsys.readouterr().err
 
 
 def test_a_rate_that_is_far_too_high_stops_the_run_at_its_first_bad_step(
     photos, patched, tmp_path, capsys
 ):
     probe = Probe(patched, tmp_path / "run")
-    assert probe.run(options(photos, optimizer_rate=1e30, log_every=20)) == 1
+    assert probe.run(options(photos, optimizer_learning_rate=1e30, log_every=20)) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("alexnet_jax: step 2: the loss is nan; ")
     assert len(probe.order) == 3
@@ -490,12 +498,12 @@ def test_a_rate_that_is_far_too_high_stops_the_run_at_its_first_bad_step(
 def test_parameters_that_are_not_finite_are_not_saved(photos, patched, tmp_path, capsys):
     # The first loss is finite; decay then sends every kernel out of float32's range.
     probe = Probe(patched, tmp_path / "run")
-    decay = {"optimizer_weight_decay": 1e38, "optimizer_rate": 1e4, "log_every": 20}
+    decay = {"optimizer_weight_decay": 1e38, "optimizer_learning_rate": 1e4, "log_every": 20}
     assert probe.run([*options(photos, **decay), "--debug"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "alexnet_jax: step 1: a parameter is no longer finite, and the first bad numbers are in "
-        "the update of the parameters: all before is finite, so the step was too large; "
+        "alexnet_jax: step 1: a parameter is no longer finite, and the first non-finite values are "
+        "in the update of the parameters"
     )
     assert len(probe.order) == 2
     with Checkpoints(probe.workdir) as checkpoints:
@@ -518,7 +526,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     damage(again.workdir, 5)
     assert again.run(options(photos)) == 0
     said = capsys.readouterr()
-    assert re.search(r"step 5 is damaged \(.*\) and set aside as checkpoints/5.damaged", said.err)
+    assert re.search(r"step 5 is damaged \(.*\).*checkpoints/5.damaged", said.err)
     assert f"Resumed after step 4, epoch 1, from {again.workdir}." in said.out
     assert again.order == whole.order[4:]
     assert_same(again.state, whole.state)
@@ -526,25 +534,26 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
 
 
 @pytest.mark.parametrize("loss", ["all damaged", "all removed", "folder removed"])
-def test_a_run_whose_checkpoints_are_lost_does_not_begin_anew(
+def test_a_run_whose_checkpoints_are_lost_does_not_restart(
     broken, patched, photos, tmp_path, capsys, loss
 ):
     again = copy_of(broken, patched, tmp_path)
     if loss == "all damaged":
         for path in (again.workdir / "checkpoints").iterdir():
             damage(again.workdir, path.name)
-        expected = "none of its checkpoints is whole (step 4: "
+        expected = "(step 4: "
     else:
         shutil.rmtree(again.workdir / "checkpoints")
-        expected = "its metrics.jsonl reaches step 7 and it holds no checkpoint: copy"
+        expected = "metrics.jsonl reaches step 7"
         if loss == "all removed":
             (again.workdir / "checkpoints").mkdir()
     before = files_of(again.workdir)
     for _ in range(2):
         assert again.run(options(photos)) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"alexnet_jax: {again.workdir}: {expected}")
-        assert line.endswith("or start anew in another --workdir.")
+        assert line.startswith(f"alexnet_jax: --workdir {again.workdir}: ")
+        assert expected in line
+        assert "restore checkpoints from a backup" in line
     assert files_of(again.workdir) == before
     assert again.order == []
 
@@ -562,8 +571,7 @@ def test_a_disk_that_fills_during_a_save(whole, broken, patched, photos, tmp_pat
     _, said = limited.communicate(timeout=300)
     assert limited.returncode == 2
     (line,) = said.splitlines()
-    assert "the checkpoint of step 8 could not be written (File too large); those" in line
-    assert line.endswith("make room on the disk, and the same command goes on from there.")
+    assert re.search(r"step 8 .*\(File too large\); .*free disk space", line)
     left = files_of(checkpoints)
     assert {path: left[path] for path in before} == before
     assert again.run(options(photos)) == 0
@@ -670,9 +678,9 @@ def test_a_run_stopped_in_its_first_step_starts_there(whole, patched, photos, tm
     assert probe.metrics() == whole.metrics()
 
 
-def test_a_last_look_out_of_turn_decides_nothing(patched, photos, tmp_path):
-    plateau = {"schedule_kind": "plateau", "schedule_every": 2, "schedule_patience": 1}
-    plateau |= {"schedule_improvement": 0.9}  # no look but the first ever improves
+def test_an_extra_evaluation_at_the_end_does_not_count_for_the_schedule(patched, photos, tmp_path):
+    plateau = {"schedule_kind": "plateau", "schedule_eval_every": 2, "schedule_patience": 1}
+    plateau |= {"schedule_min_delta": 0.9}  # only the first evaluation improves
     in_one = Probe(patched, tmp_path / "one")
     assert in_one.run(options(photos, **plateau, schedule_epochs=7)) == 0
     in_two = Probe(patched, tmp_path / "two")
@@ -694,25 +702,30 @@ def test_unreadable_images_are_all_named_and_left_out_again_after_a_resumption(
     probe = Probe(patched, tmp_path / "run")
     assert probe.run(options(folder, schedule_epochs=1)) == 0
     said = capsys.readouterr().out
-    assert "12 images cannot be read and are left out:\n" in said
-    assert "all of them: unreadable.txt in the --workdir" in said
+    assert "12 images are unreadable and skipped:\n" in said
+    assert "unreadable.txt" in said
     named = (probe.workdir / "unreadable.txt").read_text().splitlines()
     assert [Path(line.partition(": ")[0]) for line in named] == broken
     assert sorted(set(np.concatenate(probe.order))) == [*range(18)]
     assert probe.run(options(folder, schedule_epochs=2)) == 0
-    assert "12 images cannot be read and are left out:\n" in capsys.readouterr().out
+    assert "12 images are unreadable and skipped:\n" in capsys.readouterr().out
     assert sorted(set(np.concatenate(probe.order))) == [*range(18)]
     assert Probe(patched, tmp_path / "stop").run(options(folder, data_unreadable="stop")) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--data.unreadable stop: 12 images cannot be read" in line
+    assert "--data.unreadable stop: 12 images" in line
 
 
 def test_a_run_that_ends_on_a_plateau_says_so(patched, photos, tmp_path, capsys):
-    plateau = {"schedule_kind": "plateau", "schedule_patience": 1, "schedule_improvement": 0.9}
+    plateau = {"schedule_kind": "plateau", "schedule_patience": 1, "schedule_min_delta": 0.9}
     probe = Probe(patched, tmp_path / "run")
-    assert probe.run(options(photos, **plateau, schedule_drops=1, schedule_epochs=9)) == 0
-    # The first look sets the mark, the second drops the rate, the third ends the run.
-    assert "at a plateau after the last drop of the rate, after 3 epochs" in capsys.readouterr().out
-    rates = {line["step"]: line["rate"] for line in probe.metrics() if line["split"] == "train"}
+    assert probe.run(options(photos, **plateau, schedule_max_drops=1, schedule_epochs=9)) == 0
+    # The first evaluation sets the mark, the second drops the rate, the third ends the run.
+    assert (
+        "at a plateau after the last drop of the learning rate, after 3 epochs"
+        in capsys.readouterr().out
+    )
+    rates = {
+        line["step"]: line["learning_rate"] for line in probe.metrics() if line["split"] == "train"
+    }
     assert [rates[step] for step in (8, 9, 12)] == pytest.approx([0.01, 0.001, 0.001])
     assert max(rates) == 12

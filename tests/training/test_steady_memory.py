@@ -47,8 +47,8 @@ def test_a_checkpoint_in_the_making_has_no_copy_on_the_devices(tmp_path):
 def test_memory_files_and_threads_stay_put_for_2000_steps(monkeypatch, tmp_path):
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # the program that a user runs
     steady = experiment("steady_memory")
-    looks = steady.train(tmp_path / "run", 2000)
-    early, late = (steady.around(looks, step) for step in (200, 1900))
+    samples = steady.train(tmp_path / "run", 2000)
+    early, late = (steady.summarize(samples, step) for step in (200, 1900))
     assert late.resident < 1.05 * early.resident
     assert late.files <= early.files
     assert late.threads <= early.threads + 2  # pools open their last threads late

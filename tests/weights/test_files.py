@@ -1,4 +1,4 @@
-"""Other people's files are read array by array, and nothing in them is executed."""
+"""Files of other programs are read array by array, and nothing in them is executed."""
 
 import io
 import os
@@ -18,11 +18,11 @@ def numbers(*shape, dtype=np.float32):
     return np.random.default_rng(shape[0]).normal(size=shape).astype(dtype)
 
 
-def same(found, wanted):
-    assert list(found) == list(wanted)
-    for name in wanted:
-        assert found[name].dtype == wanted[name].dtype, name
-        np.testing.assert_array_equal(found[name], wanted[name], strict=True)
+def same(arrays, expected):
+    assert list(arrays) == list(expected)
+    for name in expected:
+        assert arrays[name].dtype == expected[name].dtype, name
+        np.testing.assert_array_equal(arrays[name], expected[name], strict=True)
 
 
 TORCH = [foreign.write_torch_zip, foreign.write_torch_legacy]
@@ -86,7 +86,7 @@ def test_a_view_of_an_old_storage(tmp_path):
         return state
 
     foreign.write_torch_legacy(tmp_path / "a.pth", {"a.weight": base}, wrap)
-    with pytest.raises(ValueError, match=r"a.weight: no tensor, or not all of it is there"):
+    with pytest.raises(ValueError, match=r"a\.pth: a\.weight: .*; download the file again"):
         files.read(tmp_path / "a.pth")  # ten numbers from the fourth on
 
     def shorter(state):
@@ -112,24 +112,24 @@ def test_a_view_of_an_old_storage(tmp_path):
     ],
 )
 @pytest.mark.parametrize("write", TORCH)
-def test_a_tensor_that_reaches_beyond_its_storage(write, view, tmp_path):
+def test_a_tensor_that_exceeds_its_storage(write, view, tmp_path):
     write(tmp_path / "a.pth", {"a.weight": numbers(6), "b.weight": {"of": "a.weight", **view}})
-    with pytest.raises(ValueError, match=r"a.pth: b.weight: no tensor, or not all of it is there"):
+    with pytest.raises(ValueError, match=r"a\.pth: b\.weight: .*; download the file again"):
         files.read(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("write", TORCH)
-def test_what_is_no_state_dict(write, tmp_path):
+def test_what_is_not_a_state_dict(write, tmp_path):
     write(tmp_path / "a.pth", {"a.weight": numbers(6)}, lambda state: [state])
-    with pytest.raises(ValueError, match="holds no state_dict"):
+    with pytest.raises(ValueError, match=r"a\.pth: .*; save model\.state_dict\(\) alone"):
         files.read(tmp_path / "a.pth")
     write(tmp_path / "a.pth", {"a.weight": numbers(6)}, lambda state: state | {"epoch": 3})
-    with pytest.raises(ValueError, match="a.pth: epoch: no tensor"):
+    with pytest.raises(ValueError, match=r"a\.pth: epoch: .*; download"):
         files.read(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("write", TORCH)
-def test_a_cut_torch_file(write, tmp_path):
+def test_a_truncated_torch_file(write, tmp_path):
     write(tmp_path / "a.pth", {"a.weight": numbers(50), "b.weight": numbers(9)})
     whole = (tmp_path / "a.pth").read_bytes()
     for size in range(16, len(whole), 3):
@@ -159,7 +159,7 @@ def test_a_caffemodel(options, tmp_path):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_a_cut_caffemodel(old, tmp_path):
+def test_a_truncated_caffemodel(old, tmp_path):
     whole = foreign.caffemodel(LAYERS, old=old)
     ends = set()
     for size in range(len(whole)):
@@ -168,7 +168,7 @@ def test_a_cut_caffemodel(old, tmp_path):
             found = files.read(tmp_path / "a.caffemodel").arrays
         except ValueError as error:
             assert "a.caffemodel: " in str(error)  # noqa: PT017
-        else:  # cut between two layers, which nothing in the format tells
+        else:  # cut between two layers, which the format cannot detect
             ends.add(size)
             same(found, dict(list(NAMED.items())[: len(found)]))
     assert len(ends) <= 4
@@ -195,7 +195,7 @@ def test_a_cut_caffemodel(old, tmp_path):
         b"hello, I am a text",
     ],
 )
-def test_a_caffemodel_that_lies(data, tmp_path):
+def test_an_inconsistent_caffemodel(data, tmp_path):
     (tmp_path / "a.caffemodel").write_bytes(data)
     with pytest.raises(ValueError, match=r"a\.caffemodel: .*[.]"):
         files.read(tmp_path / "a.caffemodel")
@@ -240,7 +240,7 @@ def test_other_dictionaries_in_npy(tmp_path):
         files.read(tmp_path / "a.npy")
 
 
-def test_a_cut_npy(tmp_path):
+def test_a_truncated_npy(tmp_path):
     foreign.write_npy_python2(tmp_path / "a.npy", HWIO)
     whole = (tmp_path / "a.npy").read_bytes()
     for size in range(6, len(whole), 11):
@@ -258,7 +258,7 @@ def test_a_folder_of_theano(tmp_path):
     raw = files.read(tmp_path / "a")
     assert (raw.format, raw.metadata) == ("theano", {"epoch": "10"})
     same(dict(sorted(raw.arrays.items())), dict(sorted(arrays.items())))
-    with pytest.raises(ValueError, match="no file like W_0_65.npy"):
+    with pytest.raises(ValueError, match="W_0_65.npy; name a folder"):
         files.read(tmp_path)
 
 
@@ -300,14 +300,16 @@ def test_what_is_written_is_read_again(suffix, tmp_path):
     assert (again.format, again.metadata) == ("plain", raw.metadata)
     same(dict(sorted(again.arrays.items())), dict(sorted(raw.arrays.items())))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    with pytest.raises(ValueError, match="it is there already"):
+    with pytest.raises(ValueError, match="path .*: .*; name another file, or remove it"):
         files.write(path, raw)
-    with pytest.raises(ValueError, match=r"ends in .safetensors or .npz"):
+    with pytest.raises(
+        ValueError, match=r"path .*a\.pth: .*\.safetensors or \.npz .*; try a\.safetensors"
+    ):
         files.write(tmp_path / "a.pth", raw)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_cut_files_of_arrays(suffix, tmp_path):
+def test_truncated_files_of_arrays(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"
     files.write(path, files.RawWeights("plain", NAMED, {}))
     whole = path.read_bytes()
@@ -328,13 +330,13 @@ def test_mean_images(tmp_path):
         assert rgb == (name == "d.npz")
         np.testing.assert_array_equal(found, image.transpose(1, 2, 0), strict=True)
     np.save(tmp_path / "a.npy", image[0])
-    with pytest.raises(ValueError, match="three colors"):
+    with pytest.raises(ValueError, match=r"a\.npy: .*\(5, 5\); name another file"):
         files.read_mean(tmp_path / "a.npy")
     np.savez(tmp_path / "d.npz", scale=np.ones(3))
-    with pytest.raises(ValueError, match="there is no mean_image in it"):
+    with pytest.raises(ValueError, match=r"d\.npz: .*no mean_image; name another file"):
         files.read_mean(tmp_path / "d.npz")
     (tmp_path / "c.binaryproto").write_bytes(foreign.blob(image, old=True)[:-3])
-    with pytest.raises(ValueError, match=r"no whole .binaryproto"):
+    with pytest.raises(ValueError, match=r"c\.binaryproto: .*; download it again"):
         files.read_mean(tmp_path / "c.binaryproto")
 
 
@@ -372,7 +374,9 @@ def test_nothing_in_a_pickle_is_executed(tmp_path):
     victim = tmp_path / "victim"
     seen = 0
     for path, name in hostile_files(tmp_path, victim):
-        with pytest.raises(ValueError, match="refused|cannot be read") as refusal:
+        with pytest.raises(
+            ValueError, match="; save the arrays alone|; download it again"
+        ) as refusal:
             files.read(path)
         assert f"{name} is not an array" in str(refusal.value) or "Object arrays" in str(
             refusal.value
@@ -402,18 +406,18 @@ def test_a_pickle_cannot_change_what_its_names_stand_for(tmp_path):
 def test_zip_archives_that_are_not_weights(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(ValueError, match="neither PyTorch's nor NumPy's"):
+    with pytest.raises(ValueError, match=r"a\.zip: .*; name another file"):
         files.read(tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", pickle.dumps({}))
-    with pytest.raises(ValueError, match="a/data.pkl is compressed"):
+    with pytest.raises(ValueError, match=r"b\.pth: a/data\.pkl is compressed"):
         files.read(tmp_path / "b.pth")
     big = io.BytesIO()
     with zipfile.ZipFile(big, "w") as archive:
         archive.writestr("a/data.pkl", pickle.dumps({}))
         archive.writestr("a/byteorder", "big")
     (tmp_path / "c.pth").write_bytes(big.getvalue())
-    with pytest.raises(ValueError, match="big-endian"):
+    with pytest.raises(ValueError, match=r"c\.pth: .*; save it on a little-endian machine"):
         files.read(tmp_path / "c.pth")
 
 
@@ -465,8 +469,8 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-def test_a_pickle_takes_no_more_than_it_is(program, tmp_path):
-    """Each would hang, end the process, or take gigabytes, in an unpickler that goes along."""
+def test_a_pickle_takes_no_more_memory_than_its_size(program, tmp_path):
+    """Each would hang, crash or take gigabytes in an unpickler that executes it."""
     start = b"".join(
         pickle.dumps(value, protocol=2) for value in (torch_files.MAGIC, torch_files.PROTOCOL, {})
     )
@@ -496,7 +500,7 @@ def array_in_pickle(shape, raw, dtype=None):
     ],
     ids=["an integer for bytes", "lists for sides", "a list for a dtype", "a text again and again"],
 )
-def test_a_pickled_dictionary_takes_no_more_than_it_is(arrays, tmp_path):
+def test_a_pickled_dictionary_takes_no_more_memory_than_its_size(arrays, tmp_path):
     layers = b"}" + text("conv1") + b"(" + arrays + b"ls"
     whole = array_in_pickle(b")", b"(" + layers + b"l", text("O8"))
     with (tmp_path / "a.npy").open("wb") as file:
@@ -559,39 +563,39 @@ def test_hostile_zip_archives(tmp_path):
         files.read(tmp_path / "bomb.npz")
     for metadata in ("3", "[1]", "[" * 100_000, "{"):
         np.savez(tmp_path / "c.npz", conv1_w=numbers(3), metadata=np.array(metadata))
-        with pytest.raises(ValueError, match=r"c.npz: metadata: it cannot be read"):
+        with pytest.raises(ValueError, match=r"c\.npz: metadata: .*; download it again"):
             files.read(tmp_path / "c.npz")
 
 
-def test_what_is_no_file(tmp_path):
+def test_what_is_not_a_file(tmp_path):
     folder = tmp_path / "theano"
     folder.mkdir()
     array = folder / "W_0_65.npy"
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe: it is neither a file nor a folder"):
+    with pytest.raises(ValueError, match="pipe: .*; copy it to a file"):
         files.read(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe: it is neither a file nor a folder"):
+    with pytest.raises(ValueError, match="pipe: .*; copy it to a file"):
         files.read_mean(tmp_path / "pipe")
     for target in ("/dev/zero", tmp_path / "pipe", tmp_path / "nowhere", folder):
         array.symlink_to(target)
-        with pytest.raises(ValueError, match=r"W_0_65.npy: it cannot be read \(it is no file\)"):
+        with pytest.raises(ValueError, match=r"W_0_65\.npy: .*regular file.*; download it again"):
             files.read(folder)
         array.unlink()
     np.savez(tmp_path / "a.npz", conv1_w=numbers(3))
     (tmp_path / "a.npz").rename(array)
-    with pytest.raises(ValueError, match=r"W_0_65.npy: it cannot be read"):
+    with pytest.raises(ValueError, match=r"W_0_65\.npy: .*; download it again"):
         files.read(folder)
 
 
 def test_safetensors_of_numbers_that_numpy_lacks(tmp_path):
     header = b'{"conv1_b":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
     (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + b"a")
-    with pytest.raises(ValueError, match="no whole .safetensors file"):
+    with pytest.raises(ValueError, match=r"a: .*\.safetensors.*; download it again"):
         files.read(tmp_path / "a")
 
 
 def test_a_blob_with_millions_of_sides(tmp_path):
     sides = foreign.field(7, foreign.field(1, b"\x01" * 10**6))
     (tmp_path / "a").write_bytes(foreign.field(100, foreign.field(7, sides)))
-    with pytest.raises(ValueError, match="more than 32 sides"):
+    with pytest.raises(ValueError, match="more than 32 sides.*; download it again"):
         files.read(tmp_path / "a")

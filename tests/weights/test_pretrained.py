@@ -1,7 +1,8 @@
-"""Imported weights compute what they computed where they come from, and go back bit for bit."""
+"""Imported weights compute the same as in their framework, and are exported bit for bit."""
 
 import dataclasses
 import json
+import re
 from types import SimpleNamespace
 
 import jax
@@ -14,7 +15,7 @@ from PIL import Image
 from alexnet_jax import evaluate, predict
 from alexnet_jax import main as training
 from alexnet_jax.config import flatten, unflatten
-from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.data.statistics import Statistics, published
 from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Conv, weighted_rows
@@ -22,9 +23,11 @@ from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.pretrained import main
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.weights import convert, files, imported
+from alexnet_jax.weights import convert, files, import_plan
 from alexnet_jax.weights.files import RawWeights
+from alexnet_jax.weights.import_plan import plan_import
 from alexnet_jax.weights.merge import merge, split
+from alexnet_jax.weights.metadata import export_metadata
 from tests import foreign
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -133,13 +136,13 @@ def name_of(format, layer, tower=None):
 
 
 def their_window(format, weights, patch, output):
-    """Return what a kernel of theirs says of one window, float [map, row, column], in loops."""
+    """Return the output of a file's kernel on one window, float [map, row, column], in loops."""
     maps, height, width = patch.shape
     total = 0.0
     for i in range(maps):
         for y in range(height):
             for x in range(width):
-                if format == "theano":  # a true convolution: the kernel slides mirrored
+                if format == "theano":  # a true convolution flips the kernel
                     weight = weights[i, height - 1 - y, width - 1 - x, output]
                 elif format == "tensorflow":
                     weight = weights[y, x, i, output]
@@ -150,14 +153,14 @@ def their_window(format, weights, patch, output):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_kernels_say_what_they_said(format):
+def test_kernels_compute_the_same(format):
     architecture, arrays = table_of(PRESET_OF[format]), random_set(format)
     bgr = format in ("caffe", "tensorflow", "plain")
     params = convert.to_params(RawWeights(format, arrays), architecture, bgr=bgr)
     rng = np.random.default_rng(1)
     image = rng.normal(size=(3, 11, 11))
     weights = arrays[name_of(format, "conv1")]
-    seen = image[::-1] if bgr else image  # theirs sees blue first, ours red
+    seen = image[::-1] if bgr else image  # the file's kernel sees blue first
     for output in (0, 1):
         ours = (params["conv1"]["kernel"][..., output] * image.transpose(1, 2, 0)).sum()
         assert ours == pytest.approx(their_window(format, weights, seen, output), rel=1e-5)
@@ -176,9 +179,11 @@ def test_kernels_say_what_they_said(format):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def test_kernels_of_cuda_convnet_are_not_mirrored():
+def test_kernels_of_cuda_convnet_are_not_flipped():
     arrays = random_set("theano")
-    params = convert.to_params(RawWeights("theano", arrays), table_of("caffenet"), flip=False)
+    params = convert.to_params(
+        RawWeights("theano", arrays), table_of("caffenet"), kernel_flip=False
+    )
     np.testing.assert_array_equal(params["conv1"]["kernel"], arrays["W_0"].transpose(1, 2, 0, 3))
 
 
@@ -219,13 +224,13 @@ def test_there_and_back_bit_for_bit(format):
     assert jax.tree.all(jax.tree.map(np.array_equal, again, params))
 
 
-def test_all_that_is_wrong_is_in_one_error():
+def test_one_error_names_all_that_is_wrong():
     arrays = random_set("torchvision")
     arrays["features.3.weight"] = arrays["features.3.weight"][:, :1]
     arrays["classifier.6.bias"] = np.array(["a"] * CLASSES)
     del arrays["classifier.1.bias"], arrays["features.8.weight"]
     arrays["features.1.running_mean"] = np.zeros(3)
-    with pytest.raises(ValueError, match="do not fit the network") as refusal:
+    with pytest.raises(ValueError, match="; name their network with preset=") as refusal:
         convert.to_params(RawWeights("torchvision", arrays), table_of("torchvision"))
     for words in (
         "features.3.weight is (6, 1, 5, 5) and not (6, 2, 5, 5)",
@@ -235,20 +240,23 @@ def test_all_that_is_wrong_is_in_one_error():
         "features.1.running_mean is not of this network",
     ):
         assert words in str(refusal.value)
-    assert str(refusal.value).count(";") == 5
+    assert str(refusal.value).count(";") == 1
 
 
-def test_a_set_with_nothing_in_common_is_refused_in_a_clause():
+def test_a_set_with_nothing_in_common_is_refused_briefly():
     arrays = {f"layer{i}.0.weight": np.zeros(3) for i in range(20)}
-    with pytest.raises(ValueError, match="no layer in common: it holds 20 arrays") as refusal:
+    with pytest.raises(ValueError, match="20 arrays.*; name their network with") as refusal:
         convert.to_params(RawWeights("torchvision", arrays), table_of("torchvision"))
     assert str(refusal.value).count(";") == 1
 
 
-def test_torchvision_has_no_place_for_towers():
+def test_torchvision_cannot_represent_towers():
     raw = RawWeights("torchvision", random_set("torchvision"))
     for preset in ("bvlc_alexnet", "six_conv"):
-        with pytest.raises(ValueError, match="torchvision's layout has no place for it"):
+        with pytest.raises(
+            ValueError,
+            match="conv2: .*; use .npz, or towers=merge|conv6: .*; use .npz, or towers=merge",
+        ):
             convert.to_params(raw, table_of(preset))
 
 
@@ -256,21 +264,21 @@ def test_a_part_of_a_set():
     arrays = {n: a for n, a in random_set("plain").items() if n.startswith("conv")}
     arrays["relu1"] = np.zeros(4)
     raw, architecture = RawWeights("plain", arrays), table_of("caffenet")
-    with pytest.raises(ValueError, match="fc6_w is missing; fc6_b is missing; .*relu1 is not of"):
+    with pytest.raises(ValueError, match="fc6_w is missing, fc6_b is missing, .*relu1 is not of"):
         convert.to_params(raw, architecture)
     params = convert.to_params(raw, architecture, partial=True)
     assert sorted(params) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
-    assert convert.left_out(raw, architecture) == (
+    assert convert.unmatched(raw, architecture) == (
         ["fc6_w", "fc6_b", "fc7_w", "fc7_b", "fc8_w", "fc8_b"],
         ["relu1"],
     )
     arrays["conv5_w"] = arrays["conv5_w"][1:]
     with pytest.raises(ValueError, match=r"conv5_w is \(7, 6, 3, 3\)"):
         convert.to_params(raw, architecture, partial=True)
-    with pytest.raises(ValueError, match="none of conv1_w, .* is there"):
+    with pytest.raises(ValueError, match="none of conv1_w, .*; name their network"):
         convert.to_params(RawWeights("plain", {"relu1": np.zeros(4)}), architecture, partial=True)
     half = {n: a for n, a in random_set("theano").items() if n != "W1_1"}
-    with pytest.raises(ValueError, match="of W0_1 and W1_1 one is missing"):
+    with pytest.raises(ValueError, match="one of W0_1 and W1_1 is missing"):
         convert.to_params(RawWeights("theano", half), architecture, partial=True)
 
 
@@ -304,11 +312,13 @@ def test_what_cannot_be_merged_or_split():
     params = merge(random_params(architecture), architecture)
     params["conv2"]["kernel"][0, 0, 0, -1] = 1e-9
     params["conv5"]["kernel"][0, 0, -1, 0] = 1e-9
-    with pytest.raises(ValueError, match="--towers split: conv2, conv5: a map of one tower"):
+    with pytest.raises(ValueError, match="towers split: .* in conv2, conv5; use towers=keep"):
         split(params, architecture)
     within = table_of("bvlc_alexnet", lrn_scope="tower")
     for change in (merge, split):
-        with pytest.raises(ValueError, match="LRN takes its neighbors within a tower"):
+        with pytest.raises(
+            ValueError, match="towers (merge|split): .*lrn_scope all.*; use towers=keep"
+        ):
             change(params, within)
     without = table_of("bvlc_alexnet", lrn_scope="tower", lrn=False)
     assert merge(random_params(without), without)["conv2"]["kernel"].shape == (5, 5, 2, 8)
@@ -320,16 +330,14 @@ def presets(monkeypatch):
     for name, config in PRESETS.items():
         if name not in ("quickstart", "photos"):
             monkeypatch.setitem(PRESETS, name, tiny(config))
-    monkeypatch.setattr(imported, "_THEANO", tiny(imported._THEANO))
+    monkeypatch.setattr(import_plan, "_THEANO", tiny(import_plan._THEANO))
 
 
 @pytest.mark.usefixtures("presets")
 def test_theanos_weights_see_red_first_whatever_the_network():
     arrays = random_set("theano")
-    for model in ("", "caffenet"):
-        kernel = imported.prepare_import(RawWeights("theano", arrays), model=model).params["conv1"][
-            "kernel"
-        ]
+    for preset in ("", "caffenet"):
+        kernel = plan_import(RawWeights("theano", arrays), preset=preset).params["conv1"]["kernel"]
         np.testing.assert_array_equal(kernel, arrays["W_0"].transpose(1, 2, 0, 3)[::-1, ::-1])
 
 
@@ -351,17 +359,17 @@ def write_set(format, folder):
     else:
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-    return path, (["--model", "caffenet"] if format == "plain" else []), arrays
+    return path, (["--preset", "caffenet"] if format == "plain" else []), arrays
 
 
-def said(capsys):
+def output(capsys):
     captured = capsys.readouterr()
     assert captured.err == ""
     return captured.out
 
 
 def refused(capsys, *arguments):
-    """Run a command that is to be refused; return its one sentence."""
+    """Run a command that must be refused; return its error message."""
     assert main([str(argument) for argument in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -385,12 +393,12 @@ def test_a_set_becomes_a_run(format, tmp_path, capsys):
     path, options, arrays = write_set(format, tmp_path)
     workdir = tmp_path / "runs" / "a"
     assert main(["--from", str(path), "--workdir", str(workdir), *options]) == 0
-    assert f"{CLASSES} classes" in said(capsys)
+    assert f"{CLASSES} classes" in output(capsys)
     resize, filter, red, scale, order, k, alpha = RECIPES[format]
     with Checkpoints(workdir) as checkpoints:
         assert checkpoints.latest() == 0
         assert checkpoints.best() is None
-        meta, constants = checkpoints.meta(0), checkpoints.constants(0)
+        meta, constants = checkpoints.meta(0), checkpoints.statistics(0)
     config = unflatten(meta["config"])
     assert (config.data.resize, config.data.filter, config.data.channels) == (resize, filter, "rgb")
     assert config.model.op_order == order
@@ -434,7 +442,7 @@ def test_weights_out_and_in_again(format, towers, name, first, tmp_path, capsys)
     assert first in raw.arrays
     assert json.loads(raw.metadata["class_names"]) == names
     assert main(["--from", str(out), "--workdir", str(second_run)]) == 0
-    said(capsys)
+    output(capsys)
     before, after = read(first_run), read(second_run)
     wanted = before.params if towers == "keep" else merge(before.params, before.architecture)
     assert jax.tree.all(jax.tree.map(np.array_equal, after.params, wanted))
@@ -460,7 +468,7 @@ def test_merged_on_the_way_in_and_split_again(tmp_path, capsys):
     out = str(tmp_path / "a.npz")
     assert main(["--workdir", run[1], "--to", out]) == 0
     assert main(["--from", out, "--workdir", run[2], "--towers", "split"]) == 0
-    said(capsys)
+    output(capsys)
     towers, merged, again = (read(tmp_path / name) for name in "abc")
     assert merged.config.model.variant == "merged"
     assert merged.params["conv2"]["kernel"].shape == (5, 5, 2, 8)
@@ -475,7 +483,7 @@ def test_a_mean_image_travels_with_the_weights(tmp_path, capsys):
     np.save(tmp_path / "mean.npy", image)  # blue, green, red, as the weights
     arguments = ["--from", path, "--workdir", tmp_path / "a", "--mean", tmp_path / "mean.npy"]
     assert main(list(map(str, arguments))) == 0
-    said(capsys)
+    output(capsys)
     run = read(tmp_path / "a")
     np.testing.assert_array_equal(run.statistics.mean_image, image[::-1].transpose(1, 2, 0))
     np.testing.assert_allclose(run.statistics.mean_color, image.mean((1, 2))[::-1], rtol=1e-5)
@@ -483,7 +491,8 @@ def test_a_mean_image_travels_with_the_weights(tmp_path, capsys):
     np.save(tmp_path / "mean.npy", image[:, 1:, 1:])
     arguments[3] = tmp_path / "b"
     line = refused(capsys, *arguments)
-    assert line.startswith("--mean: it is an image of (111, 111) and the weights want (112, 112)")
+    assert line.startswith("--mean (111, 111): ")
+    assert "(112, 112); name that one, or leave it out" in line
     assert not (tmp_path / "b").exists()
 
 
@@ -501,7 +510,7 @@ def test_out_and_in_again_with_the_mean_image_is_the_same_network(tmp_path, caps
     ):
         arguments = [tmp_path / a if len(str(a)) == 1 else a for a in arguments]
         assert main([*map(str, arguments)]) == 0
-        text = said(capsys)
+        text = output(capsys)
         if "--to" in arguments:
             assert f"import with --mean {tmp_path / 'a' / 'statistics.npz'}." in text
     first = read(tmp_path / "a")
@@ -526,18 +535,18 @@ def test_a_part_keeps_the_rest_at_its_initial_values(tmp_path, capsys):
     arrays = {n: a for n, a in random_set("plain").items() if n.startswith(("conv1", "fc8_b"))}
     np.savez(tmp_path / "a.npz", allow_pickle=False, **arrays, relu1=np.zeros(3))
     workdir = tmp_path / "runs"
-    arguments = ["--from", tmp_path / "a.npz", "--workdir", workdir, "--model", "caffenet"]
-    assert "conv2_w is missing; conv2_b is missing" in refused(capsys, *arguments)
+    arguments = ["--from", tmp_path / "a.npz", "--workdir", workdir, "--preset", "caffenet"]
+    assert "conv2_w is missing, conv2_b is missing" in refused(capsys, *arguments)
     assert not workdir.exists()
     assert main([*map(str, arguments), "--partial"]) == 0
-    text = said(capsys)
+    text = output(capsys)
     assert "Left at their initial values: conv2_w, conv2_b, conv3_w" in text
-    assert "left aside: relu1." in text
+    assert ": relu1." in text
     params = read(workdir).params
     wanted = arrays["conv1_w"].transpose(2, 3, 1, 0)[:, :, ::-1]
     np.testing.assert_array_equal(params["conv1"]["kernel"], wanted)
     np.testing.assert_array_equal(params["fc8"]["bias"], arrays["fc8_b"])
-    # CaffeNet starts with biases of 1, and fc6 with weights of .005.
+    # CaffeNet initializes biases to 1, and fc6 with standard deviation 0.005.
     np.testing.assert_array_equal(params["conv2"]["bias"], np.ones(8, np.float32))
     assert np.std(params["fc6"]["kernel"]) == pytest.approx(0.005, rel=0.1)
 
@@ -550,25 +559,32 @@ def test_refusals_leave_nothing(tmp_path, capsys):
     names, workdir = tmp_path / "names.txt", tmp_path / "runs" / "a"
     names.write_text("one\ntwo\n")
     out = ["--to", tmp_path / "a.npz"]
-    for arguments, words in [
-        ([], "--from, --to: one of the two says what to do"),
-        (["--from", path, *out], "--from, --to: one of the two"),
-        (["--from", tmp_path / "none.pth"], "none.pth: No such file or directory; correct"),
-        (["--to", tmp_path / "none" / "a.npz"], f"there is no folder {tmp_path / 'none'}; make it"),
-        (["--from", plain], "--model: arrays named conv1_w do not say which network"),
-        (["--from", path, "--model", "alexnet"], "--model"),
-        (["--from", path, "--model", "torchvision"], "conv2_w is (8, 1, 5, 5) and not (6, 2"),
-        (["--from", other, "--model", "caffenet"], "--model caffenet: the file has torchvision's"),
-        (["--from", path, "--class-names", names], "it has 2 lines and the weights have 7 classes"),
-        (["--from", path, "--towers", "split"], "it wants the variant merged"),
-        (["--form", path], "--form: there is no such option; the nearest is --from"),
-        (["--to", tmp_path / "a.pth"], ".pth is a pickle"),
-        (["--to", path], "it ends in"),
-        (out, "it holds no checkpoint"),
-        ([*out, "--partial"], "--partial: it goes with --from"),
+    for arguments, pattern in [
+        ([], r"--from, --to: .*; give either"),
+        (["--from", path, *out], r"--from, --to: .*; give either"),
+        (["--from", tmp_path / "none.pth"], r".*/none\.pth: .*; correct"),
+        (["--to", tmp_path / "none/a.npz"], r"--to .*/none/a\.npz: .*/none .*; create it, or name"),
+        (["--from", plain], r"--preset: .*conv1_w.*; add --preset NAME, one of quickstart, "),
+        (["--from", path, "--preset", "alexnet"], r".*--preset.*alexnet"),
+        (
+            ["--from", path, "--preset", "torchvision"],
+            r".*conv2_w is \(8, 1, 5, 5\) and not \(6, 2, .*; name .* with --preset NAME",
+        ),
+        (
+            ["--from", other, "--preset", "caffenet"],
+            r"--preset caffenet: .*; leave it out, or use --preset torchvision",
+        ),
+        (["--from", path, "--class-names", names], r"--class-names of 2 .* 7, .*; name all"),
+        (["--from", path, "--towers", "split"], r"--towers split: .* merged.*; use --towers keep"),
+        (["--form", path], r"--form: .*; try --from"),
+        (["--to", tmp_path / "a.pth"], r"--to .*/a\.pth: .*; try a\.safetensors"),
+        (["--to", path], r"--to .*/weights\.caffe: .*; try weights\.safetensors"),
+        (out, r"--workdir .*/runs/a: .*; name the folder of a run"),
+        ([*out, "--partial"], r"--partial: .*--from; leave it out"),
+        ([*out, "--no-kernel-flip"], r"--no-kernel-flip: .*--from; leave it out"),
     ]:
         line = refused(capsys, "--workdir", workdir, *arguments)
-        assert words in line
+        assert re.match(pattern, line), line
         assert not (tmp_path / "runs").exists()
         assert not (tmp_path / "a.npz").exists()
 
@@ -577,9 +593,10 @@ def test_refusals_leave_nothing(tmp_path, capsys):
 def test_a_folder_with_a_run_is_left_alone(tmp_path, capsys):
     path, _, _ = write_set("caffe", tmp_path)
     assert main(["--from", str(path), "--workdir", str(tmp_path / "a")]) == 0
-    said(capsys)
+    output(capsys)
     before = (tmp_path / "a" / "config.json").stat().st_mtime_ns
-    assert "it holds a run already" in refused(capsys, "--from", path, "--workdir", tmp_path / "a")
+    line = refused(capsys, "--from", path, "--workdir", tmp_path / "a")
+    assert re.match(r"--workdir .*/a: .*; name a new folder", line)
     assert (tmp_path / "a" / "config.json").stat().st_mtime_ns == before
 
 
@@ -593,7 +610,7 @@ def test_a_hostile_file_makes_no_run(tmp_path, capsys):
     for name in ("a.pth", "b.pth", "c.npy"):
         line = refused(capsys, "--from", tmp_path / name, "--workdir", workdir)
         assert "open is not an array" in line
-        assert "nothing of the file was executed" in line
+        assert "; save the arrays alone, as .safetensors or .npz" in line
         assert not victim.exists()
         assert not (tmp_path / "runs").exists()
 
@@ -625,37 +642,39 @@ STATISTICS = json.dumps(
         {"config": "{}", "statistics": STATISTICS.replace("[1, 1, 1]", "[1, 1, 1, 1]")},
     ],
 )
-def test_a_description_that_cannot_be_read(metadata):
+def test_metadata_that_cannot_be_read(metadata):
     raw = RawWeights("plain", random_set("plain"), metadata)
-    with pytest.raises(ValueError, match="description of its network cannot be read"):
-        imported.prepare_import(raw)
+    with pytest.raises(
+        ValueError, match="metadata cannot be read .*; name its network with preset="
+    ):
+        plan_import(raw)
 
 
 @pytest.mark.usefixtures("presets")
 @pytest.mark.parametrize("names", ["no JSON", "[" * 100_000])
 def test_class_names_that_cannot_be_read(names):
     raw = RawWeights("torchvision", random_set("torchvision"), {"class_names": names})
-    with pytest.raises(ValueError, match="class names cannot be read.*--class-names"):
-        imported.prepare_import(raw)
+    with pytest.raises(ValueError, match="class names .*; give them with class_names=FILE"):
+        plan_import(raw)
 
 
 @pytest.mark.usefixtures("presets")
-def test_class_names_that_are_no_list_are_passed_over():
+def test_class_names_that_are_not_a_list_are_ignored():
     raw = RawWeights("torchvision", random_set("torchvision"), {"class_names": "3"})
-    assert imported.prepare_import(raw).class_names[0] == "class 0"
+    assert plan_import(raw).class_names[0] == "class 0"
 
 
-def test_where_images_lie_does_not_travel():
+def test_paths_of_images_are_not_exported():
     data = dataclasses.replace(PRESETS["photos"].data, path="/home/me/photos", name="mine")
     config = dataclasses.replace(PRESETS["photos"], data=data)
-    found = imported.published("imagenet", 4)
-    assert "/home/me" not in "".join(imported.export_metadata(config, found, ["a"]).values())
+    statistics = published("imagenet", 4)
+    assert "/home/me" not in "".join(export_metadata(config, statistics, ["a"]).values())
 
 
 def test_caffes_own_arrays(real_data):
     """The published conv1 and conv2 of CaffeNet, among activations, and biases of bvlc_alexnet."""
     raw = files.read(real_data / "golden-caffenet" / "caffenet_cat_golden.npz")
-    found = imported.prepare_import(raw, model="caffenet", partial=True)
+    found = plan_import(raw, preset="caffenet", partial=True)
     theirs = raw.arrays["conv1_w"]
     kernel = found.params["conv1"]["kernel"]
     assert kernel.shape == (11, 11, 3, 96)
@@ -667,7 +686,7 @@ def test_caffes_own_arrays(real_data):
     assert "relu1" in ignored
     assert len(found.class_names) == 1000
     raw = files.read(real_data / "golden-caffenet" / "bvlc_alexnet_partial.npz")
-    found = imported.prepare_import(raw, model="bvlc_alexnet", partial=True)
+    found = plan_import(raw, preset="bvlc_alexnet", partial=True)
     assert sum(kinds["bias"].size for kinds in found.params.values()) == 10_568
     assert "fc8_w_last_rows" in found.notes[1]
     assert "mean_image_rgb_chw" in found.notes[1]
@@ -678,8 +697,8 @@ def test_caffes_own_arrays(real_data):
     [f if f == "caffe" else pytest.param(f, marks=pytest.mark.slow) for f in FORMATS],
 )
 @pytest.mark.usefixtures("presets")
-def test_an_imported_run_is_scored_asked_and_trained_further(format, tmp_path, capsys):
-    """Every command accepts it; class folders find their numbers by the names of the classes."""
+def test_an_imported_run_is_evaluated_predicts_and_is_fine_tuned(format, tmp_path, capsys):
+    """Every command accepts it; class folders are matched with class names."""
     path, options, _ = write_set(format, tmp_path)
     names = [f"n{number:08d} thing {number}, object" for number in range(CLASSES)]
     (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
@@ -694,10 +713,10 @@ def test_an_imported_run_is_scored_asked_and_trained_further(format, tmp_path, c
             Image.fromarray(pixels).save(folder / f"{index}.png")
     photographs = str(tmp_path / "photographs")
     assert main(["--from", str(path), "--workdir", str(workdir), *options]) == 0
-    said(capsys)
+    output(capsys)
 
     assert predict.main([photographs, "--workdir", str(workdir), "--json", "--top", "7"]) == 0
-    lines = [json.loads(line) for line in said(capsys).splitlines()]
+    lines = [json.loads(line) for line in output(capsys).splitlines()]
     best = [line["predictions"][0]["class"] for line in lines]
     true = [1] * 4 + [4] * 4
     errors = sum(name != names[number] for name, number in zip(best, true, strict=True)) / 8
@@ -712,7 +731,7 @@ def test_an_imported_run_is_scored_asked_and_trained_further(format, tmp_path, c
         "fc8",
         "--data.path",
         photographs,
-        "--optimizer.batch_size-size",
+        "--optimizer.batch-size",
         "3",
     ]
     arguments += [
@@ -724,7 +743,7 @@ def test_an_imported_run_is_scored_asked_and_trained_further(format, tmp_path, c
         "1",
     ]
     assert training.main([*map(str, arguments), "--log.figures", "False"]) == 0
-    assert "anew: fc8." in capsys.readouterr().out
+    assert "initialized at random: fc8." in capsys.readouterr().out
     before, after = read(workdir), read(tuned)
     assert (len(before.class_names), after.class_names) == (CLASSES, ["n00000001", "n00000004"])
     assert before.config.model == after.config.model
@@ -734,4 +753,6 @@ def test_an_imported_run_is_scored_asked_and_trained_further(format, tmp_path, c
     np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
 
     assert training.main(["--workdir", str(workdir), "--preset", "photos"]) == 2
-    assert f"{workdir} holds the weights of {path.name} and no run" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert f"--workdir {workdir}: " in line
+    assert f"{path.name} and no run; to train from them use --init-from {workdir}" in line

@@ -1,8 +1,6 @@
-"""What lies beside prepared shards: a manifest with their checksums, and their statistics."""
+"""The manifest of prepared shards with their checksums, and the statistics of their images."""
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,37 +12,39 @@ from tqdm import tqdm
 from alexnet_jax.data.array_record import ArrayRecords, find_shards
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.storage import atomic
+from alexnet_jax.storage.digest import file_sha256
 
 MANIFEST, STATISTICS = "manifest.json", "statistics.npz"
-PROGRESS = ".progress"  # folder of what is known of the shards that are finished, until all are
-SHOWN = 5  # faults named in a sentence
+PROGRESS = ".progress"  # folder of the results of finished shards, until all are finished
+MAX_LISTED = 5  # files named in a message
 
 
-class File(TypedDict):
-    """What a file was when it was written."""
+class FileEntry(TypedDict):
+    """A file as it was written."""
 
     bytes: int
     sha256: str
 
 
-class Split(TypedDict):
-    """What a split was when it was written."""
+class SplitEntry(TypedDict):
+    """A split as it was written."""
 
     images: int
-    left_out: list[str]  # images that could not be read, with the reasons
+    left_out: list[str]  # unreadable images, with the reasons
     fingerprint: str  # of its ArrayRecords
 
 
 class Manifest(TypedDict):
-    """What a folder of prepared shards holds."""
+    """The content of a folder of prepared shards."""
 
-    plan: dict[str, Any]  # what the shards were made of, and how
-    splits: dict[str, Split]
-    files: dict[str, File]  # by name: shards, class names, statistics
+    plan: dict[str, Any]  # everything that determines the bytes of the shards
+    splits: dict[str, SplitEntry]
+    files: dict[str, FileEntry]  # by name: shards, class names, statistics
 
 
 def read_manifest(root: Path) -> Manifest | None:
-    """Return the manifest of a folder; None where there is none. ValueError where it is damaged."""
+    """Return the manifest of a folder, None if it has none; ValueError if it is damaged."""
     path = Path(root) / MANIFEST
     try:
         manifest = json.loads(path.read_text("utf-8"))
@@ -55,111 +55,101 @@ def read_manifest(root: Path) -> Manifest | None:
     except (ValueError, TypeError):
         pass
     raise ValueError(
-        f"{path}: it is not as it was written; remove it, and the shards are read like any others, "
-        "or prepare them anew."
+        f"{path}: is damaged; remove it to read the shards like any others, or prepare them again."
     )
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
-    """Write the manifest, whole or not at all: from then on the folder counts as prepared."""
-    write_whole(Path(root) / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    """Write the manifest, which completes the preparation of a folder."""
+    atomic.write_json(Path(root) / MANIFEST, manifest)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def describe(path: Path) -> File:
+def describe_file(path: Path) -> FileEntry:
     """Read a file once, for its size and checksum."""
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": checksum}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def verify(root: Path, threads: int) -> Manifest:
-    """Compare every file of a prepared folder with its manifest, which is returned.
+    """Compare every file of a prepared folder with its manifest, and return that.
 
-    Raises ValueError that names the files that are gone, changed or new, where there are any.
+    Raises:
+        ValueError: files are missing, changed or new; it names them.
     """
     manifest = read_manifest(root)
     if manifest is None:
         raise ValueError(
-            f"{root}: it holds no {MANIFEST}, which is written last of all; prepare the shards, or "
-            "give the command that began to once more."
+            f"{root}: has no {MANIFEST}, which is written last; prepare the shards, or rerun the "
+            "same command to finish them."
         )
-    faults = _faults(Path(root), manifest, threads)
-    if faults:
-        more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+    differences = _differences(Path(root), manifest, threads)
+    if differences:
+        rest = len(differences) - MAX_LISTED
+        more = f" and {rest:,} more" if rest > 0 else ""
         raise ValueError(
-            f"{root}: {len(faults):,} of {len(manifest['files']):,} files are not as they were "
-            f"written: {', '.join(faults[:SHOWN])}{more}; remove them, and give the command that "
-            "prepared them again, which writes anew what is missing."
+            f"{root}: {len(differences):,} of {len(manifest['files']):,} files differ from "
+            f"{MANIFEST}: {', '.join(differences[:MAX_LISTED])}{more}; remove them, and rerun the "
+            "command that prepared them to write them again."
         )
-    for split, known in manifest["splits"].items():
+    for split, entry in manifest["splits"].items():
         records = ArrayRecords(root, split)
-        if (len(records), records.fingerprint()) != (known["images"], known["fingerprint"]):
+        if (len(records), records.fingerprint()) != (entry["images"], entry["fingerprint"]):
             raise ValueError(
-                f"{root}: its {split} split holds {len(records):,} images, {MANIFEST} says "
-                f"{known['images']:,}; prepare it anew."
+                f"{root}: its {split} split has {len(records):,} images, and {MANIFEST} "
+                f"lists {entry['images']:,}; prepare it again."
             )
     return manifest
 
 
-def _faults(root: Path, manifest: Manifest, threads: int) -> list[str]:
+def _differences(root: Path, manifest: Manifest, threads: int) -> list[str]:
     files = manifest["files"]
     shards = {path.name for split in manifest["splits"] for path in find_shards(root, split)}
-    new = [f"{name} (not of this preparation)" for name in sorted(shards - set(files))]
-    total = sum(file["bytes"] for file in files.values())
+    new = [f"{name} (not in {MANIFEST})" for name in sorted(shards - set(files))]
+    total = sum(entry["bytes"] for entry in files.values())
     with (
-        # disable=None: no bar where stderr is no terminal.
+        # disable=None: no bar if stderr is not a terminal.
         tqdm(total=total, desc="verifying", unit="B", unit_scale=True, disable=None) as bar,
         ThreadPoolExecutor(threads) as pool,
     ):
 
         def check(name: str) -> str:
-            fault = _fault(root / name, files[name])
+            difference = _difference(root / name, files[name])
             bar.update(files[name]["bytes"])
-            return f"{name} ({fault})" if fault else ""
+            return f"{name} ({difference})" if difference else ""
 
-        return [fault for fault in pool.map(check, files) if fault] + new
+        return [difference for difference in pool.map(check, files) if difference] + new
 
 
-def _fault(path: Path, known: File) -> str:
+def _difference(path: Path, entry: FileEntry) -> str:
+    """Return in what a file differs from its entry, "" if in nothing."""
     if not path.exists():
-        return "gone"
-    if path.stat().st_size != known["bytes"]:
-        return f"{path.stat().st_size:,} bytes, not {known['bytes']:,}"
-    return "" if describe(path) == known else "other contents"
+        return "missing"
+    if path.stat().st_size != entry["bytes"]:
+        return f"{path.stat().st_size:,} bytes instead of {entry['bytes']:,}"
+    return "" if describe_file(path) == entry else "other content"
 
 
 def load_statistics(root: Path, splits: Mapping[str, Source], size: int) -> Statistics | None:
-    """Return the statistics that were prepared for the training split of a run.
+    """Return the prepared statistics of the training split of a run.
 
-    None where the run has to read its images all the same: part of the split is held out, a split
-    was not prepared with the others or has changed since, or images are resized to another `size`.
-    Fingerprints and the bytes of each file tell; checksums are for `verify`.
+    None if the run has to read its images: part of the split is held out, a split was not prepared
+    with the others or has changed since, or images are resized to another `size`. Fingerprints and
+    the size of each file are compared; checksums are only compared by `verify`.
     """
     manifest = read_manifest(root)
-    if manifest is None or not _as_prepared(Path(root), manifest, splits):
+    if manifest is None or not _is_as_prepared(Path(root), manifest, splits):
         return None
     path = Path(root) / STATISTICS
-    if _fault(path, manifest["files"][STATISTICS]):
+    if _difference(path, manifest["files"][STATISTICS]):
         return None
     with np.load(path, allow_pickle=False) as arrays:
         statistics = Statistics(**arrays)
     return statistics if len(statistics.mean_image) == size else None
 
 
-def _as_prepared(root: Path, manifest: Manifest, splits: Mapping[str, Source]) -> bool:
-    # By the fingerprint alone: training may look at the test split in place of another.
-    known = {split["fingerprint"] for split in manifest["splits"].values()}
-    return all(source.fingerprint() in known for source in splits.values()) and all(
-        (root / name).exists() and (root / name).stat().st_size == file["bytes"]
-        for name, file in manifest["files"].items()
+def _is_as_prepared(root: Path, manifest: Manifest, splits: Mapping[str, Source]) -> bool:
+    # By fingerprint and not by name: the test split may be used for validation.
+    prepared = {entry["fingerprint"] for entry in manifest["splits"].values()}
+    return all(source.fingerprint() in prepared for source in splits.values()) and all(
+        (root / name).exists() and (root / name).stat().st_size == entry["bytes"]
+        for name, entry in manifest["files"].items()
     )

@@ -1,7 +1,7 @@
 """A folder of squares of any source, as ArrayRecord shards with their statistics and a manifest.
 
-Records stay in the order of their source: the pipeline draws another order each epoch by number, so
-nothing is gained by shuffling them on the disk.
+Records keep the order of their source: the pipeline shuffles by record number every epoch, so that
+shuffling them on the disk would gain nothing.
 """
 
 import contextlib
@@ -16,36 +16,37 @@ from typing import Any
 import numpy as np
 import PIL
 
-from alexnet_jax.config import DataConfig
+from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data import array_record
 from alexnet_jax.data.images import Encoding, UnreadableImage, decode, encode
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards import writer
-from alexnet_jax.data.shards.manifest import Manifest, Split
+from alexnet_jax.data.shards.manifest import Manifest, SplitEntry
 from alexnet_jax.data.shards.writer import ShardResult, ShardSpec
 from alexnet_jax.data.sources import Source, Stored
 from alexnet_jax.data.statistics import Statistics, Sums, compute_statistics
 from alexnet_jax.data.wrappers import Resized
+from alexnet_jax.storage import atomic
 from alexnet_jax.storage.digest import digest
 
 PLAN = "plan.json"
 UNREADABLE = "unreadable.txt"
-SAMPLE = 64  # images that tell how large all will be
-RECORD, SHARD = 128, 2**17  # bytes that ArrayRecord adds to each
-MARGIN = 1.05  # of room, over what a sample says
+SAMPLE = 64  # images from which the size of all is estimated
+RECORD_OVERHEAD, SHARD_OVERHEAD = 128, 2**17  # bytes that ArrayRecord adds to each
+MARGIN = 1.05  # factor of the estimated size
 
 
 class Preparation:
-    """Shards that are to be made, or made whole again, of the splits of a source.
+    """Shards of the splits of a source that are to be written, or completed.
 
     Args:
-        root: folder of the shards; made where it is missing.
+        root: folder of the shards; created if it is missing.
         sources: by split, "train" among them.
         config: its `image_size`, `resize` and `filter` make the squares.
         encoding: of the records.
 
     Raises:
-        ValueError: the folder holds something else, or shards of other images or made otherwise.
+        ValueError: the folder contains other files, or shards of other images or settings.
     """
 
     def __init__(
@@ -56,9 +57,9 @@ class Preparation:
         self.plan = _plan(sources, config, encoding)
         self.manifest = shard_manifest.read_manifest(self.root)
         self._check_folder()
-        self.parts = [p for split, s in sources.items() for p in writer.divide(split, len(s))]
-        self.waiting = [part for part in self.parts if not self._is_done(part)]
-        self.images_waiting = sum(part.stop - part.start for part in self.waiting)
+        self.shards = [p for split, s in sources.items() for p in writer.divide(split, len(s))]
+        self.unfinished = [shard for shard in self.shards if not self._is_finished(shard)]
+        self.num_unfinished_images = sum(shard.stop - shard.start for shard in self.unfinished)
 
     def _check_folder(self) -> None:
         begun = self.root / shard_manifest.PROGRESS / PLAN
@@ -69,132 +70,139 @@ class Preparation:
         elif self.root.exists() and {path.name for path in self.root.iterdir()} - {
             shard_manifest.PROGRESS
         }:
-            raise ValueError(
-                f"--to {self.root}: it holds files that no preparation has put there; give a new "
-                "folder."
-            )
+            rule = "contains files that are not prepared shards"
+            raise invalid("to", self.root, rule, "use a new folder")
         else:
             return
-        if others := [name for name in self.plan if self.plan[name] != plan.get(name)]:
-            each = ", ".join(f"{name} {plan.get(name)}, now {self.plan[name]}" for name in others)
-            raise ValueError(
-                f"--to {self.root}: it was begun with other images or in another way ({each}); "
-                "give the same again, or a new folder."
+        if changed := [name for name in self.plan if self.plan[name] != plan.get(name)]:
+            listed = ", ".join(
+                f"{name} {plan.get(name)}, now {self.plan[name]}" for name in changed
             )
+            rule = f"was begun with other images or settings ({listed})"
+            raise invalid("to", self.root, rule, "restore them, or use a new folder")
 
-    def _is_done(self, part: ShardSpec) -> bool:
+    def _is_finished(self, shard: ShardSpec) -> bool:
         if self.manifest is None:
-            return writer.load_result(self.root, part) is not None
-        path = self.root / part.name
-        return path.exists() and path.stat().st_size == self.manifest["files"][part.name]["bytes"]
+            return writer.load_result(self.root, shard) is not None
+        path = self.root / shard.name
+        return path.exists() and path.stat().st_size == self.manifest["files"][shard.name]["bytes"]
 
     def estimate(self) -> tuple[float, float]:
-        """Return bytes of a record, and seconds that a process takes for one, from a sample."""
-        numbers = [(p.split, index) for p in self.waiting for index in range(p.start, p.stop)]
-        sample = numbers[:: max(1, len(numbers) // SAMPLE)][:SAMPLE]
+        """Return bytes per record, and seconds per record of one process, from a sample."""
+        records = [(s.split, index) for s in self.unfinished for index in range(s.start, s.stop)]
+        sample = records[:: max(1, len(records) // SAMPLE)][:SAMPLE]
         sizes, start = [], time.perf_counter()
         for split, index in sample:
             with contextlib.suppress(UnreadableImage):
                 encoded = encode(self.squares[split][index]["image"], self.encoding)
                 decode(encoded)
-                sizes.append(len(encoded) + RECORD)
+                sizes.append(len(encoded) + RECORD_OVERHEAD)
         seconds = time.perf_counter() - start
         return sum(sizes) / max(1, len(sizes)), seconds / max(1, len(sample))
 
-    def check_room(self, each: float) -> tuple[float, int]:
-        """Return the bytes that records of `each` bytes take, and those that are free.
+    def check_disk_space(self, record_bytes: float) -> tuple[float, int]:
+        """Return the bytes that records of `record_bytes` need, and the free bytes.
 
-        Raises ValueError where these are too few.
+        Raises:
+            ValueError: there are too few of these.
         """
         existing = next(path for path in (self.root, *self.root.parents) if path.exists())
         free = shutil.disk_usage(existing).free
-        needed = self.images_waiting * each + len(self.waiting) * SHARD
-        sums = len(self.parts) * self.size**2 * 24  # of each part, until all are done
+        images = self.num_unfinished_images
+        needed = images * record_bytes + len(self.unfinished) * SHARD_OVERHEAD
+        sums = len(self.shards) * self.size**2 * 24  # of each shard, until all are finished
         if needed * MARGIN + sums > free:
-            smaller = "--encoding jpeg, " if self.encoding == "raw" else ""
-            raise ValueError(
-                f"--to {self.root}: {self.images_waiting:,} images take about {format_bytes(needed)} "
-                f"({each / 1e3:,.1f} kB each), and {format_bytes(free)} are free; make room, or give "
-                f"{smaller}a smaller --image-size or another disk."
+            rule = (
+                f"{images:,} images need about {format_bytes(needed)} "
+                f"({record_bytes / 1e3:,.1f} kB each), and {format_bytes(free)} are free"
+            )
+            jpeg = "encoding=jpeg, " if self.encoding == "raw" else ""
+            raise invalid(
+                "to",
+                self.root,
+                rule,
+                f"free some space, or use {jpeg}a smaller data.image_size or another disk",
             )
         return needed, free
 
     def begin(self) -> Path:
-        """Make the folder, and return the one in it that is there until all is done."""
+        """Create the folder; return the one inside it that exists until all is finished."""
         progress = self.root / shard_manifest.PROGRESS
         progress.mkdir(parents=True, exist_ok=True)
-        shard_manifest.write_whole(progress / PLAN, json.dumps(self.plan, indent=1).encode())
+        atomic.write_json(progress / PLAN, self.plan)
         return progress
 
     def write(self, processes: int) -> Manifest:
-        """Write the shards that are missing, and what lies beside them; to be called after `begin`.
+        """Write the missing shards, the statistics and the manifest; `begin` must come first.
 
-        Whatever ends it, finished shards are kept, and another call goes on.
+        If it is interrupted, finished shards are kept, and another call resumes.
         """
-        if self.waiting:
+        if self.unfinished:
             arguments = (self.root, self.squares, self.size, self.encoding, processes)
-            writer.write(self.waiting, *arguments)
+            writer.write(self.unfinished, *arguments)
         array_record.write_class_names(self.root, self.squares["train"].class_names)
         manifest = self._repaired(self.manifest, processes) if self.manifest else self._finished()
         shutil.rmtree(self.root / shard_manifest.PROGRESS)
         return manifest
 
     def _finished(self) -> Manifest:
-        outcomes = {p: o for p in self.parts if (o := writer.load_result(self.root, p)) is not None}
-        if len(outcomes) < len(self.parts):  # it ended while this one was looking what to do
-            raise ValueError(
-                f"--to {self.root}: another process has written to it; give the same command again."
-            )
+        results = {
+            shard: result
+            for shard in self.shards
+            if (result := writer.load_result(self.root, shard)) is not None
+        }
+        if len(results) < len(self.shards):  # it finished between our check and our lock
+            rule = "another process has written to this folder"
+            raise invalid("to", self.root, rule, "rerun the same command")
         splits = {
-            split: self._split(split, [o for part, o in outcomes.items() if part.split == split])
+            split: self._split_entry(
+                split, [r for shard, r in results.items() if shard.split == split]
+            )
             for split in self.squares
         }
         sums = Sums.empty(self.size)
-        for outcome in outcomes.values():
-            if outcome.sums is not None:
-                sums.merge(outcome.sums)
+        for result in results.values():
+            if result.sums is not None:
+                sums.merge(result.sums)
         _write_statistics(self.root, sums.statistics())
-        if reasons := [reason for split in splits.values() for reason in split["left_out"]]:
+        if reasons := [reason for entry in splits.values() for reason in entry["left_out"]]:
             text = "".join(f"{reason}\n" for reason in reasons)
-            shard_manifest.write_whole(self.root / UNREADABLE, text.encode(errors="replace"))
-        files = {part.name: outcome.file for part, outcome in outcomes.items()}
+            atomic.write_bytes(self.root / UNREADABLE, text.encode(errors="replace"))
+        files = {shard.name: result.file for shard, result in results.items()}
         for name in (array_record.CLASSES, shard_manifest.STATISTICS):
-            files[name] = shard_manifest.describe(self.root / name)
+            files[name] = shard_manifest.describe_file(self.root / name)
         manifest: Manifest = {"plan": self.plan, "splits": splits, "files": files}
         shard_manifest.write_manifest(self.root, manifest)
         return manifest
 
-    def _split(self, split: str, outcomes: Sequence[ShardResult]) -> Split:
-        images = sum(outcome.images for outcome in outcomes)
-        left_out = [reason for outcome in outcomes for reason in outcome.left_out]
+    def _split_entry(self, split: str, results: Sequence[ShardResult]) -> SplitEntry:
+        images = sum(result.images for result in results)
+        left_out = [reason for result in results for reason in result.left_out]
         if not images:
             raise ValueError(
-                f"None of the {split} images can be read; every split needs some: check the files, "
+                f"None of the {split} images is readable; every split needs some: check the files, "
                 f"first {left_out[0]}."
             )
         fingerprint = array_record.ArrayRecords(self.root, split).fingerprint()
         return {"images": images, "left_out": left_out, "fingerprint": fingerprint}
 
     def _repaired(self, manifest: Manifest, threads: int) -> Manifest:
-        """Return the manifest, if what was written anew is what it says."""
+        """Write missing statistics; return the manifest if the new files match it."""
         if not (self.root / shard_manifest.STATISTICS).exists():
             train = array_record.ArrayRecords(self.root, "train")
             _write_statistics(self.root, compute_statistics(train, threads)[0])
-        for name in [
-            *(part.name for part in self.waiting),
-            array_record.CLASSES,
-            shard_manifest.STATISTICS,
-        ]:
-            if shard_manifest.describe(self.root / name) != manifest["files"][name]:
+        shards = [shard.name for shard in self.unfinished]
+        for name in [*shards, array_record.CLASSES, shard_manifest.STATISTICS]:
+            if shard_manifest.describe_file(self.root / name) != manifest["files"][name]:
                 raise ValueError(
-                    f"{self.root / name}: it is not what it was when all was prepared; prepare the "
-                    "images anew, in another folder."
+                    f"{self.root / name}: differs from {shard_manifest.MANIFEST} after it was "
+                    "written again; prepare the images in a new folder."
                 )
         return manifest
 
 
 def format_bytes(size: float) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes with a unit."""
     unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB")) if size >= u), (1e3, "kB"))
     return f"{size / unit:,.1f} {name}"
 
@@ -202,11 +210,11 @@ def format_bytes(size: float) -> str:
 def _write_statistics(root: Path, statistics: Statistics) -> None:
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **vars(statistics))
-    shard_manifest.write_whole(root / shard_manifest.STATISTICS, content.getvalue())
+    atomic.write_bytes(root / shard_manifest.STATISTICS, content.getvalue())
 
 
 def _plan(sources: Mapping[str, Source], config: DataConfig, encoding: Encoding) -> dict[str, Any]:
-    """Return, as JSON has it, all that decides the bytes of the shards."""
+    """Return everything that determines the bytes of the shards, as JSON values."""
     files = {s: source.inventory() for s, source in sources.items() if isinstance(source, Stored)}
     return {
         "images": digest({split: source.fingerprint() for split, source in sources.items()}, files),

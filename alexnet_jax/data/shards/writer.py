@@ -1,7 +1,8 @@
-"""Shards written by many processes, each from its part of a split, and what is known of each."""
+"""Shards written by several processes, each shard from its part of a split."""
 
 import concurrent.futures
 import dataclasses
+import functools
 import io
 import json
 import math
@@ -9,10 +10,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from tqdm import tqdm
@@ -20,13 +21,14 @@ from tqdm import tqdm
 from alexnet_jax.data import array_record
 from alexnet_jax.data.images import Encoding, UnreadableImage, decode, encode
 from alexnet_jax.data.shards import manifest as shard_manifest
-from alexnet_jax.data.shards.manifest import File
+from alexnet_jax.data.shards.manifest import FileEntry
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.statistics import Sums
+from alexnet_jax.storage import atomic
 
-MANY = 64  # shards of a split, unless they had fewer than LEAST records, or more than shards.SHARD
-LEAST = 256
-POLL = 0.5  # seconds between two looks at the progress
+SHARDS_PER_SPLIT = 64  # unless they had fewer than MIN_RECORDS or more than RECORDS_PER_SHARD
+MIN_RECORDS = 256
+POLL_SECONDS = 0.5  # between updates of the progress bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,45 +37,47 @@ class ShardSpec:
 
     split: str
     number: int
-    of: int
+    total: int
     start: int
     stop: int
 
     @property
     def name(self) -> str:
-        """Name of the shard, by which a reader sees that another is missing."""
-        return f"{self.split}.array_record-{self.number:05d}-of-{self.of:05d}"
+        """File name of the shard, from which a reader can tell that another one is missing."""
+        return f"{self.split}.array_record-{self.number:05d}-of-{self.total:05d}"
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardResult:
-    """What came of a part."""
+    """What was written of a ShardSpec."""
 
-    file: File
+    file: FileEntry
     images: int
-    left_out: list[str]  # images that could not be read, with the reasons
-    sums: Sums | None  # over the images as they will be read, of the training split
+    left_out: list[str]  # unreadable images, with the reasons
+    sums: Sums | None  # of the training split, over the images as they will be read
 
 
 @dataclasses.dataclass(frozen=True)
 class WriterContext:
-    """What every process knows."""
+    """What writing any shard needs."""
 
     root: Path
     squares: Mapping[str, Source]  # by split, all of one size
-    size: int  # pixels a side
+    size: int  # side, pixels
     encoding: Encoding
-    done: Any  # images, a number that processes share
+    num_done: Any  # images, a counter that processes share
     stop: Any  # an event: end without finishing the shard
 
 
 class _Stopped(Exception):
-    """Another process, or the user, has ended the whole."""
+    """Another process, or the user, has stopped all."""
 
 
 def divide(split: str, records: int) -> list[ShardSpec]:
-    """Divide a split into parts, by its size alone: the shards do not depend on the machine."""
-    size = min(array_record.SHARD, max(LEAST, math.ceil(records / MANY)))
+    """Divide a split into shards, which depend on its size and not on the machine."""
+    size = min(
+        array_record.RECORDS_PER_SHARD, max(MIN_RECORDS, math.ceil(records / SHARDS_PER_SPLIT))
+    )
     starts = range(0, records, size)
     return [
         ShardSpec(split, number, len(starts), start, min(start + size, records))
@@ -82,56 +86,77 @@ def divide(split: str, records: int) -> list[ShardSpec]:
 
 
 def write(
-    parts: Sequence[ShardSpec],
+    shards: Sequence[ShardSpec],
     root: Path,
     squares: Mapping[str, Source],
     size: int,
     encoding: Encoding,
     processes: int,
 ) -> None:
-    """Write the shards of some parts to `root`; what `recall` tells of them, to a folder in it.
+    """Write shards to `root`, and their results, which `load_result` reads, to a folder in it.
 
-    Raises OSError where the disk is full, ValueError where a process was killed. What is finished
-    by then stays.
+    Finished shards are kept if an error is raised.
+
+    Raises:
+        OSError: the disk is full.
+        ValueError: a process was killed.
     """
-    context = multiprocessing.get_context("spawn")  # safe beside the threads of record readers
-    job = WriterContext(root, squares, size, encoding, context.Value("q", 0), context.Event())
-    images = sum(part.stop - part.start for part in parts)
+    spawn = multiprocessing.get_context("spawn")  # safe with the threads of record readers
+    context = WriterContext(root, squares, size, encoding, spawn.Value("q", 0), spawn.Event())
+    pool, write_one = _start_pool(context, min(processes, len(shards)), spawn)
+    total = sum(shard.stop - shard.start for shard in shards)
     with (
-        # disable=None: no bar where stderr is no terminal.
-        tqdm(total=images, desc="preparing", unit="image", disable=None) as bar,
-        _pool(job, min(processes, len(parts)), context) as pool,
+        # disable=None: no bar if stderr is not a terminal.
+        tqdm(total=total, desc="preparing", unit="image", disable=None) as bar,
+        pool,
     ):
         try:
-            waiting = {pool.submit(_write, part) for part in parts}
-            while waiting:
-                done, waiting = concurrent.futures.wait(
-                    waiting, POLL, concurrent.futures.FIRST_COMPLETED
+            pending = {pool.submit(write_one, shard) for shard in shards}
+            while pending:
+                done, pending = concurrent.futures.wait(
+                    pending, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
                 )
                 for future in done:
                     future.result()
-                bar.update(job.done.value - bar.n)
+                bar.update(context.num_done.value - bar.n)
         except BrokenProcessPool as error:
             raise ValueError(
-                f"{root}: a process that wrote shards was killed, perhaps for want of memory; give "
-                "the same command with fewer --processes, and it goes on."
+                f"processes {processes}: a process that wrote shards to {root} was killed, perhaps "
+                "for lack of memory; rerun the same command with fewer processes to resume."
             ) from error
         finally:
-            job.stop.set()
+            context.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pool(job: WriterContext, processes: int, context: Any) -> concurrent.futures.Executor:
-    if processes == 1:  # nothing to start, nothing to copy
-        return concurrent.futures.ThreadPoolExecutor(1, initializer=_take, initargs=(job,))
-    return concurrent.futures.ProcessPoolExecutor(processes, context, _begin, (job,))
+def _start_pool(
+    context: WriterContext, processes: int, spawn: Any
+) -> tuple[concurrent.futures.Executor, Callable[[ShardSpec], None]]:
+    """Return a pool, and the function that it runs for each shard."""
+    if processes == 1:  # starts no process and copies nothing
+        return concurrent.futures.ThreadPoolExecutor(1), functools.partial(_write_shard, context)
+    pool = concurrent.futures.ProcessPoolExecutor(processes, spawn, _Worker.start, (context,))
+    return pool, _Worker.write
 
 
-def _begin(job: WriterContext) -> None:
-    """Prepare a process: Ctrl-C is for the one that started it, whose end is its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _take(job)
+class _Worker:
+    """A process that writes shards."""
+
+    # Global to the process: locks and events can only be passed when a process starts, not with a
+    # task, and a process of the pool keeps nothing else between its start and its tasks.
+    context: ClassVar[WriterContext]
+
+    @classmethod
+    def start(cls, context: WriterContext) -> None:
+        """Prepare the process: Ctrl-C is handled by its parent, and it ends with that."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        cls.context = context
+
+    @classmethod
+    def write(cls, shard: ShardSpec) -> None:
+        """Write a shard."""
+        _write_shard(cls.context, shard)
 
 
 def _end_with_parent() -> None:
@@ -140,63 +165,54 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _take(job: WriterContext) -> None:
-    global _job
-    _job = job
-
-
-_job: WriterContext
-
-
-def _write(part: ShardSpec) -> None:
-    """Write a shard, then what is known of it: only with both is it finished."""
-    job = _job
-    source, left_out = job.squares[part.split], []
-    sums = Sums.empty(job.size) if part.split == "train" else None
+def _write_shard(context: WriterContext, shard: ShardSpec) -> None:
+    """Write a shard, then its result: a shard is finished when both exist."""
+    source, left_out = context.squares[shard.split], []
+    sums = Sums.empty(context.size) if shard.split == "train" else None
 
     def records() -> Iterator[tuple[bytes, int]]:
-        for index in range(part.start, part.stop):
-            if job.stop.is_set():
+        for index in range(shard.start, shard.stop):
+            if context.stop.is_set():
                 raise _Stopped
             try:
                 record = source[index]
             except UnreadableImage as error:
                 left_out.append(f"{source.describe(index)}: {error}")
             else:
-                encoded = encode(record["image"], job.encoding)
+                encoded = encode(record["image"], context.encoding)
                 if sums is not None:
-                    sums.add(decode(encoded))  # JPEG has changed it
+                    sums.add(decode(encoded))  # JPEG has changed the pixels
                 yield encoded, record["label"]
-            with job.done.get_lock():
-                job.done.value += 1
+            with context.num_done.get_lock():
+                context.num_done.value += 1
 
-    path = job.root / part.name
+    path = context.root / shard.name
     array_record.write_shard(path, records())
-    about = {
-        "file": shard_manifest.describe(path),
-        "images": part.stop - part.start - len(left_out),
+    result = {
+        "file": shard_manifest.describe_file(path),
+        "images": shard.stop - shard.start - len(left_out),
         "left_out": left_out,
     }
-    moments = {} if sums is None else vars(sums)
+    arrays = {} if sums is None else vars(sums)
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, about=json.dumps(about), **moments)
-    shard_manifest.write_whole(_sidecar(job.root, part), content.getvalue())
+    np.savez(content, allow_pickle=False, result=json.dumps(result), **arrays)
+    atomic.write_bytes(_result_path(context.root, shard), content.getvalue())
 
 
-def load_result(root: Path, part: ShardSpec) -> ShardResult | None:
-    """Return what is known of a part that is finished; None of any other."""
-    path = _sidecar(root, part)
+def load_result(root: Path, shard: ShardSpec) -> ShardResult | None:
+    """Return the result of a finished shard; None for any other."""
+    path = _result_path(root, shard)
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as kept:
-        about = json.loads(str(kept["about"]))
-        moments = {name: kept[name] for name in kept.files if name != "about"}
-    sums = Sums(int(moments.pop("count")), **moments) if moments else None
-    outcome = ShardResult(**about, sums=sums)
-    shard = root / part.name
-    whole = shard.exists() and shard.stat().st_size == outcome.file["bytes"]
-    return outcome if whole else None
+    with np.load(path, allow_pickle=False) as saved:
+        fields = json.loads(str(saved["result"]))
+        arrays = {name: saved[name] for name in saved.files if name != "result"}
+    sums = Sums(int(arrays.pop("count")), **arrays) if arrays else None
+    result = ShardResult(**fields, sums=sums)
+    shard_path = root / shard.name
+    is_intact = shard_path.exists() and shard_path.stat().st_size == result.file["bytes"]
+    return result if is_intact else None
 
 
-def _sidecar(root: Path, part: ShardSpec) -> Path:
-    return root / shard_manifest.PROGRESS / f"{part.name}.npz"
+def _result_path(root: Path, shard: ShardSpec) -> Path:
+    return root / shard_manifest.PROGRESS / f"{shard.name}.npz"

@@ -30,8 +30,7 @@ from alexnet_jax.data.images import decode, encode
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards import plan, writer
 from alexnet_jax.data.splits import open_splits
-from alexnet_jax.training.setup import open_data
-from alexnet_jax.training.setup import open_splits as open_training_splits
+from alexnet_jax.training import run_data
 from tests.data.test_splits import fill, tiny_tfds
 
 SYNSETS = {1: "n03", 2: "n01", 3: "n02"}  # devkit's numbers, which do not follow the names
@@ -103,15 +102,15 @@ def data(root: Path, **changes) -> DataConfig:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(writer, "LEAST", 4)
+    monkeypatch.setattr(writer, "MIN_RECORDS", 4)
 
 
 def test_ilsvrc_archives_become_shards_that_training_reads(tmp_path: Path, capsys):
     to = tmp_path / "shards"
     assert run(toy(tmp_path / "ilsvrc"), to, "--encoding", "raw") == 0
-    said = capsys.readouterr().out
-    assert "3 classes; images: train 15, validation 4." in said
-    assert "19 images to write to 5 shards of 16 pixels, raw: about 672.6 kB, " in said
+    output = capsys.readouterr().out
+    assert "3 classes; images: train 15, validation 4." in output
+    assert "19 images to write to 5 shards of 16 pixels, raw: about 672.6 kB " in output
     splits = open_splits(data(to), seed=0)
     assert splits.class_names == tuple(f"{s} word {s}, other" for s in ("n01", "n02", "n03"))
     # The ground truth 1, 2, 3, 1 in the devkit's numbers: n03, n01, n02, n03; sorted by class.
@@ -125,7 +124,7 @@ def test_ilsvrc_archives_become_shards_that_training_reads(tmp_path: Path, capsy
     assert not [path for path in to.iterdir() if path.name.startswith(".")]
 
 
-def test_archives_can_be_handed_to_processes_and_tell_their_labels(tmp_path: Path):
+def test_archives_can_be_pickled_and_have_labels(tmp_path: Path):
     sources, notes = imagenet.open_ilsvrc(toy(tmp_path / "ilsvrc"))
     assert notes == ()
     train = sources["train"]
@@ -141,10 +140,11 @@ def test_missing_images_are_noted(tmp_path: Path):
     root = toy(tmp_path / "ilsvrc")
     (root / imagenet.DEVKIT).write_bytes(devkit([1, 2, 3, 1, 1], images=6))
     _, notes = imagenet.open_ilsvrc(root)
-    assert [note.partition(": ")[2] for note in notes] == [
-        f"it holds 15 images of 3 classes, {imagenet.DEVKIT} knows 18 of 3; 3 classes differ.",
-        f"it holds 4 images, and {imagenet.DEVKIT} knows 5.",
-    ]
+    train, validation = notes
+    assert train.startswith(f"{root / imagenet.TRAIN}: has 15 images of 3 classes, ")
+    assert f"{imagenet.DEVKIT} lists 18 of 3; 3 classes differ" in train
+    assert validation.startswith(f"{root / imagenet.VALIDATION}: has 4 images, ")
+    assert f"{imagenet.DEVKIT} labels 5" in validation
 
 
 def test_archives_and_the_same_images_in_folders_become_the_same_records(tmp_path: Path):
@@ -161,7 +161,7 @@ def test_archives_and_the_same_images_in_folders_become_the_same_records(tmp_pat
     assert a == b
 
 
-def test_nothing_but_images_in_their_place_is_taken_from_archives(tmp_path: Path, capsys):
+def test_links_and_paths_in_archives_are_not_followed(tmp_path: Path, capsys):
     root = toy(tmp_path / "ilsvrc")
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:") as archive:
@@ -193,28 +193,30 @@ def test_nothing_but_images_in_their_place_is_taken_from_archives(tmp_path: Path
         *before,
         tmp_path / "to",
     }
-    said = capsys.readouterr().out
-    assert "2 could not be read, see unreadable.txt" in said
+    output = capsys.readouterr().out
+    assert "skipped 2 unreadable, see unreadable.txt" in output
     reasons = (tmp_path / "to" / plan.UNREADABLE).read_text().splitlines()
     assert [reason.split(": ")[0].rpartition(":")[2] for reason in reasons] == [
         "n02_9.JPEG",
         "n01_broken.JPEG",
     ]
-    assert "named after another class" in reasons[0]
+    assert "another class" in reasons[0]
     assert len(open_splits(data(tmp_path / "to"), seed=0).train) == 14
 
 
 @pytest.mark.parametrize("cut", [700, 5000, -9000])
-def test_an_archive_that_is_cut_off_is_refused(tmp_path: Path, capsys, cut: int):
+def test_a_truncated_archive_is_refused(tmp_path: Path, capsys, cut: int):
     root = toy(tmp_path / "ilsvrc")
     whole = (root / imagenet.TRAIN).read_bytes()
     (root / imagenet.TRAIN).write_bytes(whole[:cut])
     assert run(root, tmp_path / "to") == 2
-    assert "damaged or not whole: compare its checksum" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{root / imagenet.TRAIN}: " in error
+    assert "compare its checksum" in error
     assert not (tmp_path / "to").exists()
 
 
-def test_a_damaged_header_is_no_end_of_an_archive(tmp_path: Path, capsys):
+def test_a_damaged_header_is_not_the_end_of_an_archive(tmp_path: Path, capsys):
     root = toy(tmp_path / "ilsvrc")
     damaged = bytearray((root / imagenet.VALIDATION).read_bytes())
     damaged[damaged.index(b"ILSVRC2012_val_00000002")] ^= 1
@@ -226,18 +228,22 @@ def test_a_damaged_header_is_no_end_of_an_archive(tmp_path: Path, capsys):
 def test_archives_that_do_not_fit_together_are_refused(tmp_path: Path, capsys):
     root = toy(tmp_path / "ilsvrc", truth=(1, 4))
     assert run(root, tmp_path / "to") == 2
-    assert (
-        "shows class 4 of ILSVRC2012_devkit_t12.tar.gz (unknown there)" in capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert f"{root / imagenet.VALIDATION}: " in error
+    assert f"class 4 of {imagenet.DEVKIT} (unknown there)" in error
     (root / imagenet.DEVKIT).write_bytes(b"no archive")
     assert run(root, tmp_path / "to") == 2
     assert f"{imagenet.DEVKIT}: not a gzip file; the archive is damaged" in capsys.readouterr().err
     (root / imagenet.DEVKIT).unlink()
     assert run(root, tmp_path / "to") == 2
-    assert "put that beside it, or move the validation images away" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{root / imagenet.VALIDATION}: " in error
+    assert "remove the validation images" in error
     (root / imagenet.VALIDATION).unlink()
     assert run(root, tmp_path / "to") == 0
-    assert "classes are called by synset" in capsys.readouterr().out
+    assert f"{root}: has no {imagenet.DEVKIT}, so classes are named by synset" in (
+        capsys.readouterr().out
+    )
 
 
 def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys, monkeypatch):
@@ -254,7 +260,7 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
     with monkeypatch.context() as patch:
         patch.setattr(writer, "encode", full)
         assert run(root, tmp_path / "again") == 2
-    assert "make room, and give the same command again" in capsys.readouterr().err
+    assert "shard: No space left on device; free some space" in capsys.readouterr().err
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "again").glob("train*")}
     assert len(kept) == 2
     del kept["train.array_record-00001-of-00004"]
@@ -264,10 +270,13 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
     ):
         open_splits(data(tmp_path / "again"), seed=0)
     assert run(root, tmp_path / "again", "--verify") == 2  # both
+    assert "--verify: " in capsys.readouterr().err
     assert run(None, tmp_path / "again", "--verify") == 2
-    assert "which is written last of all" in capsys.readouterr().err
+    assert f"{tmp_path / 'again'}: has no {shard_manifest.MANIFEST}" in capsys.readouterr().err
     assert run(root, tmp_path / "again", "--encoding", "raw") == 2
-    assert "another way (encoding jpeg, now raw)" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"--to {tmp_path / 'again'}: " in error
+    assert "(encoding jpeg, now raw); " in error
     (tmp_path / "again" / ".train.array_record-00002-of-00004.partial").write_bytes(b"torn")
     assert run(root, tmp_path / "again") == 0
     assert "15 images to write to 4 shards" in capsys.readouterr().out
@@ -278,7 +287,7 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 
 
-def test_another_process_that_ends_meanwhile_is_noticed(tmp_path: Path, capsys, monkeypatch):
+def test_another_process_that_finishes_in_between_is_noticed(tmp_path: Path, capsys, monkeypatch):
     root, to = toy(tmp_path / "ilsvrc"), tmp_path / "to"
     assert run(root, tmp_path / "whole") == 0
     estimate, left = plan.Preparation.estimate, [9]
@@ -300,20 +309,21 @@ def test_another_process_that_ends_meanwhile_is_noticed(tmp_path: Path, capsys, 
     with monkeypatch.context() as patch:
         patch.setattr(plan.Preparation, "estimate", meanwhile)
         assert run(root, to) == 2
-    assert "another process has written to it; give the same" in capsys.readouterr().err
+    assert f"--to {to}: another process has written" in capsys.readouterr().err
     assert run(root, to) == 0
-    assert "all shards are there; --verify compares" in capsys.readouterr().out
+    assert "all shards are present; --verify" in capsys.readouterr().out
     assert contents(to) == contents(tmp_path / "whole")
 
 
-def test_verify_notices_what_has_changed_and_the_command_mends_it(tmp_path: Path, capsys):
+def test_verify_reports_changes_and_the_command_repairs_them(tmp_path: Path, capsys):
     root, to = toy(tmp_path / "ilsvrc"), tmp_path / "to"
     assert run(root, to) == 0
     whole = contents(to)
+    capsys.readouterr()
     assert run(None, to, "--verify") == 0
-    assert (
-        "all as it was written: images train 15, validation 4; 7 files" in capsys.readouterr().out
-    )
+    output = capsys.readouterr().out
+    assert output.startswith(f"{to}: verified")
+    assert "images train 15, validation 4; 7 files" in output
     shard = to / "train.array_record-00001-of-00004"
     flipped = bytearray(shard.read_bytes())
     flipped[len(flipped) // 2] ^= 1
@@ -321,11 +331,11 @@ def test_verify_notices_what_has_changed_and_the_command_mends_it(tmp_path: Path
     (to / "statistics.npz").unlink()
     (to / "train.array_record-00004-of-00004").write_bytes(b"")
     assert run(None, to, "--verify") == 2
-    said = capsys.readouterr().err
-    assert "3 of 7 files are not as they were written" in said
-    assert "train.array_record-00001-of-00004 (other contents)" in said
-    assert "statistics.npz (gone)" in said
-    assert "train.array_record-00004-of-00004 (not of this preparation)" in said
+    output = capsys.readouterr().err
+    assert f"{to}: 3 of 7 files differ from {shard_manifest.MANIFEST}" in output
+    assert "train.array_record-00001-of-00004 (other content)" in output
+    assert "statistics.npz (missing)" in output
+    assert "train.array_record-00004-of-00004 (not in manifest.json)" in output
     shard.unlink()
     (to / "train.array_record-00004-of-00004").unlink()
     assert run(root, to) == 0
@@ -334,7 +344,7 @@ def test_verify_notices_what_has_changed_and_the_command_mends_it(tmp_path: Path
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
-def test_prepared_statistics_are_those_that_a_run_would_find(tmp_path: Path, encoding: str):
+def test_prepared_statistics_are_those_that_a_run_would_compute(tmp_path: Path, encoding: str):
     folders = tmp_path / "folders"
     for split in ("train", "val"):
         for name in ("a", "b"):
@@ -359,29 +369,28 @@ def test_prepared_statistics_are_those_that_a_run_would_find(tmp_path: Path, enc
     path.write_text(json.dumps(manifest))
     assert open_splits(data(tmp_path / "to"), seed=0).statistics is None
     path.write_text(path.read_text()[:-1])
-    with pytest.raises(ValueError, match=r"manifest.json: it is not as it was written; remove it"):
+    with pytest.raises(ValueError, match=r"manifest\.json: is damaged; remove it"):
         open_splits(data(tmp_path / "to"), seed=0)
 
 
 @pytest.mark.parametrize("kind", ["computed", "imagenet"])
-def test_a_run_does_not_read_prepared_images_beforehand(tmp_path, monkeypatch, kind):
+def test_a_run_does_not_read_prepared_images_beforehand(tmp_path, monkeypatch, capsys, kind):
     for split in ("train", "val"):
         fill(tmp_path / "folders" / split, {"a": 4, "b": 4})
     assert run(tmp_path / "folders", tmp_path / "to", "--image-size", "40") == 0
     of = dataclasses.replace(data(tmp_path / "to"), image_size=40, crop=36, statistics=kind)
     config = Config(data=of, optimizer=OptimizerConfig(batch_size=4))
-    splits, said = open_training_splits(config), []
-    before = open_data(config, dataclasses.replace(splits, statistics=None), said.append)
-    monkeypatch.setattr(ArrayRecords, "__getitem__", lambda *_: pytest.fail("it was read"))
-    splits = open_training_splits(config)
-    after = open_data(config, splits, said.append)
-    assert f"{tmp_path / 'to'}: prepared, so its images are not read beforehand." in said
+    splits = run_data.open_splits(config)
+    before = run_data.read_data(config, dataclasses.replace(splits, statistics=None))
+    monkeypatch.setattr(ArrayRecords, "__getitem__", lambda *_: pytest.fail("an image was read"))
+    after = run_data.read_data(config, run_data.open_splits(config))
+    assert f"{tmp_path / 'to'}: prepared" in capsys.readouterr().out
     assert after.fingerprints == before.fingerprints
-    for name, value in before.constants.items():
-        np.testing.assert_array_equal(after.constants[name], value, err_msg=name)
+    for name, value in before.statistics.items():
+        np.testing.assert_array_equal(after.statistics[name], value, err_msg=name)
 
 
-def test_where_validation_is_held_out_statistics_are_taken_of_the_rest(tmp_path: Path):
+def test_prepared_statistics_are_not_used_if_validation_is_held_out(tmp_path: Path):
     fill(tmp_path / "folders", {"a": 6, "b": 6})
     assert run(tmp_path / "folders", tmp_path / "to") == 0
     splits = open_splits(data(tmp_path / "to", validation_fraction=0.5), seed=0)
@@ -389,7 +398,7 @@ def test_where_validation_is_held_out_statistics_are_taken_of_the_rest(tmp_path:
     assert splits.statistics is None
 
 
-def test_several_processes_write_what_one_writes_here_of_tfds_data(tmp_path: Path):
+def test_several_processes_write_the_bytes_that_one_writes(tmp_path: Path):
     tiny_tfds(tmp_path / "tfds")
     for processes in ("1", "2"):
         name = ["--name", "tiny_grays", "--processes", processes]
@@ -397,17 +406,19 @@ def test_several_processes_write_what_one_writes_here_of_tfds_data(tmp_path: Pat
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, capsys, monkeypatch):
+def test_a_disk_without_space_is_refused_before_anything_is_written(tmp_path, capsys, monkeypatch):
     fill(tmp_path / "folders", {"a": 6, "b": 6})
     usage = shutil.disk_usage(tmp_path)._replace(free=5000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert run(tmp_path / "folders", tmp_path / "to", "--encoding", "raw") == 2
-    said = capsys.readouterr().err
-    assert "12 images take about 404.1 kB (0.9 kB each), and 5.0 kB are free; make room" in said
+    output = capsys.readouterr().err
+    assert f"--to {tmp_path / 'to'}: 12 images" in output
+    assert "404.1 kB (0.9 kB each), and 5.0 kB are free; " in output
+    assert "--encoding jpeg, a smaller --image-size" in output
     assert not (tmp_path / "to").exists()
 
 
-def test_a_shard_that_the_disk_does_not_take_leaves_nothing(tmp_path: Path):
+def test_a_shard_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
@@ -421,27 +432,29 @@ def test_a_shard_that_the_disk_does_not_take_leaves_nothing(tmp_path: Path):
 
 def test_bad_arguments_get_a_sentence(tmp_path: Path, capsys):
     fill(tmp_path / "folders", {"a": 2, "b": 2})
-    for arguments, sentence in (
-        ([], "--from, --verify: one of the two says what to do"),
-        (["--from", "x", "--verify"], "--from, --verify: one of the two"),
-        (["--from", str(tmp_path / "none")], "images are read from a folder that exists"),
-        (["--from", str(tmp_path), "--name", "none"], "or correct --name and --from"),
-        (["--from", str(tmp_path)], "it has one class only (folders); a classifier needs two"),
-        (["--from", str(tmp_path / "folders"), "--processes", "-1"], "--processes -1: it is"),
-        (["--from", str(tmp_path / "folders"), "--image-size", "0"], ": --image-size 0: it is"),
+    for arguments, option, remedy in (
+        ([], "--from: ", "or add --verify"),
+        (["--from", "x", "--verify"], "--verify: ", "leave --from and --name out"),
+        (["--from", str(tmp_path / "none")], f"{tmp_path / 'none'}: ", "correct the path"),
+        (["--from", str(tmp_path), "--name", "none"], "TFDS none: ", "correct --name and --from."),
+        (["--from", str(tmp_path)], f"--from {tmp_path}: has one class only (folders)", "name the"),
+        (["--from", str(tmp_path / "folders"), "--processes", "-1"], "--processes -1: ", "try 0"),
+        (["--from", str(tmp_path / "folders"), "--image-size", "0"], "--image-size 0: ", "try 256"),
     ):
         assert prepare.main(["--to", str(tmp_path / "to"), *arguments]) == 2
-        assert sentence in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert error.startswith(f"alexnet_jax: {option}")
+        assert remedy in error.partition("; ")[2]
     assert prepare.main(["--to", str(tmp_path), "--from", str(tmp_path / "folders")]) == 2
-    assert "it holds files that no preparation has put there" in capsys.readouterr().err
+    assert f"--to {tmp_path}: " in capsys.readouterr().err
 
 
-def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path, capsys):
+def test_a_source_without_readable_images_is_refused(tmp_path: Path, capsys):
     for name in ("a", "b"):
         (tmp_path / "folders" / name).mkdir(parents=True)
         (tmp_path / "folders" / name / "0.jpg").write_bytes(b"none")
     assert run(tmp_path / "folders", tmp_path / "to") == 2
-    assert "None of the train images can be read" in capsys.readouterr().err
+    assert "None of the train images" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -456,11 +469,11 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes_and_trains(tmp_path:
     command += ["--from", str(tmp_path / "folders"), "--image-size", "40", "--processes", "2"]
     subprocess.run([*command, "--to", str(tmp_path / "whole")], check=True)
     codes = []
-    for signal_, shards in ((signal.SIGKILL, 1), (signal.SIGTERM, 3), (signal.SIGINT, 6)):
+    for signal_number, shards in ((signal.SIGKILL, 1), (signal.SIGTERM, 3), (signal.SIGINT, 6)):
         process = subprocess.Popen([*command, "--to", str(tmp_path / "killed")])
         while process.poll() is None:
             if len(list((tmp_path / "killed").glob("*array_record*"))) >= shards:
-                process.send_signal(signal_)
+                process.send_signal(signal_number)
                 break
             time.sleep(0.002)
         codes.append(process.wait(30))
@@ -472,7 +485,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes_and_trains(tmp_path:
     arguments += ["--mesh.towers", "1", "--mesh.data", "1", "--schedule.epochs", "1"]
     arguments += ["--workdir", str(tmp_path / "run")]
     assert main.main(arguments) == 0
-    assert "prepared, so its images are not read beforehand" in capsys.readouterr().out
+    assert f"{tmp_path / 'killed'}: prepared" in capsys.readouterr().out
     with (
         np.load(tmp_path / "run" / "statistics.npz") as used,
         np.load(tmp_path / "killed" / "statistics.npz") as kept,

@@ -1,0 +1,42 @@
+"""The list of commands: `python -m alexnet_jax`; `alexnet-jax NAME ...` runs one of them."""
+
+import runpy
+import sys
+
+COMMANDS = {
+    "main": "train a network, or resume a run",
+    "evaluate": "compute the error of one network, or of several together",
+    "predict": "name what photographs show",
+    "retrieve": "find the images of a folder that are most like a photograph",
+    "describe": "print a network layer by layer, and compare it with the paper",
+    "figures": "draw curves, filters, predictions and feature maps of a run",
+    "pretrained": "import or export weights of Caffe, torchvision, Theano and NumPy",
+    "prepare": "resize images once into shards, for example ImageNet's",
+}
+
+
+def usage() -> str:
+    """Return the commands, one a line."""
+    lines = [f"  python -m alexnet_jax.{name:10}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(["AlexNet (2012) in JAX. Commands (each has --help):", *lines])
+
+
+def main() -> int:
+    """Run the command named by the first argument as `python -m` does; list all if none is."""
+    name, args = sys.argv[1:2], sys.argv[2:]
+    if not name or name[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name[0] not in COMMANDS:
+        print(f"alexnet_jax: {name[0]}: no such command.\n{usage()}", file=sys.stderr)
+        return 2
+    module = f"alexnet_jax.{name[0]}"
+    # A command may start its process again, by these arguments (main does, for large pages).
+    sys.orig_argv = [sys.executable, "-m", module, *args]
+    sys.argv = [module, *args]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""What a new run takes from another: the model, the preprocessing and the weights to fine-tune."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from alexnet_jax.config import PREPROCESSING, Config, fields_marked, flatten, invalid, unflatten
+from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.variants import build_architecture
+from alexnet_jax.training.checkpoint import FOLDER, Checkpoints
+from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.state import abstract_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The network in a checkpoint of a run folder, trained or imported."""
+
+    folder: Path
+    step: int
+    config: Config
+    class_names: tuple[str, ...]
+    architecture: Architecture
+    params: Any  # {layer: {"kernel", "bias"}}, global arrays on the mesh
+    statistics: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
+    meta: Mapping[str, Any]  # the plain part of the checkpoint
+
+
+def load_origin(
+    folder: Path,
+    mesh: Mesh,
+    which: Literal["latest", "best"] = "latest",
+    name: str = "init_from",
+) -> Origin:
+    """Return the network in a run folder without changing the folder.
+
+    Args:
+        folder: of a run, which may be in progress.
+        mesh: that the parameters are placed on.
+        which: the latest checkpoint, or the one with the lowest validation error.
+        name: of the argument that named the folder, for messages.
+
+    Raises:
+        ValueError: there is no such checkpoint, or this version cannot read it.
+    """
+    kind = "checkpoint with a validation error" if which == "best" else "checkpoint"
+    missing = invalid(name, folder, f"holds no {kind}", "name the folder of a run that has started")
+    if not (folder / FOLDER).is_dir():
+        raise missing
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step = checkpoints.latest() if which == "latest" else checkpoints.best()
+        if step is None:
+            raise missing
+        meta, statistics = checkpoints.meta(step), checkpoints.statistics(step)
+        config = unflatten(meta["config"])
+        architecture = build_architecture(config.model, len(meta["class_names"]), config.data.crop)
+        _, target = abstract_state(architecture, paper_sgd(config.optimizer), mesh, config.seed)
+        params = checkpoints.state(step, target).variables["params"]
+    return Origin(
+        folder=folder,
+        step=step,
+        config=config,
+        class_names=tuple(meta["class_names"]),
+        architecture=architecture,
+        params=params,
+        statistics={field: np.asarray(value) for field, value in statistics.items()},
+        meta=meta,
+    )
+
+
+def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
+    """Return `config` with the model and the preprocessing of the run in `origin_folder`.
+
+    Reads config.json alone, as the command line needs its defaults before JAX is imported. A run in
+    `workdir` that started from there has them in its own config.json, so that it can be resumed
+    without `origin_folder`.
+
+    Raises:
+        ValueError: there is no config.json, or it is not that of a run.
+    """
+    saved = None
+    if (workdir / "config.json").exists():
+        saved = _saved_config(workdir)
+    if saved is None or saved.init_from != str(origin_folder):
+        saved = _saved_config(origin_folder)
+    inherited = {
+        field: value
+        for field, value in flatten(saved).items()
+        if field.startswith("model.") or field in fields_marked(PREPROCESSING)
+    }
+    started = {"init_from": str(origin_folder), "data.statistics": "init"}
+    return unflatten(flatten(config) | inherited | started)
+
+
+def _saved_config(folder: Path) -> Config:
+    remedy = "name the folder of a run"
+    try:
+        return unflatten(json.loads((folder / "config.json").read_text())["config"])
+    except OSError as error:
+        rule = f"config.json cannot be read ({error.strerror})"
+        raise invalid("init_from", folder, rule, remedy) from error
+    except (ValueError, KeyError, TypeError) as error:
+        rule = "config.json must be that of a run of this version of alexnet_jax"
+        raise invalid("init_from", folder, rule, remedy) from error
+
+
+def init_from_pretrained(
+    origin: Origin, params: Any, reinit_layers: Sequence[str], class_names: Sequence[str]
+) -> tuple[Any, str]:
+    """Return `params` with the origin's weights in all layers but `reinit_layers`, and a message.
+
+    Args:
+        origin: the network to start from.
+        params: initial parameters of the new run, global arrays on its mesh.
+        reinit_layers: layers that keep their initial parameters.
+        class_names: of the new run.
+
+    Raises:
+        ValueError: the network has no such layer, or a layer's shape is not the origin's.
+    """
+    _check_layers(origin, params, reinit_layers)
+    copied = [name for name in params if name not in reinit_layers]
+    unused = [name for name in origin.params if name not in params]
+    placed = {
+        name: jax.device_put(origin.params[name], jax.tree.map(lambda x: x.sharding, params[name]))
+        for name in copied
+    }
+    message = f"Weights of {origin.folder}, step {origin.step:,}: {', '.join(copied)}"
+    message += f"; initialized at random: {', '.join(reinit_layers)}" if reinit_layers else ""
+    message += f"; not used: {', '.join(unused)}" if unused else ""
+    warning = "" if "fc8" in reinit_layers else _warn_of_names(origin.class_names, class_names)
+    return {**params, **placed}, f"{message}.{warning}"
+
+
+def _check_layers(origin: Origin, params: Any, reinit_layers: Sequence[str]) -> None:
+    if unknown := [name for name in reinit_layers if name not in params]:
+        rule = f"must be layers of the network, which are {', '.join(params)}"
+        raise invalid("init.reinit_layers", unknown, rule, "name some of them")
+    origin_shapes, shapes = (
+        {name: np.shape(layer["kernel"]) for name, layer in tree.items()}
+        for tree in (origin.params, params)
+    )
+    differ = [
+        name
+        for name in params
+        if name not in reinit_layers and origin_shapes.get(name) != shapes[name]
+    ]
+    if differ:
+        pairs = (
+            f"{name} ({origin_shapes.get(name, 'missing')} and not {shapes[name]})"
+            for name in differ
+        )
+        rule = f"has other shapes in {', '.join(pairs)}"
+        remedy = f"add init.reinit_layers={' '.join([*reinit_layers, *differ])}"
+        raise invalid("init_from", origin.folder, rule, remedy)
+
+
+def _warn_of_names(origin_names: Sequence[str], class_names: Sequence[str]) -> str:
+    """Return a warning if as many classes have other names, else an empty string."""
+    pairs = list(zip(origin_names, class_names, strict=True))
+    differ = [pair for pair in pairs if pair[0] != pair[1]]
+    if not differ:
+        return ""
+    before, after = differ[0]
+    return (
+        f"\nWarning: {len(differ)} of {len(pairs)} classes have other names than in the run that "
+        f"fc8 comes from ({before!r} is now {after!r}); if they are other classes, add "
+        "init.reinit_layers=fc8."
+    )
