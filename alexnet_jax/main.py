@@ -65,7 +65,10 @@ def main(args: Sequence[str] | None = None) -> int:
         train(parse(sys.argv[1:] if args is None else args), own_process)
 
     return run_command(
-        run, Command, "interrupted; the same command resumes from the last checkpoint."
+        run,
+        Command,
+        "interrupted; the same command resumes from the last checkpoint.",
+        {"debug=True": "--debug"},
     )
 
 

@@ -1,7 +1,6 @@
-"""Whole configurations by name: two recipes, 2012's network as text and as code, its namesakes."""
+"""Whole configurations by name: two recipes, the 2012 network by text and by code, and others."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +13,9 @@ from alexnet_jax.config import (
     ScheduleConfig,
 )
 
-# The same table, towers, crossings, LRN, dropout, augmentation and update rule on 72 pixel images
-# and half the maps and units, for minutes instead of days. The initial weights are scaled to the
-# smaller sums (unscaled, the ratios of the eight layers multiply to 1/68), and the schedule has
-# fixed epochs.
+# The same layers, towers, collectives, LRN, dropout, augmentation and update rule, on images of 72
+# pixels and with half the maps and units: minutes instead of days. Initial weights are scaled to
+# the smaller fan-in (unscaled, activations would be 68 times smaller after eight layers).
 _QUICKSTART = Config(
     preset="quickstart",
     data=DataConfig(source="synthetic", image_size=72, crop=64),
@@ -25,18 +23,18 @@ _QUICKSTART = Config(
     schedule=ScheduleConfig(kind="step", epochs=24, milestones=(18, 22)),
 )
 
-# The full network on one's own photographs. The paper's text gives .01 for every layer (P5), the
-# 2012 code .03 in conv3-5 and biases at twice the rate. The .03 leaves the plateau at ln(classes)
-# within a few epochs, where .01 stays; the bias rate makes no difference that shows
-# (experiments/RESULTS.md).
+# The full network for one's own photographs. The paper's text gives 0.01 for every layer (P5), the
+# 2012 code 0.03 in conv3-5 and twice the learning rate for biases. With 0.03 the loss leaves
+# ln(classes) within a few epochs, with 0.01 it stays there; the biases' rate makes no visible
+# difference (experiments/RESULTS.md).
 _PHOTOS = Config(
     preset="photos",
-    data=DataConfig(source="folder"),  # --data.path says where
+    data=DataConfig(source="folder"),  # data.path is still needed
     model=ModelConfig(conv345_init_std=0.03),
     optimizer=OptimizerConfig(bias_lr_multiplier=2.0),
 )
 
-# The text of the 2012 paper. Every field that `source2012` sets otherwise is written out here too.
+# The text of the 2012 paper. Every field in which `source2012` differs is written out here too.
 _PAPER = Config(
     preset="paper",
     data=DataConfig(
@@ -49,7 +47,7 @@ _PAPER = Config(
         horizontal_flip=True,
         images_per_crop=1,
         pca_std=0.1,
-        pca_scale="std",  # "eigenvalue" cannot be meant: 1,483 gray levels
+        pca_scale="std",  # "eigenvalue" would be 1,483 gray levels
         train_divisor=1.0,
         pca_epochs=0,
         mean="image",
@@ -155,7 +153,7 @@ def _variant(
     )
 
 
-# Networks that go by the name of AlexNet, each with the images that its weights want.
+# Networks that are called AlexNet, each with the preprocessing that its weights need.
 _MERGED = _variant("merged", _PAPER, variant="merged", lrn_scope="all")
 _HALF = _variant("half", _SOURCE2012, variant="half", lrn_scope="all")  # layers-145-half.cfg
 _SIX_CONV = _variant("six_conv", _SOURCE2012, variant="six_conv")  # layers-146-2012-2011.cfg
@@ -209,18 +207,3 @@ PRESETS: dict[str, Config] = {
         *(_TORCHVISION, _BVLC_ALEXNET, _CAFFENET),
     )
 }
-
-TINY = "ALEXNET_JAX_TINY"  # in the environment: notebooks run in seconds, and learn next to nothing
-
-
-def for_notebook(preset: Preset = "quickstart") -> Config:
-    """Return a preset as the notebooks run it; a tiny network and one epoch where TINY is set."""
-    config = PRESETS[preset]
-    if not os.environ.get(TINY):
-        return config
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, image_size=72, crop=36),
-        model=dataclasses.replace(config.model, width=0.05),
-        schedule=dataclasses.replace(config.schedule, epochs=1, milestones=()),
-    )

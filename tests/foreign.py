@@ -15,7 +15,7 @@ TORCH_STORAGES = {"float64": "Double", "float32": "Float", "float16": "Half", "i
 
 
 class Hostile:
-    """Pickled, it is a call that creates a file."""
+    """When pickled, a call that creates a file."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -25,7 +25,7 @@ class Hostile:
 
 
 class Reference:
-    """A storage: what stands in the pickle of a torch file, and the bytes beside it."""
+    """A storage: the reference in the pickle of a torch file, and the bytes next to it."""
 
     def __init__(self, kind, key, data, elements, view=None):
         self.kind, self.key, self.data = kind, key, data
@@ -33,7 +33,7 @@ class Reference:
 
 
 class Call:
-    """Pickled, a call of a function that need not exist."""
+    """When pickled, a call of a function that need not exist."""
 
     def __init__(self, function, *args):
         self.function, self.args = function, args
@@ -43,7 +43,7 @@ class Call:
 
 
 @contextlib.contextmanager
-def pretended(*names):
+def fake_functions(*names):
     """Yield functions under names such as torch._utils._rebuild_tensor_v2, pickled by name."""
     modules, functions = {}, {}
     for dotted in names:
@@ -82,7 +82,7 @@ def torch_pickle(arrays, legacy, wrap=lambda state: state):
     storages, kinds = {}, {}
     rebuild, parameter = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
     types_of_storage = [f"torch.{name}Storage" for name in (*TORCH_STORAGES.values(), "BFloat16")]
-    with pretended(rebuild, parameter, *types_of_storage) as functions:
+    with fake_functions(rebuild, parameter, *types_of_storage) as functions:
         state = collections.OrderedDict()
         for number, (name, value) in enumerate(arrays.items()):
             if isinstance(value, dict):  # a view
@@ -92,7 +92,7 @@ def torch_pickle(arrays, legacy, wrap=lambda state: state):
                 bfloat16 = isinstance(value, tuple)
                 array, data = value if bfloat16 else (value, value.tobytes())
                 kind = "BFloat16" if bfloat16 else TORCH_STORAGES[str(array.dtype)]
-                view = {} if legacy else None  # {}: there is a place for it, with None in it
+                view = {} if legacy else None  # {}: the field exists and is None
                 function = functions[f"torch.{kind}Storage"]
                 storage = Reference(function, str(number), data, array.size, view)
                 storages[name], kinds[name] = storage, kind
@@ -142,7 +142,7 @@ def varint(value):
 
 
 def field(number, value):
-    """Encode an integer, a text, a message or, as four bytes, a float."""
+    """Encode an integer, a string, a message or, as four bytes, a float."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value)
     if isinstance(value, float):
@@ -173,11 +173,11 @@ def caffemodel(layers, *, name="AlexNet", old=False, **options):
         encoded = [blob(array, old=old, **options) for array in blobs]
         if old:  # V1LayerParameter: bottom 2, top 3, name 4, type 5, blobs 6
             message = field(2, "below") + field(3, layer) + field(4, layer) + field(5, 4)
-            data += field(2, message + b"".join(field(6, one) for one in encoded))
+            data += field(2, message + b"".join(field(6, item) for item in encoded))
             data += field(2, field(4, f"relu of {layer}") + field(5, 18))
         else:  # LayerParameter: name 1, type 2, blobs 7, convolution_param 106
             message = field(1, layer) + field(2, "Convolution") + field(106, field(1, 96))
-            data += field(100, message + b"".join(field(7, one) for one in encoded))
+            data += field(100, message + b"".join(field(7, item) for item in encoded))
             data += field(100, field(1, f"relu of {layer}") + field(2, "ReLU"))
     return data
 
@@ -189,7 +189,7 @@ def write_npy_python3(path, layers):
 
 
 def write_npy_python2(path, layers, protocol_header=b"\x80\x02"):
-    """Write a dictionary {layer: [W, b]} as Python 2 did: texts and bytes are one type there."""
+    """Write a dictionary {layer: [W, b]} as Python 2 did, where str and bytes are one type."""
 
     def text(value):
         return b"U" + bytes([len(value)]) + value  # SHORT_BINSTRING

@@ -1,6 +1,7 @@
 """Imports run one way, and only model/towers.py names a mesh axis: read from the source text."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,24 @@ import pytest
 CHECKOUT = Path(__file__).parents[1]
 PACKAGE = "alexnet_jax"
 
-# Commands that lie in a room: like all commands they use what they need, and nobody imports them.
-COMMANDS = (f"{PACKAGE}.data.prepare",)
+# What each room may import besides itself and the configuration. Whatever is no room is a command
+# or the configuration; commands import what they need, and no room imports one or `cli`.
+TRAINING = ("storage", "data", "model", "training")
+ROOMS = {
+    "storage": (),
+    "data": ("storage",),
+    "model": (),
+    "training": ("storage", "data", "model", "__version__"),
+    "inference": TRAINING,
+    "plots": (*TRAINING, "inference", "analysis"),
+    "retrieval": (*TRAINING, "inference"),
+    "weights": (*TRAINING, "presets"),
+    "fidelity": (*TRAINING, "presets"),
+    "analysis": TRAINING,
+    "cli": ("storage", "training"),
+}
+ALLOWED = {"config": (), "presets": (), **ROOMS}
+LIBRARY = {*ROOMS} - {"cli"}  # where options are unknown
 
 AXES = {"data", "tower"}
 AXIS_CONSTANTS = {"DATA", "TOWER"}  # their names in towers.py
@@ -56,27 +73,19 @@ def within(name: str, *packages: str) -> bool:
 
 def broken_rules(module: str, names: set[str]) -> set[str]:
     """Return those of the imported `names` that `module` must not import."""
-    room = f"{PACKAGE}."
-    allowed_from_package = {
-        f"{room}data": (f"{room}data", f"{room}config"),
-        f"{room}model": (f"{room}model", f"{room}config"),
-        f"{room}training": tuple(
-            room + one
-            for one in ("training", "data", "model", "config", "figures", "lock", "__version__")
-        ),
-        f"{room}config": (f"{room}model.architecture", f"{room}model.variants"),
-    }
-    forbidden = {"tensorflow"}
-    if within(module, PACKAGE):
-        forbidden |= {"experiments", "notebooks", "tests", *COMMANDS}
-    if within(module, f"{room}data"):
-        forbidden |= {"jax", "jaxlib", "flax", "optax", "orbax"}
-    broken = {name for name in names if within(name, *forbidden)}
-    for prefix, allowed in allowed_from_package.items():
-        if within(module, prefix) and module not in COMMANDS:
-            broken |= {
-                name for name in names if within(name, PACKAGE) and not within(name, *allowed)
-            }
+    inside = {name for name in names if within(name, PACKAGE)}
+    broken = {name for name in names if within(name, "tensorflow")}
+    if not within(module, PACKAGE):
+        return broken
+    broken |= {name for name in names if within(name, "experiments", "notebooks", "tests")}
+    place = module.removeprefix(f"{PACKAGE}.").partition(".")[0]
+    if place == "data":
+        broken |= {
+            name for name in names if within(name, "jax", "jaxlib", "flax", "optax", "orbax")
+        }
+    if place in ALLOWED:
+        allowed = [f"{PACKAGE}.{other}" for other in (place, "config", *ALLOWED[place])]
+        broken |= {name for name in inside if not within(name, *allowed)}
     return broken
 
 
@@ -133,49 +142,105 @@ def test_the_package_itself_imports_nothing():
 @pytest.mark.parametrize(
     ("module", "statement"),
     [
-        ("data.records", "from alexnet_jax.model import architecture"),
-        ("data.records", "import alexnet_jax.training.loop"),
-        ("data.records", "def f():\n    import jax.numpy as jnp"),
-        ("data.records", "from alexnet_jax.data import prepare"),
-        ("data.records", "from alexnet_jax import command"),
-        ("data.prepare", "import jax"),
+        ("config", "from alexnet_jax.model import variants"),
+        ("config", "from alexnet_jax.data.sources import Folder"),
+        ("presets", "from alexnet_jax.model import variants"),
+        ("storage.lock", "from alexnet_jax.data import sources"),
+        ("data.splits", "from alexnet_jax.model import architecture"),
+        ("data.splits", "import alexnet_jax.training.loop"),
+        ("data.splits", "def f():\n    import jax.numpy as jnp"),
+        ("data.splits", "from alexnet_jax import prepare"),
+        ("data.splits", "from alexnet_jax.cli import errors"),
         ("data", "from .. import model"),
-        ("data.records", "from ..training import writer"),
-        ("data.records", "from alexnet_jax import main"),
-        ("model.alexnet", "from ..data import augment"),
-        ("model.alexnet", "from alexnet_jax.training.step import train_step"),
+        ("data.splits", "from ..training import metrics"),
+        ("data.splits", "from tensorflow.io import gfile"),
+        ("model.alexnet", "from ..data import crops"),
+        ("model.alexnet", "from alexnet_jax.training.step import make_train_step"),
+        ("training.summary", "from alexnet_jax import plots"),
+        ("training.summary", "from alexnet_jax.plots import curves"),
+        ("training.loop", "from alexnet_jax.inference import network"),
         ("training.loop", "from alexnet_jax import main"),
-        ("training.loop", "import experiments.curve"),
-        ("config", "from alexnet_jax.model import alexnet"),
-        ("config", "from alexnet_jax.data.splits import Folder"),
-        ("figures", "from tests import conftest"),
+        ("training.loop", "from alexnet_jax.cli import signals"),
+        ("training.loop", "import experiments.claims.depth"),
+        ("inference.network", "from alexnet_jax.plots import tiles"),
+        ("retrieval.index", "from alexnet_jax.cli.arguments import check_picture"),
+        ("weights.files", "from alexnet_jax import pretrained"),
+        ("cli.errors", "from alexnet_jax.data import sources"),
+        ("cli.errors", "from alexnet_jax import main"),
+        ("plots.curves", "from tests import conftest"),
         ("figures", "import tensorflow as tf"),
-        ("data.records", "from tensorflow.io import gfile"),
     ],
 )
 def test_a_forbidden_import_is_seen(module, statement):
-    is_package = module == "data"
-    names = imported(statement, f"{PACKAGE}.{module}", is_package)
+    names = imported(statement, f"{PACKAGE}.{module}", is_package=module == "data")
     assert broken_rules(f"{PACKAGE}.{module}", names) == names
 
 
 @pytest.mark.parametrize(
     ("module", "statement"),
     [
-        ("data.records", "from . import augment"),
-        ("data.prepare", "from alexnet_jax import command"),
-        ("data.records", "import tensorflow_datasets as tfds"),
-        ("data.records", "from alexnet_jax.config import DataConfig"),
+        ("data.splits", "from . import crops"),
+        ("data.splits", "import tensorflow_datasets as tfds"),
+        ("data.splits", "from alexnet_jax.config import DataConfig"),
+        ("data.shards.plan", "from alexnet_jax.storage.atomic import write_json"),
         ("model.towers", "import jax"),
-        ("training.loop", "from alexnet_jax import config, figures"),
+        ("training.loop", "from alexnet_jax import config"),
         ("training.loop", "from alexnet_jax.data import pipeline"),
-        ("config", "from alexnet_jax.model import architecture"),
-        ("main", "from alexnet_jax.training import loop"),
+        ("cli.errors", "from alexnet_jax.training.stopping import Stopped"),
+        ("prepare", "from alexnet_jax.cli.errors import run_command"),
+        ("main", "from alexnet_jax import figures"),
     ],
 )
 def test_an_allowed_import_passes(module, statement):
     names = imported(statement, f"{PACKAGE}.{module}")
     assert broken_rules(f"{PACKAGE}.{module}", names) == set()
+
+
+def test_every_folder_is_a_room_and_every_file_above_a_command_or_the_configuration():
+    root = CHECKOUT / PACKAGE
+    folders = {path.parent.name for path in root.glob("*/__init__.py")}
+    assert folders == {*ROOMS}
+    files = {path.stem for path in root.glob("*.py")} - {"__init__", "__main__"}
+    for name in files - {"config", "presets"}:
+        text = (root / f"{name}.py").read_text()
+        assert "class Command:" in text, name
+        assert f"python -m alexnet_jax.{name}" in text, name
+        assert re.search(r"^def main\(", text, re.MULTILINE), name
+
+
+def options_in(source: str) -> Iterator[str]:
+    """Yield the texts in a module, but for docstrings, that name an option such as --seed."""
+    tree = ast.parse(source)
+    bodies = [node.body for node in ast.walk(tree) if hasattr(node, "body")]
+    docstrings = {
+        id(body[0].value)
+        for body in bodies
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr)
+    }
+    texts = (
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and id(node) not in docstrings
+    )
+    for text in texts:
+        if isinstance(text, str) and re.search(r"(?<![\w-])--[a-z]", text):
+            yield text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sources(PACKAGE) if path.relative_to(CHECKOUT).parts[1] in LIBRARY],
+    ids=module_name,
+)
+def test_the_library_names_fields_and_no_options(path):
+    assert [*options_in(path.read_text())] == []
+
+
+def test_options_are_seen():
+    assert [*options_in('def f():\n    """See --help."""\n    return "use --seed 1"')] == [
+        "use --seed 1"
+    ]
+    assert [*options_in('x = "1--2", "a-b", "-- c"')] == []
 
 
 @pytest.mark.parametrize(

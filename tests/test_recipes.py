@@ -18,7 +18,7 @@ from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 from alexnet_jax.model.preprocess import preprocess
 from alexnet_jax.presets import PRESETS
-from alexnet_jax.training.run_data import open_splits
+from alexnet_jax.training.run_data import open_splits, read_data
 from alexnet_jax.training.setup import make_preprocess
 
 GRAY_LEVEL = 1.0

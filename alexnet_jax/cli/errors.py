@@ -79,7 +79,7 @@ def with_options(message: str, names: Mapping[str, str]) -> str:
 
     def option(match: re.Match[str]) -> str:
         name, equals = match.groups()
-        if not equals and "." not in name and match.start():
+        if not equals and not {*name} & {*".="} and match.start():
             return match[0]
         return names[name] + (" " if equals else "")
 

@@ -218,7 +218,7 @@ IMAGES = (
                 "once, before training",
                 {
                     "2012 code": "convdata_jpeg.py:262, data.py:76-83",
-                    "Caffe": "create_imagenet.sh, --shuffle",
+                    "Caffe": "create_imagenet.sh, shuffled",
                 },
             ),
             Choice("each-epoch", "every epoch", {"torchvision": "train.py"}),

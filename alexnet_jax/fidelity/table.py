@@ -39,7 +39,7 @@ def describe_layers(architecture: Architecture) -> dict[str, Any]:
 
 
 def _followed(layer: Layer, rows: dict[str, Row]) -> Iterator[tuple[Row, Operation | None, bool]]:
-    """Yield the rows of a layer: itself and what follows it, each with its activation, if any."""
+    """Yield the rows of a layer and of the operations after it, and whether each is activated."""
     steps: list[tuple[str, Operation | None]] = [(layer.name, None)]
     activated = set()
     for operation, output in outputs(layer):
@@ -91,10 +91,10 @@ def _layer(layer: Layer, side: int) -> str:
 def _operation(operation: Operation, architecture: Architecture) -> str:
     pool = f"{architecture.pooling.window}x{architecture.pooling.window}"
     towers = any(layer.sees == "own" for layer in architecture.layers if isinstance(layer, Conv))
-    within = "of a tower" if towers else "of a half"
-    others = within if architecture.lrn_scope == "tower" else "of all"
+    n, half = architecture.lrn.n, "tower" if towers else "half"
+    maps = f"{n} maps of a {half}" if architecture.lrn_scope == "tower" else f"{n} of all maps"
     return {
-        "lrn": f"LRN, {architecture.lrn.n} maps {others}",
+        "lrn": f"LRN, {maps}",
         "spatial_norm": f"LRN, {SPATIAL_NORM.n}x{SPATIAL_NORM.n} pixels",
         "pool": f"max {pool}, stride {architecture.pooling.stride}",
         "dropout": f"dropout {architecture.dropout:g}",

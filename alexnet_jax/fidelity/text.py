@@ -71,7 +71,7 @@ def _heading(facts: dict[str, Any], name_of: Callable[[str], str]) -> Iterator[s
     changed = _settings(facts["changed"], name_of)
     crop = facts["crop"]
     yield from _wrapped(
-        f"{facts['preset']}{' with ' if changed else ''}{changed}: {crop} x {crop} pixels, "
+        f"{facts['preset']}{' with ' if changed else ''}{changed}: {crop}\xa0x\xa0{crop} pixels, "
         f"{facts['classes']:,} classes"
     )
     if facts["imported"]:

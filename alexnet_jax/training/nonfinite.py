@@ -40,7 +40,7 @@ def stop_training(
         reason: what was found.
         index: int [B], the batch's records in the training split.
         checkpoint: step of the last checkpoint, from which the step can be repeated.
-        before: the step's inputs, to say where the number first appears; kept with --debug.
+        before: the step's inputs, to say where the number first appears; kept with debug.
     """
     if before:
         reason += f", and the first non-finite values are in {locate(setup, *before)}"
@@ -55,7 +55,7 @@ def stop_training(
     }
     if processes.is_main_process():
         write_json(path, report)
-    again = "" if before else "; the same command with --debug says where they first appear"
+    again = "" if before else "; repeat it with debug=True to see where they first appear"
     raise FloatingPointError(
         f"step {step}: {reason}; the last checkpoint (step {checkpoint}) is good, and {path} names "
         f"the images of step {step}{again}; or train in another folder with a lower "

@@ -116,13 +116,13 @@ def alexnet_jax(threads: int = 0, finished: bool = True):
         config = DataConfig(image_size=SIZE, crop=CROP, threads=threads)
         source = Resized(ArrayRecords(Path(args.records), "train"), config)
         mesh = towers.make_mesh(towers=1, data=1, batch=args.batch)
-        known = preprocess.Preprocess(*map(jnp.asarray, constants()), scale=jnp.ones(3))
+        arrays = preprocess.Preprocess(*map(jnp.asarray, constants()), scale=jnp.ones(3))
         finish = jax.jit(preprocess.preprocess) if finished else lambda batch, _: batch
 
         def run(steps: int) -> int:
             with contextlib.closing(training_batches(source, config, 0, args.batch)) as batches:
                 for batch in itertools.islice(batches, steps):
-                    jax.block_until_ready(finish(towers.put_batch(batch, mesh), known))
+                    jax.block_until_ready(finish(towers.put_batch(batch, mesh), arrays))
             return steps * args.batch
 
         run(1)

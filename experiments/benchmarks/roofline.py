@@ -51,12 +51,12 @@ def milliseconds(function: Callable[..., Any], *arrays: Any, repetitions: int) -
     options = platform.compiler_options(jax.default_backend())
     jitted = jax.jit(function, compiler_options=options)
     jax.block_until_ready(jitted(*arrays))
-    taken = []
+    seconds = []
     for _ in range(repetitions):
         began = time.perf_counter()
         jax.block_until_ready(jitted(*arrays))
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken) * 1e3
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds) * 1e3
 
 
 def directions(
@@ -82,8 +82,8 @@ def directions(
         return pull
 
     def measured(direction: str, call: Callable[..., Any], *arrays: Array) -> Measured:
-        taken = milliseconds(call, *arrays, repetitions=args.repetitions)
-        return Measured(name, direction, flop / 1e9, megabytes, taken)
+        median = milliseconds(call, *arrays, repetitions=args.repetitions)
+        return Measured(name, direction, flop / 1e9, megabytes, median)
 
     measurements = [measured("forward", function, x, *weights)]
     if name != "conv1":  # training does not need the gradient of the image

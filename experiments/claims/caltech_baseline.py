@@ -224,8 +224,8 @@ def print_table(text: str, path: Path) -> None:
 def draw_curves(names: Sequence[str], path: Path, to: Path) -> Path:
     """Draw loss and top-1 error, training dashed and validation solid, one color per setting."""
     figure = Figure(figsize=(9, 4), layout="constrained")
-    shown = (("loss", "loss (nats)"), ("top1_error", "top-1 error"))
-    for axes, (column, label) in zip(figure.subplots(1, 2), shown, strict=True):
+    columns = (("loss", "loss (nats)"), ("top1_error", "top-1 error"))
+    for axes, (column, label) in zip(figure.subplots(1, 2), columns, strict=True):
         for number, name in enumerate(names):
             lines, color = runs(path, name), f"C{number}"
             draw_seeds(axes, lines, "validation", column, color, name)

@@ -150,8 +150,8 @@ def resumed(process: Process) -> int:
     return int(match[1].replace(",", "")) if match else 0
 
 
-# Each waits for its moment, and returns a check whether the files left behind show that the kill hit
-# it; None if the process ended before.
+# Each waits for its moment, and returns a check whether the kill hit it, judged by the files left
+# behind; None if the process ended before.
 Aim = Callable[[Process, random.Random], Callable[[], bool] | None]
 
 

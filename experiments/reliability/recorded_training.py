@@ -18,23 +18,23 @@ from alexnet_jax.cli import distributed, signals
 
 
 def record(order: str) -> None:
-    """Have the trainer's batches written down as it takes them."""
-    from alexnet_jax.training import trainer
+    """Make training write down the records of each batch as it takes the batch."""
+    from alexnet_jax.training import feed
 
-    open_batches = trainer.training_batches
+    open_batches = feed.training_batches
     file = os.open(order, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def recorded(*setting: Any) -> Iterator[Any]:
-        batches, start = open_batches(*setting), setting[4]
+    def recorded(*args: Any) -> Iterator[Any]:
+        batches, start = open_batches(*args), args[4]
         try:
-            for step, taken in enumerate(batches, start=start + 1):
-                line = json.dumps({"step": step, "indices": taken["index"].tolist()})
+            for step, batch in enumerate(batches, start=start + 1):
+                line = json.dumps({"step": step, "indices": batch["index"].tolist()})
                 os.write(file, f"{line}\n".encode())
-                yield taken
+                yield batch
         finally:
             batches.close()
 
-    trainer.training_batches = cast(Any, recorded)
+    feed.training_batches = cast(Any, recorded)
 
 
 if __name__ == "__main__":

@@ -55,23 +55,23 @@ def parameters(net, side):
 @pytest.mark.parametrize(("side", "last", "number"), [(32, 4, 89_578), (24, 3, 85_098)])
 @pytest.mark.parametrize("window", [2, 3])
 def test_the_net_of_layers_18pct(side, last, number, window):
-    found = parameters(cifar_net.FourLayerNet(window=window), side)
-    assert found == {
+    shapes = parameters(cifar_net.FourLayerNet(window=window), side)
+    assert shapes == {
         "conv1": ((5, 5, 3, 32), (32,)),
         "conv2": ((5, 5, 32, 32), (32,)),
         "conv3": ((5, 5, 32, 64), (64,)),
         "fc10": ((last * last * 64, 10), (10,)),
     }
     assert number == 76 * 32 + 801 * 32 + 801 * 64 + (last * last * 64 + 1) * 10
-    assert number == sum(int(np.prod(shape)) for shapes in found.values() for shape in shapes)
+    assert number == sum(int(np.prod(shape)) for layer in shapes.values() for shape in layer)
 
 
 def test_initial_weights():
     params = cifar.initialize(False, jax.random.key(0)).params
-    stds = {name: float(one["kernel"].std()) for name, one in params.items()}
+    stds = {name: float(layer["kernel"].std()) for name, layer in params.items()}
     expected = {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "fc10": 0.01}
     assert stds == pytest.approx(expected, rel=0.05)
-    assert all(not one["bias"].any() for one in params.values())
+    assert all(not layer["bias"].any() for layer in params.values())
 
 
 def test_the_norm_by_hand():
@@ -93,8 +93,8 @@ def test_norm_window_and_units_each_make_a_difference(images):
         cifar_net.FourLayerNet(jnp.tanh),
     ]
     logits = [np.asarray(jax.jit(net.apply)({"params": params}, x)) for net in nets]
-    for one, other in itertools.combinations(logits, 2):
-        assert np.abs(one - other).max() > 1e-3
+    for first, second in itertools.combinations(logits, 2):
+        assert np.abs(first - second).max() > 1e-3
 
 
 def test_the_convolution_of_colors_is_the_plain_one():
@@ -108,10 +108,10 @@ def test_the_convolution_of_colors_is_the_plain_one():
         y, pull = jax.vjp(functools.partial(function, x), kernel)
         return y, *pull(g)
 
-    for ours, expected in zip(
+    for actual, expected in zip(
         value_and_gradient(cifar_net.convolve_colors), value_and_gradient(plain), strict=True
     ):
-        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_mean_pooling_by_hand():
@@ -127,24 +127,25 @@ def updates(regularized, gradient):
     """Return weights, and their updates at learning rate 0.5 if every gradient is `gradient`."""
     state = cifar.with_learning_rate(cifar.initialize(False, jax.random.key(0)), 0.5)
     gradients = jax.tree.map(lambda w: jnp.full_like(w, gradient), state.params)
-    found: Any = cifar.optimizer(regularized).update(gradients, state.opt_state, state.params)[0]
-    return state.params, found
+    rule = cifar.optimizer(regularized)
+    changes: Any = rule.update(gradients, state.opt_state, state.params)[0]
+    return state.params, changes
 
 
 @pytest.mark.parametrize(("regularized", "decay", "of_fc10"), [(True, 0.004, 1), (False, 0, 0)])
 def test_decay_is_of_weights_alone(regularized, decay, of_fc10):
-    params, found = updates(regularized, 0)
-    for name, one in params.items():
-        expected = -0.5 * (of_fc10 if name == "fc10" else decay) * one["kernel"]
-        np.testing.assert_allclose(found[name]["kernel"], expected, rtol=1e-5)
-        assert not found[name]["bias"].any()
+    params, changes = updates(regularized, 0)
+    for name, layer in params.items():
+        expected = -0.5 * (of_fc10 if name == "fc10" else decay) * layer["kernel"]
+        np.testing.assert_allclose(changes[name]["kernel"], expected, rtol=1e-5)
+        assert not changes[name]["bias"].any()
 
 
 def test_biases_learn_at_twice_the_rate():
-    _, found = updates(False, 1)
-    for one in found.values():
-        assert (one["kernel"] == -0.5).all()
-        assert (one["bias"] == -1).all()
+    _, changes = updates(False, 1)
+    for layer in changes.values():
+        assert (layer["kernel"] == -0.5).all()
+        assert (layer["bias"] == -1).all()
 
 
 def test_learning_rates_drop_at_milestones():
@@ -167,14 +168,14 @@ def test_crops_and_flips():
     # Every pixel says where it lies.
     rows, columns = np.mgrid[:32, :32].astype(np.uint8)
     pixels = np.stack([rows, columns, rows], -1)[None].repeat(500, 0)
-    taken = cifar.crops(pixels, 24, np.random.default_rng(0)).astype(int)
-    assert taken.shape == (500, 24, 24, 3)
-    steps = taken[:, 0, 1, 1] - taken[:, 0, 0, 1]
+    cropped = cifar.crops(pixels, 24, np.random.default_rng(0)).astype(int)
+    assert cropped.shape == (500, 24, 24, 3)
+    steps = cropped[:, 0, 1, 1] - cropped[:, 0, 0, 1]
     assert set(steps) == {1, -1}
     assert 0.4 < (steps == 1).mean() < 0.6
-    tops, lefts = taken[:, 0, 0, 0], taken[..., 1].min(axis=(1, 2))
+    tops, lefts = cropped[:, 0, 0, 0], cropped[..., 1].min(axis=(1, 2))
     assert set(tops) == set(lefts) == set(range(9))
-    assert (taken[:, -1, 0, 0] == tops + 23).all()
+    assert (cropped[:, -1, 0, 0] == tops + 23).all()
     center = cifar.crops(pixels, 24, None)
     assert (center[0, 0, 0, :2] == 4).all()
     assert (center[0, -1, -1, :2] == 27).all()

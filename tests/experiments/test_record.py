@@ -1,4 +1,4 @@
-"""The record of finished runs, against files and sums made by hand."""
+"""The record of finished runs, against small files and hand calculations."""
 
 import math
 import sys

@@ -35,21 +35,28 @@ def architecture():
     [("all-gather", 3000, 3), ("reduce-scatter", 3000, 3), ("all-reduce", 6000, 6)],
 )
 def test_traffic_of_a_ring_of_four(kind, sent, hops):
-    one = Collective(kind, "x", devices=4, stride=1, values=1000)
-    assert (one.bytes, one.sent, one.hops) == (4000, sent, hops)
+    collective = Collective(kind, "x", devices=4, stride=1, values=1000)
+    assert (collective.bytes, collective.sent, collective.hops) == (4000, sent, hops)
 
 
 def test_the_network_of_2012_on_its_two_devices(scaling, architecture):
     plan = scaling.towers(architecture, 2, 128)
     gathered = 43_264 + 9_216 + 4_096
     # A ring of two: gathers send half, all-reduces the whole.
-    assert sum(one.sent for one in plan.traffic) == 128 * 4 * (gathered // 2 + gathered + 1000)
+    assert sum(collective.sent for collective in plan.traffic) == 128 * 4 * (
+        gathered // 2 + gathered + 1000
+    )
     assert scaling.operations(architecture) == 2 * (3 * 724_406_816 - 105_415_200)
 
 
 def test_gradients_cross_between_shards(scaling, architecture):
-    (one,) = scaling.data(architecture, 4, 256).traffic
-    assert (one.kind, one.values, one.devices, one.stride) == ("all-reduce", 60_965_224, 4, 1)
+    (collective,) = scaling.data(architecture, 4, 256).traffic
+    assert (collective.kind, collective.values, collective.devices, collective.stride) == (
+        "all-reduce",
+        60_965_224,
+        4,
+        1,
+    )
     gradients = scaling.towers(architecture, 4, 256).traffic[-1]
     # Half of all, but of fc8's biases, of which each device has all.
     assert (gradients.values, gradients.devices, gradients.stride) == (
@@ -63,17 +70,25 @@ def test_one_weird_trick_moves_activations_in_place_of_the_gradients_of_units(
     scaling, architecture
 ):
     everyone = scaling.weird(architecture, 8, 512, 8).traffic
-    assert {one.what: one.values for one in everyone if one.kind == "all-gather"} == {
+    assert {
+        collective.what: collective.values
+        for collective in everyone
+        if collective.kind == "all-gather"
+    } == {
         "fc6": 512 * 9216,
         "fc7": 512 * 4096,
     }
     convolutions = 60_965_224 - 9217 * 4096 - 4097 * 4096 - 4097 * 1000
-    assert [one.values for one in everyone if one.what.startswith("grad")] == [convolutions]
-    groups = scaling.weird(architecture, 8, 512, 4).traffic
-    assert [(one.devices, one.stride) for one in groups if one.what == "gradients of units"] == [
-        (2, 4)
+    assert [collective.values for collective in everyone if collective.what.startswith("grad")] == [
+        convolutions
     ]
-    assert {one.values for one in groups if one.what == "fc6"} == {256 * 9216}
+    groups = scaling.weird(architecture, 8, 512, 4).traffic
+    assert [
+        (collective.devices, collective.stride)
+        for collective in groups
+        if collective.what == "gradients of units"
+    ] == [(2, 4)]
+    assert {collective.values for collective in groups if collective.what == "fc6"} == {256 * 9216}
 
 
 def test_a_ring_across_nodes_is_limited_by_their_links(scaling):

@@ -88,14 +88,14 @@ def test_source2012_normalizes_conv1_before_its_relu_and_conv2_twice():
     assert "cnorm2 LRN, 5x5 pixels 27x27x256" in printed
 
 
-def test_maps_at_the_border_cross_where_all_are_neighbors():
+def test_outermost_maps_cross_if_lrn_covers_all_maps():
     # Two maps of 55 x 55 and of 27 x 27.
     printed = words(PRESETS["bvlc_alexnet"])
     assert "norm1 own and border 48 of 96 maps 6,050 halo exchange of maps" in printed
     assert "norm2 own and border 128 of 256 maps 1,458 halo exchange of maps" in printed
 
 
-def test_both_devices_hold_classes_that_see_one_tower_each():
+def test_both_devices_hold_all_classes_after_a_bottleneck():
     # 1,024 inputs and a bias for each of 21,843 classes, on both.
     printed = words(changed(PAPER, "model.bottleneck", 2048), 21_843)
     assert "fc8 own tower 10,921 of 21,843 classes 22,389,075 21,843 all-reduce" in printed
@@ -161,7 +161,7 @@ NOT_TORCHVISION = [
 ]
 
 
-def test_torchvision_is_torchvision_but_for_its_training():
+def test_torchvision_follows_torchvision_except_in_training():
     counts = facts.describe_network(PRESETS["torchvision"], 1000)["agreement"]["torchvision"]
     assert counts == {"same": 24, "of": 32, "different": NOT_TORCHVISION}
 
@@ -175,7 +175,7 @@ def test_torchvision_with_its_batch_and_schedule_differs_in_what_no_option_says(
     assert {*NOT_TORCHVISION} - {*different} == {"batch size", "schedule"}
 
 
-def test_what_the_paper_does_not_say_is_not_claimed_for_it():
+def test_points_that_the_paper_does_not_state_are_marked():
     silent = {
         p["point"]
         for p in facts.describe_network(PAPER, 1000)["comparison"]
@@ -220,7 +220,7 @@ def test_paper_and_source2012_differ_in_13_points():
         ("schedule.milestones", (1, 2), set(), []),  # milestones have no effect with plateaus
     ],
 )
-def test_a_switch_changes_its_own_point_and_no_other(field, value, points, follows):
+def test_an_option_changes_its_own_points_and_no_others(field, value, points, follows):
     before, after = choices(PAPER), choices(changed(PAPER, field, value))
     assert {name for name in before if before[name] != after[name]} == points
     for name in points:
@@ -311,7 +311,7 @@ def test_a_layer_that_is_left_out_is_named():
 def test_where_nothing_sees_one_tower_neighbors_are_of_a_half():
     assert "norm1 LRN, 5 maps of a tower" in words(PAPER)
     assert "norm1 LRN, 5 maps of a half" in words(changed(PAPER, "model.variant", "torchvision"))
-    assert "norm1 LRN, 5 maps of all" in words(PRESETS["merged"])
+    assert "norm1 LRN, 5 of all maps" in words(PRESETS["merged"])
 
 
 def test_the_command_describes_the_paper_and_what_is_changed_of_it(capsys):
@@ -497,7 +497,7 @@ def test_a_preset_is_named_with_either_form_of_an_option(capsys):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_brief_leaves_out_what_is_as_in_the_paper(preset, capsys):
+def test_brief_prints_only_what_differs_from_the_paper(preset, capsys):
     assert describe.main(["--preset", preset, "--classes", "1000", "--brief"]) == 0
     brief = capsys.readouterr().out
     whole = text.render(facts.describe_network(PRESETS[preset], 1000))

@@ -1,4 +1,4 @@
-"""The picture of a network on two devices says what the table of layers says."""
+"""The figure of a network on two devices shows the numbers of the layer table."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ def crossings(figure: Figure) -> list[str]:
     return [text.replace("\n", " ") for text in named]
 
 
-def test_the_network_of_2012_meets_four_times():
+def test_the_network_of_2012_has_four_collectives():
     drawn = network.draw(architecture("paper"))
     assert crossings(drawn) == [
         "all-gather of pool2 21,632",
@@ -42,12 +42,12 @@ def test_the_network_of_2012_meets_four_times():
         "all-gather of drop6 2,048",
         "all-reduce of logits 1,000",
     ]
-    for said in (
+    for text in (
         *("device 0: tower 0", "device 1: tower 1", "30,483,112 parameters on each device"),
         *("55 × 55 × 48", "13 × 13 × 192", "2,048", "1,000\nlogits", "224 × 224 × 3"),
         *("11 × 11 × 3", "5 × 5 × 48", "3 × 3 × 256", "ReLU LRN pool", "17,472", "18,876,416"),
     ):
-        assert said in words(drawn), said
+        assert text in words(drawn), text
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -69,7 +69,7 @@ def test_every_network_is_drawn_as_it_is_described(preset: str):
     assert ("device 0: tower 0" in words(drawn)) == rows.has_towers
 
 
-def test_no_words_lie_on_others_and_all_lie_within_the_picture():
+def test_texts_do_not_overlap_and_lie_within_the_figure():
     for rows in (architecture("source2012"), architecture("merged"), architecture("bvlc_alexnet")):
         drawn = network.draw(rows)
         renderer = FigureCanvasAgg(drawn).get_renderer()
@@ -88,11 +88,11 @@ def test_an_odd_number_of_classes_that_see_one_tower_each():
     assert "10,921 or 10,922" in words(drawn)
 
 
-def test_the_command_draws_it_beside_the_text(tmp_path, capsys):
+def test_the_command_saves_the_figure_and_prints_the_text(tmp_path, capsys):
     assert describe.main(["--preset", "quickstart", "--save", str(tmp_path / "a/network.png")]) == 0
     assert "On two devices" in capsys.readouterr().out
     with Image.open(tmp_path / "a/network.png") as image:
         assert image.width > 2 * image.height
     assert describe.main(["--save", "network.txt"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("alexnet_jax: --save network.txt: must end in .png")
+    message = capsys.readouterr().err
+    assert message.startswith("alexnet_jax: --save network.txt: must end in .png")

@@ -1,4 +1,4 @@
-"""The pictures show the numbers that they were given."""
+"""The figures show the numbers that they are drawn from."""
 
 import collections
 import math
@@ -68,7 +68,7 @@ def test_curves_have_the_papers_colors():
     assert colors["validation"] == colors["test"] == to_hex("red")
 
 
-def test_curves_mark_each_rate_drop_at_the_end_of_its_epoch():
+def test_curves_mark_each_learning_rate_drop_at_the_end_of_its_epoch():
     rates = [train(3.0, 0.2, learning_rate=0.001), train(3.1, 0.2, learning_rate=0.0001)]
     error, loss = curves.draw(METRICS + rates).axes
     for axes in (error, loss):
@@ -248,7 +248,7 @@ def test_filters_of_a_network_without_towers_are_in_one_block():
     assert [text.get_text() for text in named] == ["tower 0", "tower 1"]
 
 
-def test_maps_stand_by_tower_in_their_common_range():
+def test_maps_are_arranged_by_tower_in_a_common_range():
     output = np.zeros((5, 6, 34), np.float32)
     output[..., 0], output[..., 16] = -1, 2  # the first and the last map of tower 0
     output[..., 33] = 3  # the last of tower 1
@@ -271,7 +271,7 @@ def test_maps_stand_by_tower_in_their_common_range():
             feature_maps.draw(wrong, "conv9", towers=True)
 
 
-def test_a_panel_of_neighbors_names_them_at_both_ends():
+def test_long_names_of_neighbors_are_shortened_in_the_middle():
     image = np.zeros((4, 4, 3), np.uint8)
     near = [(image, "ants/0001.jpg", 0.5), (image, "Motorbikes/image_0773.jpg", 12.3456)]
     drawn = neighbors.draw([neighbors.Line(image, "photo.jpg", near)])

@@ -1,5 +1,7 @@
 """Scoring: every image once on any batch size and mesh, and errors that give ties no credit."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,7 +135,7 @@ def test_errors_of_101_classes_against_sorting():
 def test_the_probabilities_of_the_eval_step_are_those_of_the_logits(variables):
     mesh = towers.make_mesh(towers=1, data=1, batch=4)
     rng = np.random.default_rng(0)
-    batch = {
+    batch: dict[str, Any] = {
         "image": rng.integers(0, 256, (4, CROP, CROP, 3), np.uint8),
         "label": np.zeros(4, np.int32),
         "offset": np.zeros((4, 2), np.int32),

@@ -393,7 +393,7 @@ def test_a_frozen_weight_of_minus_zero_keeps_its_sign():
     params = {"conv1": {"kernel": jnp.array([-0.0, 0.0, 1.0]), "bias": jnp.array([-0.0])}}
     gradients = jax.tree.map(jnp.ones_like, params)
     updates, _ = tx.update(gradients, tx.init(params), params)
-    after = optax.apply_updates(params, updates)
+    after: Any = optax.apply_updates(params, updates)
     for kind in ("kernel", "bias"):
         before = np.asarray(params["conv1"][kind])
         assert np.asarray(after["conv1"][kind]).tobytes() == before.tobytes()

@@ -444,7 +444,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(whole, photos, patched, tmp_pat
     assert line.startswith("alexnet_jax: step 7: the loss is nan; ")
     assert "checkpoint (step 5)" in line
     report = probe.workdir / "nonfinite.json"
-    assert f"{report} names the images of step 7; the same command with --debug" in line
+    assert f"{report} names the images of step 7; repeat it with --debug" in line
     assert "--optimizer.learning-rate 0.001" in line
     said = json.loads(report.read_text())
     assert (said["step"], said["reason"], said["checkpoint"]) == (7, "the loss is nan", 5)

@@ -72,8 +72,8 @@ def test_a_checkpoint_of_data_parallel(write, tmp_path):
     # DataParallel around the whole network, or around its features alone.
     arrays = {"module.features.0.weight": numbers(4, 2), "features.module.0.bias": numbers(4)}
     write(tmp_path / "a.tar", arrays, lambda state: {"epoch": 3, "state_dict": state})
-    wanted = {name.replace("module.", ""): array for name, array in arrays.items()}
-    same(files.read(tmp_path / "a.tar").arrays, wanted)
+    expected = {name.replace("module.", ""): array for name, array in arrays.items()}
+    same(files.read(tmp_path / "a.tar").arrays, expected)
 
 
 def test_a_view_of_an_old_storage(tmp_path):
@@ -165,12 +165,12 @@ def test_a_truncated_caffemodel(old, tmp_path):
     for size in range(len(whole)):
         (tmp_path / "a.caffemodel").write_bytes(whole[:size])
         try:
-            found = files.read(tmp_path / "a.caffemodel").arrays
+            arrays = files.read(tmp_path / "a.caffemodel").arrays
         except ValueError as error:
             assert "a.caffemodel: " in str(error)  # noqa: PT017
         else:  # cut between two layers, which the format cannot detect
             ends.add(size)
-            same(found, dict(list(NAMED.items())[: len(found)]))
+            same(arrays, dict(list(NAMED.items())[: len(arrays)]))
     assert len(ends) <= 4
 
 
@@ -222,9 +222,9 @@ def test_other_dictionaries_in_npy(tmp_path):
 
     column = np.asfortranarray(numbers(3, 4).astype(">f8"))
     save({"fc6": {"biases": numbers(4), "weights": column}})
-    found = files.read(tmp_path / "a.npy").arrays
-    np.testing.assert_array_equal(found["fc6_w"], column)
-    np.testing.assert_array_equal(found["fc6_b"], numbers(4))
+    arrays = files.read(tmp_path / "a.npy").arrays
+    np.testing.assert_array_equal(arrays["fc6_w"], column)
+    np.testing.assert_array_equal(arrays["fc6_b"], numbers(4))
     with (tmp_path / "a.npy").open("wb") as file:  # bytes as Python 3 writes them for Python 2
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|O", "fortran_order": False, "shape": ()}
@@ -326,9 +326,9 @@ def test_mean_images(tmp_path):
     (tmp_path / "c.binaryproto").write_bytes(foreign.blob(image, old=True))
     np.savez(tmp_path / "d.npz", mean_image=image.transpose(1, 2, 0), scale=np.ones(3))
     for name in ("a.npy", "b.npy", "c.binaryproto", "d.npz"):
-        found, rgb = files.read_mean(tmp_path / name)
+        mean, rgb = files.read_mean(tmp_path / name)
         assert rgb == (name == "d.npz")
-        np.testing.assert_array_equal(found, image.transpose(1, 2, 0), strict=True)
+        np.testing.assert_array_equal(mean, image.transpose(1, 2, 0), strict=True)
     np.save(tmp_path / "a.npy", image[0])
     with pytest.raises(ValueError, match=r"a\.npy: .*\(5, 5\); name another file"):
         files.read_mean(tmp_path / "a.npy")
@@ -391,7 +391,7 @@ def test_nothing_in_a_pickle_is_executed(tmp_path):
 
 
 def test_a_pickle_cannot_change_what_its_names_stand_for(tmp_path):
-    """BUILD sets attributes: on what it made itself, on nothing of ours."""
+    """BUILD sets attributes: only on objects that the pickle made."""
     for name in (b"torch._utils\n_rebuild_tensor_v2", b"collections\nOrderedDict"):
         state = b"}U\x05_callK\x01s"
         for build in (b"b", None):
@@ -535,8 +535,8 @@ def test_a_hostile_header_of_npy(header, tmp_path, monkeypatch):
         archive.writestr("conv1_w.npy", npy(header))
     (tmp_path / "theano").mkdir()
     (tmp_path / "theano" / "W_0_65.npy").write_bytes(npy(header))
-    for path, said in [("a.npy", "a.npy: "), ("a.npz", "conv1_w: "), ("theano", "W_0_65.npy: ")]:
-        with pytest.raises(ValueError, match=said):
+    for path, message in [("a.npy", "a.npy: "), ("a.npz", "conv1_w: "), ("theano", "W_0_65.npy: ")]:
+        with pytest.raises(ValueError, match=message):
             files.read(tmp_path / path)
     assert not (tmp_path / "victim").exists()
 

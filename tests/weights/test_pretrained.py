@@ -162,8 +162,8 @@ def test_kernels_compute_the_same(format):
     weights = arrays[name_of(format, "conv1")]
     seen = image[::-1] if bgr else image  # the file's kernel sees blue first
     for output in (0, 1):
-        ours = (params["conv1"]["kernel"][..., output] * image.transpose(1, 2, 0)).sum()
-        assert ours == pytest.approx(their_window(format, weights, seen, output), rel=1e-5)
+        result = (params["conv1"]["kernel"][..., output] * image.transpose(1, 2, 0)).sum()
+        assert result == pytest.approx(their_window(format, weights, seen, output), rel=1e-5)
     if format == "torchvision":
         return
     # conv2: each half of the outputs sees half of the maps of both towers.
@@ -174,9 +174,9 @@ def test_kernels_compute_the_same(format):
         tower = output // 4
         weights = arrays[name_of(format, "conv2", tower)]
         within = output % 4 if format == "theano" else output
-        theirs = their_window(format, weights, maps[tower : tower + 1], within)
-        ours = (grouped[..., output] * maps[tower : tower + 1].transpose(1, 2, 0)).sum()
-        assert ours == pytest.approx(theirs, rel=1e-5)
+        expected = their_window(format, weights, maps[tower : tower + 1], within)
+        result = (grouped[..., output] * maps[tower : tower + 1].transpose(1, 2, 0)).sum()
+        assert result == pytest.approx(expected, rel=1e-5)
 
 
 def test_kernels_of_cuda_convnet_are_not_flipped():
@@ -201,13 +201,13 @@ def test_fc6_reads_the_pooled_maps_in_their_order(format):
         ]
     )  # fmt: skip
     if format == "tensorflow":
-        theirs = pooled.transpose(1, 2, 0).reshape(-1) @ weights
+        expected = pooled.transpose(1, 2, 0).reshape(-1) @ weights
     elif format == "theano":
-        theirs = pooled.reshape(-1) @ weights
+        expected = pooled.reshape(-1) @ weights
     else:
-        theirs = weights @ pooled.reshape(-1)
-    ours = pooled.transpose(1, 2, 0).reshape(1, -1) @ kernel
-    np.testing.assert_allclose(ours[0], theirs, rtol=1e-5, atol=1e-5)
+        expected = weights @ pooled.reshape(-1)
+    result = pooled.transpose(1, 2, 0).reshape(1, -1) @ kernel
+    np.testing.assert_allclose(result[0], expected, rtol=1e-5, atol=1e-5)
     assert kernel.dtype == np.float32
 
 
@@ -299,8 +299,8 @@ def test_merged_towers_compute_the_same():
         grouped, whole = params[row.name]["kernel"], merged[row.name]["kernel"]
         assert whole.shape[2] == 2 * grouped.shape[2]
         x = jax.random.normal(jax.random.key(0), (2, 5, 5, whole.shape[2]))
-        theirs = convolve(x, jnp.asarray(grouped), 2)
-        np.testing.assert_allclose(convolve(x, jnp.asarray(whole), 1), theirs, atol=1e-4)
+        expected = convolve(x, jnp.asarray(grouped), 2)
+        np.testing.assert_allclose(convolve(x, jnp.asarray(whole), 1), expected, atol=1e-4)
     shapes = {row.name: row.kernel_shape for row in weighted_rows(table_of("merged"))}
     assert {name: kinds["kernel"].shape for name, kinds in merged.items()} == shapes
     again = split(merged, architecture)
@@ -414,9 +414,20 @@ def test_a_set_becomes_a_run(format, tmp_path, capsys):
     # The parameters, compared with what the conversion alone makes of the arrays.
     architecture = build_architecture(config.model, CLASSES, config.data.crop)
     bgr = format in ("caffe", "tensorflow", "plain")
-    wanted = convert.to_params(RawWeights(format, arrays), architecture, bgr=bgr)
+    expected = convert.to_params(RawWeights(format, arrays), architecture, bgr=bgr)
     weights = read(workdir)
-    assert jax.tree.all(jax.tree.map(np.array_equal, weights.params, wanted))
+    assert jax.tree.all(jax.tree.map(np.array_equal, weights.params, expected))
+
+
+@pytest.mark.usefixtures("presets")
+def test_the_option_no_kernel_flip_is_used(tmp_path, capsys):
+    path, _, arrays = write_set("theano", tmp_path)
+    for name, options in (("flipped", []), ("plain", ["--no-kernel-flip"])):
+        assert main(["--from", str(path), "--workdir", str(tmp_path / name), *options]) == 0
+    output(capsys)
+    kernel = arrays["W_0"].transpose(1, 2, 0, 3)
+    for name, expected in (("flipped", kernel[::-1, ::-1]), ("plain", kernel)):
+        np.testing.assert_array_equal(read(tmp_path / name).params["conv1"]["kernel"], expected)
 
 
 @pytest.mark.parametrize(
@@ -444,8 +455,8 @@ def test_weights_out_and_in_again(format, towers, name, first, tmp_path, capsys)
     assert main(["--from", str(out), "--workdir", str(second_run)]) == 0
     output(capsys)
     before, after = read(first_run), read(second_run)
-    wanted = before.params if towers == "keep" else merge(before.params, before.architecture)
-    assert jax.tree.all(jax.tree.map(np.array_equal, after.params, wanted))
+    expected = before.params if towers == "keep" else merge(before.params, before.architecture)
+    assert jax.tree.all(jax.tree.map(np.array_equal, after.params, expected))
     assert after.class_names == names
     flat = flatten(before.config) | {"data.statistics": "init"}
     if towers == "merge":
@@ -543,8 +554,8 @@ def test_a_part_keeps_the_rest_at_its_initial_values(tmp_path, capsys):
     assert "Left at their initial values: conv2_w, conv2_b, conv3_w" in text
     assert ": relu1." in text
     params = read(workdir).params
-    wanted = arrays["conv1_w"].transpose(2, 3, 1, 0)[:, :, ::-1]
-    np.testing.assert_array_equal(params["conv1"]["kernel"], wanted)
+    expected = arrays["conv1_w"].transpose(2, 3, 1, 0)[:, :, ::-1]
+    np.testing.assert_array_equal(params["conv1"]["kernel"], expected)
     np.testing.assert_array_equal(params["fc8"]["bias"], arrays["fc8_b"])
     # CaffeNet initializes biases to 1, and fc6 with standard deviation 0.005.
     np.testing.assert_array_equal(params["conv2"]["bias"], np.ones(8, np.float32))
@@ -674,22 +685,22 @@ def test_paths_of_images_are_not_exported():
 def test_caffes_own_arrays(real_data):
     """The published conv1 and conv2 of CaffeNet, among activations, and biases of bvlc_alexnet."""
     raw = files.read(real_data / "golden-caffenet" / "caffenet_cat_golden.npz")
-    found = plan_import(raw, preset="caffenet", partial=True)
-    theirs = raw.arrays["conv1_w"]
-    kernel = found.params["conv1"]["kernel"]
+    plan = plan_import(raw, preset="caffenet", partial=True)
+    expected = raw.arrays["conv1_w"]
+    kernel = plan.params["conv1"]["kernel"]
     assert kernel.shape == (11, 11, 3, 96)
-    np.testing.assert_array_equal(kernel[2, 5, 0], theirs[:, 2, 2, 5])
-    assert found.params["conv2"]["kernel"].shape == (5, 5, 48, 256)
-    assert sorted(found.params["conv3"]) == ["bias"]
-    missing, ignored = found.notes
+    np.testing.assert_array_equal(kernel[2, 5, 0], expected[:, 2, 2, 5])
+    assert plan.params["conv2"]["kernel"].shape == (5, 5, 48, 256)
+    assert sorted(plan.params["conv3"]) == ["bias"]
+    missing, ignored = plan.notes
     assert missing.startswith("Left at their initial values: conv3_w, conv4_w, conv5_w, fc6_w")
     assert "relu1" in ignored
-    assert len(found.class_names) == 1000
+    assert len(plan.class_names) == 1000
     raw = files.read(real_data / "golden-caffenet" / "bvlc_alexnet_partial.npz")
-    found = plan_import(raw, preset="bvlc_alexnet", partial=True)
-    assert sum(kinds["bias"].size for kinds in found.params.values()) == 10_568
-    assert "fc8_w_last_rows" in found.notes[1]
-    assert "mean_image_rgb_chw" in found.notes[1]
+    plan = plan_import(raw, preset="bvlc_alexnet", partial=True)
+    assert sum(kinds["bias"].size for kinds in plan.params.values()) == 10_568
+    assert "fc8_w_last_rows" in plan.notes[1]
+    assert "mean_image_rgb_chw" in plan.notes[1]
 
 
 @pytest.mark.parametrize(
@@ -726,22 +737,9 @@ def test_an_imported_run_is_evaluated_predicts_and_is_fine_tuned(format, tmp_pat
     assert (scores["count"], scores["top1_error"]) == (8, errors)
 
     arguments = ["--workdir", tuned, "--preset", "photos", "--init-from", workdir]
-    arguments += [
-        "--init.reinit-layers",
-        "fc8",
-        "--data.path",
-        photographs,
-        "--optimizer.batch-size",
-        "3",
-    ]
-    arguments += [
-        "--optimizer.learning-rate",
-        "1e-9",
-        "--schedule.epochs",
-        "1",
-        "--mesh.towers",
-        "1",
-    ]
+    arguments += ["--init.reinit-layers", "fc8", "--data.path", photographs]
+    arguments += ["--optimizer.batch-size", "3", "--optimizer.learning-rate", "1e-9"]
+    arguments += ["--schedule.epochs", "1", "--mesh.towers", "1"]
     assert training.main([*map(str, arguments), "--log.figures", "False"]) == 0
     assert "initialized at random: fc8." in capsys.readouterr().out
     before, after = read(workdir), read(tuned)
@@ -749,8 +747,8 @@ def test_an_imported_run_is_evaluated_predicts_and_is_fine_tuned(format, tmp_pat
     assert before.config.model == after.config.model
     np.testing.assert_array_equal(after.statistics.mean_color, before.statistics.mean_color)
     np.testing.assert_array_equal(after.statistics.scale, before.statistics.scale)
-    ours, theirs = (run.params["conv2"]["kernel"] for run in (after, before))
-    np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
+    result, expected = (run.params["conv2"]["kernel"] for run in (after, before))
+    np.testing.assert_allclose(result, expected, atol=1e-3 * np.abs(expected).max())
 
     assert training.main(["--workdir", str(workdir), "--preset", "photos"]) == 2
     line = capsys.readouterr().err

@@ -105,7 +105,7 @@ def caffenet(*sizes):
 def torchvision(maps, inputs, units, classes):
     """Follow torchvision/models/alexnet.py, also in the numbers of the modules.
 
-    Its average pooling to 6 x 6 does nothing at 224 pixels; ours does not have it.
+    Its average pooling to 6 x 6 does nothing at 224 pixels, and is left out here.
     """
     c1, c2, c3, c4, c5 = maps
     features = nn.Sequential(
@@ -208,7 +208,7 @@ def by_torch(example: Example, keep: Arrays | None):
     return logits.detach().numpy(), convert.to_params(raw(gradients), example.architecture)
 
 
-def by_ours(example: Example, keep: Arrays | None, params: convert.Params, devices: int):
+def by_jax(example: Example, keep: Arrays | None, params: convert.Params, devices: int):
     """Return the same of our network on a mesh."""
     mesh = towers.make_mesh(towers=devices, data=1, batch=len(example.images))
     apply = towers.forward(example.architecture, mesh)
@@ -223,9 +223,11 @@ def by_ours(example: Example, keep: Arrays | None, params: convert.Params, devic
     return jax.device_get((logits, gradients))
 
 
-def errors(found, expected) -> dict[str, float]:
+def errors(result, expected) -> dict[str, float]:
     """Return the largest difference in each array, relative to the array's largest value."""
-    relative = jax.tree.map(lambda a, b: np.max(np.abs(a - b)) / np.max(np.abs(b)), found, expected)
+    relative = jax.tree.map(
+        lambda a, b: np.max(np.abs(a - b)) / np.max(np.abs(b)), result, expected
+    )
     return {jax.tree_util.keystr(path): e for path, e in jax.tree.leaves_with_path(relative)}
 
 
@@ -271,8 +273,8 @@ def expected(example, keep):
 def test_logits_and_every_gradient_are_those_of_pytorch(example, imported, keep, expected, devices):
     assert list(example.architecture.dropped) == list(example.keep)
     logits, gradients = expected
-    found_logits, found_gradients = by_ours(example, keep, imported, devices)
-    worst = errors({"logits": found_logits, **found_gradients}, {"logits": logits, **gradients})
+    logits_of_jax, gradients_of_jax = by_jax(example, keep, imported, devices)
+    worst = errors({"logits": logits_of_jax, **gradients_of_jax}, {"logits": logits, **gradients})
     assert len(worst) == 1 + 16
     assert max(worst.values()) < 1e-4, worst
 
@@ -296,8 +298,8 @@ def test_every_container_of_pytorch_holds_the_same_weights(name, container, tmp_
         safetensors.save_file(example.state, path)
     else:
         torch.save(example.state, path, _use_new_zipfile_serialization=container == "zip")
-    found = files.read(path)
-    assert found.format == raw(example.state).format
-    assert found.arrays.keys() == example.state.keys()
+    result = files.read(path)
+    assert result.format == raw(example.state).format
+    assert result.arrays.keys() == example.state.keys()
     for array, tensor in example.state.items():
-        np.testing.assert_array_equal(found.arrays[array], tensor.numpy(), strict=True)
+        np.testing.assert_array_equal(result.arrays[array], tensor.numpy(), strict=True)
