@@ -112,8 +112,8 @@ class DataConfig(_Section):
     channels: Annotated[Literal["rgb", "bgr"], PREPROCESSING] = "rgb"
     # side of the square that the network sees, pixels (P4.1)
     crop: Annotated[int, Ge(1), PREPROCESSING] = 224
-    # where a training crop may start along a side of s pixels: at all s - crop + 1 offsets (33; 2012
-    # code, convdata_jpeg.py:239) or at all but the last (32, which makes the 2,048 of P4.1)
+    # where a training crop may start along a side of s pixels: at all s - crop + 1 offsets (33;
+    # 2012 code, convdata_jpeg.py:239) or at all but the last (32, which makes the 2,048 of P4.1)
     crop_offsets: Literal["all", "all-but-last"] = "all"
     # flip half of the training crops left to right (P4.1)
     horizontal_flip: bool = True
@@ -125,7 +125,8 @@ class DataConfig(_Section):
     # what a draw of 1 moves the colors by along a principal axis: its standard deviation (2012
     # code), or its variance, the eigenvalue that P4.1 names and cannot mean (1,483 gray levels)
     pca_scale: Literal["std", "eigenvalue"] = "std"
-    # number of epochs with PCA lighting; 0: all epochs (P4.1); 68 in the 2012 code's notes on net 145
+    # number of epochs with PCA lighting; 0: all epochs (P4.1); 68 in the 2012 code's notes on net
+    # 145
     pca_epochs: Annotated[int, Ge(0)] = 0
     # divide training images by this while PCA lighting is on: 1 in P4.1, 1.1 in the 2012 code
     # (convdata_jpeg.py:179)
@@ -134,13 +135,15 @@ class DataConfig(_Section):
     # mean image, never flipped (2012 code, convdata_jpeg.py:95); or one mean color (Caffe,
     # torchvision)
     mean: Annotated[Literal["image", "image-center", "channel"], PREPROCESSING] = "image"
-    # mean and principal axes of color: computed from the training split (P2), published for ImageNet
-    # by Krizhevsky, Caffe or torchvision (with its scale), or init: those that come with init_from
+    # mean and principal axes of color: computed from the training split (P2), published for
+    # ImageNet by Krizhevsky, Caffe or torchvision (with its scale), or init: those that come with
+    # init_from
     statistics: Literal["computed", "imagenet", "caffe", "torchvision", "init"] = "computed"
-    # each-epoch: a new order of the training images every epoch; once: one order for all epochs (2012
-    # code, convdata_jpeg.py:262)
+    # each-epoch: a new order of the training images every epoch; once: one order for all epochs
+    # (2012 code, convdata_jpeg.py:262)
     shuffle: Literal["each-epoch", "once"] = "each-epoch"
-    # fraction of each class to hold out if the source has no validation split; 0: use the test split
+    # fraction of each class to hold out if the source has no validation split; 0: use the test
+    # split
     validation_fraction: Fraction = 0.1
     # unreadable images: skip them and report them, or stop, both before and during training
     unreadable: Literal["skip", "stop"] = "skip"
@@ -167,9 +170,9 @@ class ModelConfig(_Section):
 
     section: ClassVar[str] = "model"
 
-    # two_towers: the network of 2012 (P3.5); merged: the same widths without towers; half: one tower
-    # (2012 code, net 145-half); six_conv: a sixth convolution (2012 code, net 146); torchvision:
-    # 64-192-384-256-256 ("One weird trick", 2014)
+    # two_towers: the network of 2012 (P3.5); merged: the same widths without towers; half: one
+    # tower (2012 code, net 145-half); six_conv: a sixth convolution (2012 code, net 146);
+    # torchvision: 64-192-384-256-256 ("One weird trick", 2014)
     variant: Literal["two_towers", "merged", "half", "six_conv", "torchvision"] = "two_towers"
     # multiplies the number of maps and units (96-256-384-384-256, 4096-4096 in P3.5)
     width: Positive = 1.0
@@ -191,8 +194,8 @@ class ModelConfig(_Section):
     scale_init: bool = True
     # activation function of every layer but the last: relu (P3.1), or tanh (its Figure 1)
     activation: Literal["relu", "tanh"] = "relu"
-    # zero padding of conv1. end: after the image, as far as the last window reaches (3 at 224 pixels;
-    # 2012 code); none (Caffe, 227 pixels); both: 2 on every side (torchvision)
+    # zero padding of conv1. end: after the image, as far as the last window reaches (3 at 224
+    # pixels; 2012 code); none (Caffe, 227 pixels); both: 2 on every side (torchvision)
     conv1_padding: Literal["end", "none", "both"] = "end"
     # relu_first: ReLU, LRN, pooling (P3.5); norm_first: LRN and pooling before ReLU in conv1 (2012
     # code); pool_first: pooling before LRN in conv1 and conv2 (CaffeNet)
@@ -205,7 +208,8 @@ class ModelConfig(_Section):
     lrn_k: Positive = 2.0
     # factor of the sum of squares (P3.3)
     lrn_alpha: NonNegative = 1e-4
-    # divide alpha by n: not in P3.3's formula; done by the 2012 code (layer.py:1183), Caffe, PyTorch
+    # divide alpha by n: not in P3.3's formula; done by the 2012 code (layer.py:1183), Caffe,
+    # PyTorch
     lrn_alpha_over_n: bool = False
     # exponent (P3.3)
     lrn_beta: NonNegative = 0.75
@@ -219,8 +223,8 @@ class ModelConfig(_Section):
     dropout: Fraction = 0.5
     # outputs with dropout: of fc6 and fc7 (P4.2), or of pool5 and fc6 (torchvision)
     dropout_on: Literal["fc6-fc7", "pool5-fc6"] = "fc6-fc7"
-    # test: multiply outputs by the fraction kept, at test (P4.2); training: divide by it, in training
-    # (torchvision)
+    # test: multiply outputs by the fraction kept, at test (P4.2); training: divide by it, in
+    # training (torchvision)
     dropout_scale: Literal["test", "training"] = "test"
     # of the arrays that layers multiply and pass on; parameters, velocity, LRN sums, the last layer
     # and the loss stay float32. bfloat16 is faster on GPU and TPU, not on a CPU
@@ -259,8 +263,8 @@ class OptimizerConfig(_Section):
     # number of drops of the learning rate that biases follow: all in P5, 1 in the 2012 code
     # (layer-params-120-4gpu-auto2.cfg)
     bias_lr_drops: Annotated[int | Literal["all"], Ge(0)] = "all"
-    # layers with multiples of the learning rate, such as conv1=0 fc8=10; 0: frozen, and its gradient
-    # is not computed
+    # layers with multiples of the learning rate, such as conv1=0 fc8=10; 0: frozen, and its
+    # gradient is not computed
     layer_learning_rates: tuple[str, ...] = ()
     # fraction of the velocity kept each step (P5)
     momentum: Fraction = 0.9
@@ -354,8 +358,8 @@ class DistributedConfig(_Section):
 
     section: ClassVar[str] = "distributed"
 
-    # HOST:PORT on which process 0 listens; auto: what SLURM, Open MPI or a TPU pod say, otherwise one
-    # process; none: one process, whatever they say
+    # HOST:PORT on which process 0 listens; auto: what SLURM, Open MPI or a TPU pod say, otherwise
+    # one process; none: one process, whatever they say
     coordinator: str = "auto"
     # number of processes, given together with a coordinator
     num_processes: int | Literal["auto"] = "auto"
@@ -467,8 +471,8 @@ class Config(_Section):
     preset: Annotated[Preset, RESUMABLE] = "quickstart"
     # seed of initialization, shuffling, augmentation, dropout and the validation split
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
-    # folder of a run, trained or imported, to fine-tune (P7); its model and preprocessing become the
-    # defaults
+    # folder of a run, trained or imported, to fine-tune (P7); its model and preprocessing become
+    # the defaults
     init_from: str = ""
     # what is not taken from the run named by init_from
     init: InitConfig = dataclasses.field(default_factory=InitConfig)

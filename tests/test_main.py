@@ -468,7 +468,7 @@ def test_the_cpu_emulates_the_devices_that_the_mesh_needs(
     assert ended.stdout == f"{devices}\n"
 
 
-def test_the_package_lists_its_commands(tmp_path):
+def test_the_package_lists_its_commands():
     listed = run("-m", "alexnet_jax")
     assert (listed.returncode, listed.stderr) == (0, "")
     commands = re.findall(r"python -m alexnet_jax\.(\w+)", listed.stdout)

@@ -169,7 +169,7 @@ def test_photographs_through_the_recipe_equal_plain_numpy(
 
 
 def test_point_is_the_filter_of_caffes_own_input(real_data: Path):
-    # The dump's pixels are times 225 / 255, a slip of whoever made it.
+    # The dump's pixels are times 225 / 255, an error of its author.
     with np.load(real_data / "golden-caffenet" / "caffenet_cat_golden.npz") as golden:
         dumped = golden["input"].transpose(1, 2, 0) + np.array([104.00699, 116.6689, 122.67891])
     with Image.open(real_data / "golden-caffenet" / "cat.jpg") as file:

@@ -154,10 +154,10 @@ def check_same_images(rows: Sequence[slice], checksum: int) -> None:
         partner = int(np.argmax(gathered[:, 0] == block))
         if gathered[partner, 1] != own:
             raise ValueError(
-                f"Processes {partner} and {process} hold the towers of the same images and have not "
-                "read the same ones since the last checkpoint: one has skipped an unreadable file, "
-                "and warned of it; make that file readable for both, and run the same command to "
-                "resume from the last checkpoint."
+                f"Processes {partner} and {process} hold the towers of the same images and have "
+                "not read the same ones since the last checkpoint: one has skipped an unreadable "
+                "file, and warned of it; make that file readable for both, and run the same command "
+                "to resume from the last checkpoint."
             )
 
 

@@ -81,8 +81,8 @@ def make_gradient(
 def _all_finite(tree: Any) -> Array:
     """Return whether every number in a tree of arrays is finite, bool [].
 
-    0 times infinity or NaN is NaN, and so is a sum with one. XLA's CPU backend adds numbers twice as
-    fast as it combines booleans.
+    0 times infinity or NaN is NaN, and so is a sum with one. XLA's CPU backend adds numbers faster
+    than it combines booleans.
     """
     return jnp.isfinite(sum(jnp.sum(leaf * 0) for leaf in jax.tree.leaves(tree)))
 

@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_quarantined_and_the_one_before_is_used(workdir,
         check_restored(checkpoints, 20)
         (line,) = capsys.readouterr().err.splitlines()
         assert re.fullmatch(
-            rf"{workdir}: .* step 30 is damaged \({fault}\) .*checkpoints/30\.damaged; .* step 20.*",
+            rf"{workdir}: .* step 30 is damaged \({fault}\) .*checkpoints/30\.damaged; .*step 20.*",
             line,
         )
         checkpoints.save(30, saved(30), None)  # the run reaches this step again

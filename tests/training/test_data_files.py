@@ -24,9 +24,10 @@ def test_each_difference_is_counted_and_some_are_named(tmp_path):
     with pytest.raises(ValueError, match=f"workdir {tmp_path}: ") as refused:
         data_files.check(now, tmp_path)
     for part in (
-        "1 added (train/dog/0.jpg); 5 removed (train/cat/0.jpg, train/cat/1.jpg, train/cat/2.jpg, "
-        "...); 2 changed (train/cat/6.jpg: 1,006 bytes, now 2,000 bytes, train/cat/7.jpg: 1,007 "
-        "bytes, now missing); ",
+        "1 added (train/dog/0.jpg); ",
+        "5 removed (train/cat/0.jpg, train/cat/1.jpg, train/cat/2.jpg, ...); ",
+        "2 changed (train/cat/6.jpg: 1,006 bytes, now 2,000 bytes, ",
+        "train/cat/7.jpg: 1,007 bytes, now missing); ",
         "data.path",
         "delete data-files.jsonl.gz",
     ):
