@@ -97,7 +97,7 @@ def network_inputs(preset: str, root: Path) -> dict[str, tuple[dict, np.ndarray]
         optimizer=dataclasses.replace(config.optimizer, batch_size=2),
     )
     data = read_data(config, open_splits(config))
-    constants = make_preprocess(config.data, data.constants)
+    constants = make_preprocess(config.data, data.statistics)
     number = len(data.splits.train)
     training = training_batches(data.splits.train, config.data, config.seed, 2 * number)
     looks = {

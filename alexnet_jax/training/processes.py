@@ -156,8 +156,8 @@ def check_same_images(rows: Sequence[slice], checksum: int) -> None:
             raise ValueError(
                 f"Processes {partner} and {process} hold the towers of the same images and have "
                 "not read the same ones since the last checkpoint: one has skipped an unreadable "
-                "file, and warned of it; make that file readable for both, and run the same command "
-                "to resume from the last checkpoint."
+                "file, and warned of it; make that file readable for both, and run the same "
+                "command to resume from the last checkpoint."
             )
 
 
