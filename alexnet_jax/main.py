@@ -20,6 +20,7 @@ from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.config import Config, invalid
 from alexnet_jax.presets import PRESETS
+from alexnet_jax.training.stopping import Stopped
 
 PROGRAM = "python -m alexnet_jax.main"
 
@@ -84,14 +85,20 @@ def train(args: Command, own_process: bool) -> None:
         print(process.describe_process())
     emulate_devices(config.mesh, distributed.process_count(config.distributed))
     distributed.initialize(config.distributed)
-    from alexnet_jax.training.loop import train_and_evaluate  # after the number of devices is set
+    from alexnet_jax.training import processes  # after the number of devices is set
+    from alexnet_jax.training.loop import train_and_evaluate
     from alexnet_jax.training.summary import closing_line
 
     with distributed.exit_on_lost_peer():
-        summary = train_and_evaluate(config, args.workdir, signals.stop_requested, args.debug)
+        try:
+            summary = train_and_evaluate(config, args.workdir, signals.stop_requested, args.debug)
+        except Stopped as stopped:
+            processes.print_from_main(str(stopped))
+            return
         if config.log.figures:
             draw_figures(config, args.workdir)
-    print(with_options(closing_line(summary, args.workdir), option_names(Command)))
+    message = with_options(closing_line(summary, args.workdir), option_names(Command))
+    processes.print_from_main(message)
 
 
 def draw_figures(config: Config, workdir: Path) -> None:

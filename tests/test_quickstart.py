@@ -1,4 +1,4 @@
-"""The README's first command in full, and the bar that it has to clear."""
+"""The README's first command in full, and the error that it has to reach."""
 
 import importlib.util
 import json
@@ -13,8 +13,8 @@ from PIL import Image
 
 @pytest.mark.slow
 def test_the_default_run_learns_what_a_linear_classifier_cannot(tmp_path):
-    ours = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    of_tests = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    environment = {name: value for name, value in os.environ.items() if name not in of_tests}
     command = [sys.executable, "-m", "alexnet_jax.main", "--workdir", str(tmp_path / "a")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -32,9 +32,9 @@ def test_the_default_run_learns_what_a_linear_classifier_cannot(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_linear_classifier_on_the_pixels_errs_on_more_than_half():
+def test_a_linear_classifier_on_the_pixels_has_more_than_half_error():
     path = Path(__file__).parents[1] / "experiments/claims/linear_baseline.py"
-    spec = importlib.util.spec_from_file_location("linear_on_embedded", path)
+    spec = importlib.util.spec_from_file_location("linear_baseline", path)
     assert spec is not None
     assert spec.loader is not None
     linear = importlib.util.module_from_spec(spec)

@@ -34,9 +34,9 @@ def process_count(config: DistributedConfig) -> int:
 def initialize(config: DistributedConfig) -> None:
     """Connect to the other processes, if there are any; before JAX initializes its devices.
 
-    Returns when all of them are connected. From then on only process 0 prints on standard output,
-    and a process that dies is given up by the others after `config.timeout` seconds, or at once if
-    it is process 0 or they were communicating with it.
+    Returns when all of them are connected. From then on a process that dies is given up by the
+    others after `config.timeout` seconds, or at once if it is process 0 or they were communicating
+    with it.
 
     Raises:
         ValueError: not all of them connected in time.
@@ -65,8 +65,6 @@ def initialize(config: DistributedConfig) -> None:
         ) from error
     _watch()
     print(f"{_this()} is connected to the others.", flush=True)
-    if jax.process_index():
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, for as long as the process lives
 
 
 def _scheduled() -> int:

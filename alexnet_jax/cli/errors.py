@@ -66,8 +66,8 @@ def with_options(message: str, names: Mapping[str, str]) -> str:
     """Return a message of the library with the options that a user of the command knows.
 
     The library names fields and arguments: "data.crop 300: must be at most data.image_size=256".
-    A command says "--data.crop 300: must be at most --data.image-size 256". Names without a dot
-    are ordinary words too, and count only at the start of the message or before "=".
+    A command says "--data.crop 300: must be at most --data.image-size 256". Names that are ordinary
+    words, without a dot or an underscore, count only at the start of the message or before "=".
 
     Args:
         message: one sentence.
@@ -79,7 +79,7 @@ def with_options(message: str, names: Mapping[str, str]) -> str:
 
     def option(match: re.Match[str]) -> str:
         name, equals = match.groups()
-        if not equals and not {*name} & {*".="} and match.start():
+        if not equals and not {*name} & {*"._="} and match.start():
             return match[0]
         return names[name] + (" " if equals else "")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.checkpoint import FOLDER, Checkpoints
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +137,9 @@ def init_from_pretrained(
     message = f"Weights of {origin.folder}, step {origin.step:,}: {', '.join(copied)}"
     message += f"; initialized at random: {', '.join(reinit_layers)}" if reinit_layers else ""
     message += f"; not used: {', '.join(unused)}" if unused else ""
-    warning = "" if "fc8" in reinit_layers else _warn_of_names(origin.class_names, class_names)
-    return {**params, **placed}, f"{message}.{warning}"
+    if "fc8" not in reinit_layers:
+        _warn_of_names(origin.class_names, class_names)
+    return {**params, **placed}, f"{message}."
 
 
 def _check_layers(origin: Origin, params: Any, reinit_layers: Sequence[str]) -> None:
@@ -161,15 +165,13 @@ def _check_layers(origin: Origin, params: Any, reinit_layers: Sequence[str]) -> 
         raise invalid("init_from", origin.folder, rule, remedy)
 
 
-def _warn_of_names(origin_names: Sequence[str], class_names: Sequence[str]) -> str:
-    """Return a warning if as many classes have other names, else an empty string."""
+def _warn_of_names(origin_names: Sequence[str], class_names: Sequence[str]) -> None:
+    """Warn if fc8 keeps its weights and its classes have other names."""
     pairs = list(zip(origin_names, class_names, strict=True))
     differ = [pair for pair in pairs if pair[0] != pair[1]]
-    if not differ:
-        return ""
-    before, after = differ[0]
-    return (
-        f"\nWarning: {len(differ)} of {len(pairs)} classes have other names than in the run that "
-        f"fc8 comes from ({before!r} is now {after!r}); if they are other classes, add "
-        "init.reinit_layers=fc8."
-    )
+    if differ:
+        LOGGER.warning(
+            "%d of %d classes have other names than in the run that fc8 comes from (%r is now %r); "
+            "if they are other classes, add init.reinit_layers=fc8.",
+            *(len(differ), len(pairs), *differ[0]),
+        )

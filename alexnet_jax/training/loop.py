@@ -82,7 +82,7 @@ def train_and_evaluate(
     with Checkpoints(workdir) as checkpoints:
         previous = find_previous(config, checkpoints)
         if previous and (summary := _finished(config, previous, workdir)):
-            print(f"{workdir} is finished.")
+            processes.print_from_main(f"{workdir} is finished.")
             return summary
         splits = splits or open_splits(config)
         processes.check_same(fingerprints(splits), "all processes need the same images")
@@ -91,7 +91,7 @@ def train_and_evaluate(
         else:
             setup, state = begin(config, mesh, splits, workdir, check_stop)
         if message := describe_learning_rates(config.optimizer, config.init.reinit_layers):
-            print(message)
+            processes.print_from_main(message)
         if processes.is_main_process():
             write_config(setup, workdir)
             remove_summary(workdir)
@@ -122,9 +122,9 @@ def resume(
     data = resume_data(config, splits, previous, checkpoints)
     setup = build_setup(config, mesh, data)
     state = restore_state(setup, previous, checkpoints)
-    print(describe_setup(setup))
+    processes.print_from_main(describe_setup(setup))
     where = f"step {state.step:,}, epoch {state.progress.epoch}"
-    print(f"Resumed after {where}, from {checkpoints.workdir}.")
+    processes.print_from_main(f"Resumed after {where}, from {checkpoints.workdir}.")
     return setup, state
 
 
@@ -137,11 +137,12 @@ def begin(
     setup = build_setup(config, mesh, data)
     if processes.is_main_process():
         data_files.write(splits.inventory(), workdir)
-    print(describe_setup(setup))
+    processes.print_from_main(describe_setup(setup))
     state = setup.init()
     if origin:
         variant = origin.config.model.variant
-        print(f"Model ({variant}) and preprocessing are those of {config.init_from}.")
+        origin_line = f"Model ({variant}) and preprocessing are those of {config.init_from}."
+        processes.print_from_main(origin_line)
         params, message = finetune.init_from_pretrained(
             origin,
             state.variables["params"],
@@ -149,7 +150,7 @@ def begin(
             splits.class_names,
         )
         state = state.replace(variables={"params": params})
-        print(message)
+        processes.print_from_main(message)
     return setup, LoopState(state)
 
 

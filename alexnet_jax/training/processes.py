@@ -32,6 +32,12 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
+def print_from_main(text: str) -> None:
+    """Print lines, from the main process only."""
+    if is_main_process():
+        print(text, flush=True)
+
+
 def barrier(name: str) -> None:
     """Return when every process is here, however long one of them takes.
 

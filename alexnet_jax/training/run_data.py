@@ -102,7 +102,7 @@ def _run_data(
     known: Mapping[str, np.ndarray],
 ) -> RunData:
     for note in splits.notes:
-        print(note)
+        processes.print_from_main(note)
     _report(unreadable, config)
     return RunData(_readable(splits, unreadable), digests, unreadable, known)
 
@@ -157,7 +157,7 @@ def _report(unreadable: Unreadable, config: Config) -> None:
         raise invalid("data.unreadable", "stop", rule, "repair or remove them, or use skip")
     rest = [f"all of them: {UNREADABLE} in the run's folder"] if len(reasons) > SHOWN else []
     lines = [f"{len(reasons)} images are unreadable and skipped:", *reasons[:SHOWN], *rest]
-    print("\n  ".join(lines))
+    processes.print_from_main("\n  ".join(lines))
 
 
 def _readable(splits: Splits, unreadable: Unreadable) -> Splits:

@@ -27,6 +27,7 @@ NAMES = option_names(Command)
         ),
         ("the old data.path, or another", "the old --data.path, or another"),
         ("seed was 0", "--seed was 0"),
+        ("it comes with init_from; add", "it comes with --init-from; add"),
         ("use the old data.path.", "use the old --data.path."),
         # Ordinary words, paths and options stay as they are.
         ("its seed and workdir are kept", "its seed and workdir are kept"),
