@@ -126,7 +126,7 @@ def write(
             ) from error
         finally:
             context.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _start_pool(
