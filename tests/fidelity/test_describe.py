@@ -329,7 +329,7 @@ def test_the_command_describes_the_paper_and_what_is_changed_of_it(capsys):
     )
 
 
-def test_the_classes_are_those_of_the_embedded_images_unless_given(capsys):
+def test_the_classes_are_those_of_the_synthetic_images_unless_given(capsys):
     assert describe.main(["--preset", "quickstart"]) == 0
     assert capsys.readouterr().out.startswith("quickstart: 64 x 64 pixels, 20 classes\n")
     assert describe.main(["--preset=quickstart", "--classes", "7"]) == 0

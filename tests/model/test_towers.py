@@ -50,7 +50,7 @@ def compile_for(function, *arguments):
     return function.lower(*arguments).compile()
 
 
-class Trained:
+class TrainedOnMesh:
     """A network on one mesh: initial parameters, first gradient and five training steps."""
 
     def __init__(self, mesh, classes, crop, width=1.0, batch=BATCH, steps=5, weight_decay=5e-4):
@@ -88,13 +88,13 @@ def worst(a, b):
 @pytest.fixture(scope="module", params=[101, pytest.param(1000, marks=pytest.mark.slow)])
 def trained(request):
     """Return the number of classes, and the training of a full-width network on one device."""
-    return request.param, Trained(mesh_of("one device"), request.param, 67)
+    return request.param, TrainedOnMesh(mesh_of("one device"), request.param, 67)
 
 
 @pytest.mark.parametrize("name", ["two", "four"])
 def test_every_mesh_trains_the_same(trained, name):
     classes, one = trained
-    many = Trained(mesh_of(name), classes, 67)
+    many = TrainedOnMesh(mesh_of(name), classes, 67)
     jax.tree.map(np.testing.assert_array_equal, many.start, one.start)
     np.testing.assert_allclose(many.losses, one.losses, rtol=1e-5)
     error, errors = worst(many.gradient, one.gradient)
@@ -110,7 +110,7 @@ def test_every_mesh_trains_the_same(trained, name):
 
 def test_every_mesh_has_the_gradient_of_the_network_of_2012():
     one, two, four = (
-        Trained(mesh_of(name), 1000, 224, steps=1, weight_decay=0.0) for name in MESHES
+        TrainedOnMesh(mesh_of(name), 1000, 224, steps=1, weight_decay=0.0) for name in MESHES
     )
     assert sum(leaf.size for leaf in jax.tree.leaves(one.start)) == 60_965_224
     for many in (two, four):
@@ -195,7 +195,7 @@ def test_all_blocks_of_images_are_gathered_at_once():
 @pytest.mark.slow
 def test_blocks_of_images_have_one_gradient():
     one, two = (
-        Trained(mesh_of(name), 10, 36, width=0.05, batch=16, steps=1)
+        TrainedOnMesh(mesh_of(name), 10, 36, width=0.05, batch=16, steps=1)
         for name in ("one device", "two")
     )
     assert worst(two.gradient, one.gradient)[0] < 1e-5

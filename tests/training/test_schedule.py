@@ -102,7 +102,7 @@ def test_the_fixed_schedule_drops_after_its_epochs():
     assert learning_rate(FIXED, Progress(), 0.01) == 0.01
 
 
-def test_the_fixed_schedule_does_not_heed_the_error():
+def test_the_step_schedule_ignores_the_error():
     assert follow([None] * 90, FIXED) == follow([0.5] * 90, FIXED)
     assert not any(progress.ended for progress in follow([0.5] * 90, FIXED))
 
