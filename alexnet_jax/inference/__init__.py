@@ -1,0 +1,1 @@
+"""Networks out of run folders: predictions, ensembles and scores."""

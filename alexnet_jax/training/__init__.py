@@ -1,0 +1,1 @@
+"""Runs: the loop, the update rule, checkpoints, and resuming exactly."""
