@@ -9,6 +9,7 @@ network in `alexnet.py`.
 import dataclasses
 import functools
 import math
+from collections.abc import Collection
 from typing import Literal
 
 from alexnet_jax.config import invalid
@@ -221,6 +222,21 @@ def trace(architecture: Architecture) -> tuple[Row, ...]:
 def weighted_rows(architecture: Architecture) -> list[Row]:
     """Return the rows of the layers, without the operations that follow them."""
     return [row for row in trace(architecture) if row.kernel_shape]
+
+
+def training_flop(architecture: Architecture, frozen: Collection[str] = ()) -> int:
+    """Return the floating-point operations of the products of one image in a training step.
+
+    Two for each multiply-add: forward, for the gradient of the kernel, and for the gradient of the
+    input. A layer that is `frozen` needs no gradient of its kernel, and one below which nothing is
+    trained none of its input: the first layer never needs the gradient of the image.
+    """
+    passes, trained_below = 0, False
+    for row in weighted_rows(architecture):
+        trained = row.name not in frozen
+        passes += row.multiply_adds * (1 + trained + trained_below)
+        trained_below |= trained
+    return 2 * passes
 
 
 def smallest_crop(architecture: Architecture) -> int:

@@ -23,7 +23,7 @@ from alexnet_jax.training import checkpoint_digests, processes
 from alexnet_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
-FORMAT = 3  # of a checkpoint; only this one is read
+FORMAT = 4  # of a checkpoint; only this one is read
 SUPERSEDED = ".superseded"  # after the step: another checkpoint is about to replace this one
 UNKNOWN = math.inf  # the error of a checkpoint without an evaluation: worse than any
 
@@ -34,7 +34,7 @@ class CheckpointData:
 
     state: TrainState
     statistics: Mapping[str, Any]  # float32 arrays, of the training split
-    # Plain JSON: config, schedule, sums of metrics, seconds, class names (for readers of the
+    # Plain JSON: config, schedule, sums of metrics, time, class names (for readers of the
     # checkpoint alone), fingerprints of the data, unreadable records.
     meta: dict[str, Any]
 

@@ -9,6 +9,7 @@ from jax import Array
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.model import towers
 from alexnet_jax.training.setup import TrainSetup
+from alexnet_jax.training.timing import TimeBudget
 
 
 class BatchFeed:
@@ -17,14 +18,13 @@ class BatchFeed:
     Attributes:
         rows: which rows of each batch this process loads.
         checksum: 32 bits, of the numbers of all images in them so far.
-        waited: seconds that idle devices have waited for batches since this was last set to 0.
     """
 
-    def __init__(self, setup: TrainSetup, start: int):
+    def __init__(self, setup: TrainSetup, start: int, budget: TimeBudget):
         config = setup.config
         self._mesh, batch_size = setup.mesh, config.optimizer.batch_size
         self.rows = towers.local_rows(self._mesh, batch_size)
-        self.checksum, self.waited = 0, 0.0
+        self.checksum, self._budget = 0, budget
         self._batches = training_batches(
             setup.data.splits.train, config.data, config.seed, batch_size, start, self.rows
         )
@@ -46,5 +46,5 @@ class BatchFeed:
         self.checksum = zlib.crc32(batch["index"].tobytes(), self.checksum)
         on_devices = towers.put_batch(batch, self._mesh)
         if running is None or running.is_ready():  # pyrefly: ignore [missing-attribute]
-            self.waited += time.monotonic() - started
+            self._budget.move(time.monotonic() - started, "data")
         return on_devices

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from alexnet_jax.training.summary import (
     remove_summary,
     write_config,
 )
+from alexnet_jax.training.timing import Meter, TimeBudget
 
 
 def train_and_evaluate(
@@ -64,7 +64,7 @@ def train_and_evaluate(
         ValueError: the configuration does not fit the devices, the data, or the run in `workdir`.
         FloatingPointError: the loss or a parameter is not finite; the last checkpoint is good.
     """
-    started = time.monotonic()
+    budget = TimeBudget()
 
     def check_stop() -> None:
         if should_stop():
@@ -97,9 +97,9 @@ def train_and_evaluate(
             remove_summary(workdir)
         stop_agreed = processes.any_process_requests_stop(should_stop, mesh)
         with _open_writer(setup, state, workdir) as writer:
-            loop = Loop(setup, state, checkpoints, writer, stop_agreed, debug, started)
+            loop = Loop(setup, state, checkpoints, writer, stop_agreed, debug, budget)
             loop.train()
-            summary = finish(setup, state, checkpoints, writer, loop.seconds(), loop.check_stop)
+            summary = finish(setup, state, checkpoints, writer, budget, loop.check_stop)
     return summary
 
 
@@ -178,31 +178,29 @@ class Loop:
         writer: MetricsWriter,
         should_stop: Callable[[], bool],
         debug: bool,
-        started: float,
+        budget: TimeBudget,
     ):
         self._setup, self._state = setup, state
         self._checkpoints, self._writer = checkpoints, writer
         self._should_stop, self._debug = should_stop, debug
-        self._started, self._saved_step = started, checkpoints.latest()
-        self._feed = BatchFeed(setup, state.step)
+        self._saved_step = checkpoints.latest()
+        self._budget = budget
+        budget.add(state.time)
+        self._line_meter, self._epoch_meter = Meter(budget), Meter(budget)
+        self._feed = BatchFeed(setup, state.step, budget)
         self._profiler = Profiler(setup.config.profile, checkpoints.workdir / "profile")
         self._in_flight: InFlight | None = None
-        self._line_started, self._line_images = time.monotonic(), 0.0
-
-    def seconds(self) -> float:
-        """Return how long the run has taken, over all its processes."""
-        return self._state.seconds + time.monotonic() - self._started
 
     def train(self) -> None:
         """Train until the schedule ends."""
         if self._saved_step is None:
             self.save(None)  # a folder with metrics but without a checkpoint is a damaged run
-            self._checkpoints.wait()
+            self.wait_for_save()
         with self._feed, self._profiler:
             while not schedule.finished(self._setup.config.schedule, self._state.progress):
                 self.train_epoch()
                 self.end_epoch()
-        self._checkpoints.wait()
+        self.wait_for_save()
 
     def train_epoch(self) -> None:
         """Make the steps up to the end of the epoch."""
@@ -241,14 +239,18 @@ class Loop:
         line += f"  training: loss {means['loss']:.3f}, error {means['top1_error']:.1%}"
         error, due = None, epoch % config.eval_every == 0
         if due or epoch == config.epochs:
-            scores = setup.evaluate(
-                state.train.variables, setup.data.splits.validation, self.check_stop
-            )
+            with self._budget.during("evaluation"):
+                scores = setup.evaluate(
+                    state.train.variables, setup.data.splits.validation, self.check_stop
+                )
             error = scores["top1_error"]
-            self._writer.evaluation("validation", state.step, epoch, **scores)
+            seconds = self._budget.seconds()
+            self._writer.evaluation("validation", state.step, epoch, **scores, seconds=seconds)
             line += f"  validation: loss {scores['loss']:.3f}, error {error:.1%}"
             if setup.architecture.num_classes > 5:
                 line += f", top-5 error {scores['top5_error']:.1%}"
+        if speed := self._epoch_meter.images_per_second():
+            line += f"  {speed:,.0f} images/s"
         if unreadable := num_unreadable(setup.data.splits.train):
             line += f"  ({unreadable:,} training images have become unreadable)"
         # An extra evaluation after the last epoch does not count for the schedule: a run that is
@@ -261,7 +263,7 @@ class Loop:
         state.train = state.train.replace(opt_state=opt_state)
         self.save(error)
         self._writer.print_line(line)  # if the run is stopped now, this epoch is saved
-        self._start_line()
+        self._epoch_meter.reset()
 
     def check_stop(self) -> None:
         """Stop here if a stop was requested, with everything saved.
@@ -276,7 +278,7 @@ class Loop:
             return
         if self._saved_step != self._state.step:
             self.save(None)
-        self._checkpoints.wait()
+        self.wait_for_save()
         steps = self._setup.epoch_end(self._setup.config.schedule.epochs)
         raise Stopped(
             f"Stopped after step {self._state.step:,} of {steps:,}, which is saved in "
@@ -289,11 +291,17 @@ class Loop:
         Metrics come first: a step that is not finite ends the run before it is saved.
         """
         self.flush_metrics()
-        processes.check_same_images(self._feed.rows, self._feed.checksum)
-        self._writer.flush()
-        data = to_checkpoint(self._setup, self._state, self.seconds())
-        self._checkpoints.save(self._state.step, data, error)
+        with self._budget.during("saving"):
+            processes.check_same_images(self._feed.rows, self._feed.checksum)
+            self._writer.flush()
+            data = to_checkpoint(self._setup, self._state, self._budget.spent())
+            self._checkpoints.save(self._state.step, data, error)
         self._saved_step = self._state.step
+
+    def wait_for_save(self) -> None:
+        """Return when the save under way is on the disk."""
+        with self._budget.during("saving"):
+            self._checkpoints.wait()
 
     def flush_metrics(self) -> None:
         """Wait for the step in flight, check its numbers and add its metrics up."""
@@ -309,9 +317,20 @@ class Loop:
         for sums in (self._state.line_sums, self._state.epoch_sums):
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item()
-        self._line_images += values["count"].item()
-        means = _means(self._state.line_sums)
-        self._writer.advance(step.step, means["loss"], means["top1_error"], self.throughput())
+        self._measure(values["count"].item())
+        means, speed = _means(self._state.line_sums), self._line_meter.images_per_second()
+        self._writer.advance(step.step, means["loss"], means["top1_error"], speed)
+
+    def _measure(self, images: int) -> None:
+        """Count the images of a step for the speed; the first step belongs to the start."""
+        meters = (self._line_meter, self._epoch_meter)
+        if self._budget.part == "start":
+            self._budget.begin("steps")
+            for meter in meters:
+                meter.reset()
+        else:
+            for meter in meters:
+                meter.images += images
 
     def _diverged(self, step: InFlight, reason: str) -> None:
         self._checkpoints.wait()
@@ -319,10 +338,6 @@ class Loop:
         nonfinite.stop_training(
             self._setup, workdir, step.step, reason, step.index, saved, step.before
         )
-
-    def throughput(self) -> float:
-        """Return images a second since the last line of metrics."""
-        return self._line_images / self._line_seconds()
 
     def learning_rate(self) -> float:
         """Return the learning rate of this epoch."""
@@ -340,17 +355,12 @@ class Loop:
             min(self._setup.epochs(state.step), state.progress.epoch + 1),
             **_means(state.line_sums),
             learning_rate=self.learning_rate(),
-            images_per_second=self.throughput(),
-            waiting_for_data=self._feed.waited / self._line_seconds(),
+            **self._setup.speed(self._line_meter.images_per_second()),
+            waiting_for_data=self._line_meter.waiting_for_data(),
+            seconds=self._budget.seconds(),
         )
         state.line_sums.clear()
-        self._start_line()
-
-    def _start_line(self) -> None:
-        self._line_started, self._line_images, self._feed.waited = time.monotonic(), 0.0, 0.0
-
-    def _line_seconds(self) -> float:
-        return max(1e-9, time.monotonic() - self._line_started)
+        self._line_meter.reset()
 
 
 def _means(sums: Mapping[str, float]) -> dict[str, float]:

@@ -56,19 +56,22 @@ class MetricsWriter:
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             self.close()
 
-    def train(self, step: int, epoch: float, **values: SupportsFloat) -> None:
+    def train(self, step: int, epoch: float, **values: SupportsFloat | None) -> None:
         """Record running training values at `step`; `epoch` counts passes, with their fraction."""
         self._record("train", step, epoch, values)
 
-    def evaluation(self, split: str, step: int, epoch: float, **values: SupportsFloat) -> None:
+    def evaluation(
+        self, split: str, step: int, epoch: float, **values: SupportsFloat | None
+    ) -> None:
         """Record an evaluation of `split` ("validation" or "test") after `step` steps."""
         self._record(split, step, epoch, values)
 
-    def advance(self, step: int, loss: float, error: float, images_per_second: float) -> None:
+    def advance(
+        self, step: int, loss: float, error: float, images_per_second: float | None
+    ) -> None:
         """Move the bar to `step`; `error` is the top-1 error as a fraction of 1."""
-        self._bar.set_postfix_str(
-            f"loss {loss:.3f}, error {error:.1%}, {images_per_second:.0f} images/s", refresh=False
-        )
+        speed = f", {images_per_second:,.0f} images/s" if images_per_second else ""
+        self._bar.set_postfix_str(f"loss {loss:.3f}, error {error:.1%}{speed}", refresh=False)
         self._bar.update(step - self._bar.n)
 
     def print_line(self, text: str) -> None:
@@ -97,7 +100,7 @@ class MetricsWriter:
             self.flush()
 
     def _record(
-        self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
+        self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat | None]
     ) -> None:
         if (split, step) in self._recorded:
             return
@@ -124,7 +127,9 @@ class NullWriter(MetricsWriter):
     def __init__(self) -> None:
         pass
 
-    def advance(self, step: int, loss: float, error: float, images_per_second: float) -> None:
+    def advance(
+        self, step: int, loss: float, error: float, images_per_second: float | None
+    ) -> None:
         """Move no bar."""
 
     def print_line(self, text: str) -> None:
@@ -137,15 +142,15 @@ class NullWriter(MetricsWriter):
         """Close nothing."""
 
     def _record(
-        self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat]
+        self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat | None]
     ) -> None:
         pass
 
 
 def _finite(value: Any) -> float | int | None:
-    """Return a plain Python number; None, JSON's null, for nan and inf."""
+    """Return a plain Python number; None, JSON's null, for nan, inf and None."""
     number = value.item() if hasattr(value, "item") else value
-    return number if math.isfinite(number) else None
+    return None if number is None or not math.isfinite(number) else number
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from alexnet_jax.training.run_data import RunData, fingerprints, restore_data
 from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import LoopState
+from alexnet_jax.training.timing import earlier_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,21 +102,21 @@ def restore_state(setup: TrainSetup, previous: Previous, checkpoints: Checkpoint
         progress=previous.progress,
         line_sums=meta["line_sums"],
         epoch_sums=meta["epoch_sums"],
-        seconds=meta["seconds"],
+        time=earlier_time(meta["time"], previous.step, read_metrics(checkpoints.workdir)),
     )
 
 
-def to_checkpoint(setup: TrainSetup, state: LoopState, seconds: float) -> CheckpointData:
+def to_checkpoint(setup: TrainSetup, state: LoopState, time: Mapping[str, float]) -> CheckpointData:
     """Return what a checkpoint holds of a run, for `resume_data` and `restore_state`.
 
-    `seconds` have been spent on the run so far.
+    `time`: seconds spent on the run so far, by part.
     """
     meta = {
         "config": flatten(setup.config),
         "progress": dataclasses.asdict(state.progress),
         "line_sums": state.line_sums,
         "epoch_sums": state.epoch_sums,
-        "seconds": seconds,
+        "time": time,
         "class_names": setup.data.splits.class_names,
         "data": setup.data.fingerprints,
         "unreadable": setup.data.unreadable,

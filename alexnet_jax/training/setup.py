@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 from alexnet_jax.config import Config, DataConfig
 from alexnet_jax.data.sources import Source
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import Architecture, trace
+from alexnet_jax.model.architecture import Architecture, trace, training_flop
+from alexnet_jax.model.devices import peak
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.evaluation import evaluate
@@ -41,6 +42,25 @@ class TrainSetup:
     def epochs(self, step: int) -> float:
         """Return how often the training images have been seen after `step` steps."""
         return step * self.config.optimizer.batch_size / len(self.data.splits.train)
+
+    def speed(self, images_per_second: float | None) -> dict[str, float | None]:
+        """Return the speed of training as metrics.jsonl has it; None for what is not known.
+
+        TFLOP/s are those of the products, over all devices; `peak_share` is their fraction of what
+        the devices can do at most.
+        """
+        tflop_per_second, peak_share = None, None
+        if images_per_second is not None:
+            flop = training_flop(self.architecture, self.config.optimizer.frozen)
+            tflop_per_second = flop * images_per_second / 1e12
+            device_kind = self.mesh.devices.flat[0].device_kind
+            if device_peak := peak(device_kind, self.architecture.dtype):
+                peak_share = tflop_per_second / (self.mesh.size * device_peak)
+        return {
+            "images_per_second": images_per_second,
+            "tflop_per_second": tflop_per_second,
+            "peak_share": peak_share,
+        }
 
     def evaluate(
         self, variables: Any, source: Source, check_stop: StopCheck = no_check

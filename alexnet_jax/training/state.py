@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.training.schedule import Progress
+from alexnet_jax.training.timing import no_time
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -32,7 +33,7 @@ class LoopState:
     progress: Progress = dataclasses.field(default_factory=Progress)
     line_sums: dict[str, float] = dataclasses.field(default_factory=dict)  # since the last line
     epoch_sums: dict[str, float] = dataclasses.field(default_factory=dict)  # since the epoch began
-    seconds: float = 0.0  # spent on this run by earlier processes
+    time: dict[str, float] = dataclasses.field(default_factory=no_time)  # of earlier processes
 
 
 def abstract_state(

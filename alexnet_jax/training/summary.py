@@ -21,6 +21,7 @@ from alexnet_jax.training.run_data import UNREADABLE
 from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import LoopState
 from alexnet_jax.training.stopping import StopCheck
+from alexnet_jax.training.timing import TimeBudget
 
 SUMMARY, CONFIG, STATISTICS = "summary.json", "config.json", "statistics.npz"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
@@ -77,7 +78,7 @@ def finish(
     state: LoopState,
     checkpoints: Checkpoints,
     writer: MetricsWriter,
-    seconds: float,
+    budget: TimeBudget,
     check_stop: StopCheck,
 ) -> dict[str, Any]:
     """Evaluate the final parameters, write the summary and return it.
@@ -86,10 +87,12 @@ def finish(
     which the same command then writes.
     """
     splits, workdir = setup.data.splits, checkpoints.workdir
-    scores = _final_scores(setup, state, workdir, writer, check_stop)
+    with budget.during("evaluation"):
+        scores = _final_scores(setup, state, workdir, writer, budget, check_stop)
     lines = read_metrics(workdir)
-    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
-    best = checkpoints.best()
+    speeds = [line["images_per_second"] for line in lines if line.get("images_per_second")]
+    speed = setup.speed(float(np.median(speeds)) if speeds else None)
+    best, spent = checkpoints.best(), budget.spent()
     summary = {
         **scores,
         "best_step": best,
@@ -97,8 +100,9 @@ def finish(
         "steps": state.step,
         "epochs": state.progress.epoch,
         "ended_on_plateau": state.progress.ended,
-        "seconds": round(seconds, 1),
-        "images_per_second": round(float(np.median(speeds)), 1) if speeds else None,
+        "seconds": round(sum(spent.values()), 3),
+        "time": {part: round(seconds, 3) for part, seconds in spent.items()},
+        **{name: value and round(value, 4) for name, value in speed.items()},
         "source": setup.config.data.source,
         "classes": setup.architecture.num_classes,
         # In this process; files that were unreadable at the start are in unreadable.txt.
@@ -117,6 +121,7 @@ def _final_scores(
     state: LoopState,
     workdir: Path,
     writer: MetricsWriter,
+    budget: TimeBudget,
     check_stop: StopCheck,
 ) -> dict[str, dict[str, Any]]:
     """Return the scores on validation and test, evaluated unless metrics.jsonl has them."""
@@ -130,7 +135,8 @@ def _final_scores(
             scores[split] = {name: line[name] for name in SCORES}
         else:
             scores[split] = setup.evaluate(state.train.variables, source, check_stop)
-            writer.evaluation(split, state.step, state.progress.epoch, **scores[split])
+            line = {**scores[split], "seconds": budget.seconds()}
+            writer.evaluation(split, state.step, state.progress.epoch, **line)
     writer.flush()
     return scores
 

@@ -16,6 +16,7 @@ from alexnet_jax.training.checkpoint import FOLDER, CheckpointData, Checkpoints
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.state import TrainState, abstract_state
+from alexnet_jax.training.timing import no_time
 from alexnet_jax.weights.import_plan import ImportPlan
 
 
@@ -38,7 +39,7 @@ def make(plan: ImportPlan, source: Path, workdir: Path) -> None:
         "progress": dataclasses.asdict(Progress()),
         "line_sums": {},
         "epoch_sums": {},
-        "seconds": 0.0,
+        "time": no_time(),
         "class_names": plan.class_names,
         "data": {},
         "unreadable": {},

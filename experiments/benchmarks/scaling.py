@@ -48,7 +48,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, weighted_rows
+from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, training_flop
 from alexnet_jax.model.partition import Collective, Kind, partition_layers, step_collectives
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
@@ -165,12 +165,6 @@ def plans(architecture: Architecture, devices: int, images: int, groups: int) ->
         yield weird(architecture, devices, images, groups)
 
 
-def operations(architecture: Architecture) -> int:
-    """Return the operations of one image in one training step."""
-    rows = weighted_rows(architecture)
-    return 2 * (3 * sum(row.multiply_adds for row in rows) - rows[0].multiply_adds)
-
-
 def seconds(collective: Collective, hardware: Hardware) -> float:
     """Return the time of a collective in a ring."""
     bandwidth = hardware.bandwidth
@@ -201,7 +195,7 @@ def cost(
     plan: Plan, architecture: Architecture, hardware: Hardware, args: argparse.Namespace
 ) -> Step:
     """Return the cost of a plan on the hardware."""
-    compute = plan.images / plan.devices * operations(architecture)
+    compute = plan.images / plan.devices * training_flop(architecture)
     compute /= hardware.flops * args.utilization
     communication = sum(seconds(collective, hardware) for collective in plan.traffic)
     hosts = math.ceil(plan.devices / args.devices_per_host)
@@ -228,7 +222,7 @@ def measured(images: int) -> Hardware:
     one, two = (rates[name]["median"] for name in names)
     bandwidth, latency = ring_of_two()
     # The one device has all the cores; of two, each has half.
-    flops = one * operations(build_architecture(PRESETS["paper"].model, 1000, 224)) / 2
+    flops = one * training_flop(build_architecture(PRESETS["paper"].model, 1000, 224)) / 2
     where = side_by_side.machine()
     source = (
         f"measured: each half of {where['cores']} cores of {where['processor']}, jax "
@@ -361,7 +355,7 @@ def main() -> None:
     architecture = build_architecture(config.model, 1000, config.data.crop)
     print(f"{hardware.source}.", *(f"{name} {value:g}" for name, value in given.items()))
     print(
-        f"{args.model}: {operations(architecture) / 1e9:.2f} Gop an image; per device "
+        f"{args.model}: {training_flop(architecture) / 1e9:.2f} Gop an image; per device "
         f"{hardware.flops * args.utilization / 1e12:,.3g} Tflop/s (utilization "
         f"{args.utilization:g}), {hardware.bandwidth / GB:g} GB/s in a node of {hardware.node:g}, "
         f"{hardware.between / GB:g} out of it, {hardware.latency * 1e6:g} us a message."

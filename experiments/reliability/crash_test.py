@@ -38,7 +38,10 @@ CHILD = Path(__file__).with_name("recorded_training.py")
 IMAGES = {"train": 60, "val": 60, "test": 20}  # of each of 3 classes
 BATCH, EPOCHS, EVERY = 9, 9, 7  # images, epochs of 20 steps, steps between checkpoints
 EPOCH = 3 * IMAGES["train"] // BATCH
-VARYING = ("time", "images_per_second", "waiting_for_data", "seconds")
+VARYING = (
+    *("time", "seconds", "images_per_second", "tflop_per_second", "peak_share"),
+    "waiting_for_data",
+)
 PAUSE = 0.001  # seconds between checks of the folder
 
 

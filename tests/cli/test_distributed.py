@@ -35,7 +35,10 @@ from alexnet_jax.training.stopping import Stopped
 CHECKOUT = Path(__file__).parents[2]
 CLASSES = 3  # of the photographs
 BATCH, STEPS = 8, 30  # 30 images in batches of 8, 8 epochs
-FLEETING = ("time", "images_per_second", "waiting_for_data")
+FLEETING = (
+    *("time", "seconds", "images_per_second", "tflop_per_second", "peak_share"),
+    "waiting_for_data",
+)
 TIMEOUT = 120  # seconds that a group of processes may take on a machine that others use too
 # What jaxlib may log behind our sentence when process 0, which coordinates, ends a moment sooner.
 CLOSED = re.compile(

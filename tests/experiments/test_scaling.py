@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_jax.model.architecture import training_flop
 from alexnet_jax.model.partition import Collective
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
@@ -46,7 +47,6 @@ def test_the_network_of_2012_on_its_two_devices(scaling, architecture):
     assert sum(collective.sent for collective in plan.traffic) == 128 * 4 * (
         gathered // 2 + gathered + 1000
     )
-    assert scaling.operations(architecture) == 2 * (3 * 724_406_816 - 105_415_200)
 
 
 def test_gradients_cross_between_shards(scaling, architecture):
@@ -119,7 +119,7 @@ def test_images_per_host(scaling, architecture):
     hardware = scaling.Hardware(1e12, 1e9, 0.0, node=8, between=1e9, source="")
     args = argparse.Namespace(utilization=0.5, devices_per_host=4)
     step = scaling.cost(scaling.data(architecture, 8, 512), architecture, hardware, args)
-    assert step.compute == pytest.approx(64 * scaling.operations(architecture) / 0.5e12)
+    assert step.compute == pytest.approx(64 * training_flop(architecture) / 0.5e12)
     assert step.communication == pytest.approx(2 * 7 / 8 * 60_965_224 * 4 / 1e9)
     assert step.host_images == pytest.approx(512 / (step.compute + step.communication) / 2)
     assert step.host_bytes == pytest.approx(step.host_images * 224 * 224 * 3)

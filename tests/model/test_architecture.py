@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from alexnet_jax.config import ModelConfig
-from alexnet_jax.model.architecture import Conv, Pooling, smallest_crop, trace
+from alexnet_jax.model.architecture import Conv, Pooling, smallest_crop, trace, training_flop
 from alexnet_jax.model.variants import build_architecture
 
 # Both towers: parameters, multiply-adds of one image; then shape and receptive field.
@@ -60,6 +60,38 @@ def test_shapes_and_receptive_fields_are_those_of_2012(rows, name):
 @pytest.mark.parametrize("name", ONE_TOWER)
 def test_a_tower_holds_half_of_every_split_layer(rows, name):
     assert rows[name].parameters == 2 * ONE_TOWER[name]
+
+
+def test_training_takes_three_passes_but_for_the_gradient_of_the_image():
+    architecture = build_architecture(ModelConfig(scale_init=False), 1000, 224)
+    layers = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+    # Side of the maps, squared, x kernel x maps seen x maps: P3.5, with groups in conv2, 4 and 5.
+    multiply_adds = dict(
+        zip(
+            layers,
+            (
+                55**2 * 11**2 * 3 * 96,
+                27**2 * 5**2 * 48 * 256,
+                13**2 * 3**2 * 256 * 384,
+                13**2 * 3**2 * 192 * 384,
+                13**2 * 3**2 * 192 * 256,
+                6**2 * 256 * 4096,
+                4096 * 4096,
+                4096 * 1000,
+            ),
+            strict=True,
+        )
+    )
+    forward, conv1 = sum(multiply_adds.values()), multiply_adds["conv1"]
+    assert training_flop(architecture) == 2 * (3 * forward - conv1) == 4_135_610_496
+    # Nothing below fc8 is trained: forward, and the gradient of its kernel.
+    assert training_flop(architecture, layers[:-1]) == 2 * (forward + 4096 * 1000)
+    # conv1 frozen: conv2 needs no gradient of its input.
+    assert training_flop(architecture, ["conv1"]) == 2 * (
+        3 * forward - 2 * conv1 - multiply_adds["conv2"]
+    )
+    # The others pass gradients on to conv1.
+    assert training_flop(architecture, layers[1:]) == 2 * (2 * forward)
 
 
 def test_the_network_has_60_965_224_parameters_659_272_neurons_and_724_406_816_multiply_adds(rows):

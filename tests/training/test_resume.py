@@ -28,7 +28,7 @@ from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.storage import lock
 from alexnet_jax.training import data_files, loop
 from alexnet_jax.training.checkpoint import CheckpointData, Checkpoints
-from alexnet_jax.training.metrics import MetricsWriter
+from alexnet_jax.training.metrics import MetricsWriter, read_metrics
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.resume import check_same_config
 from alexnet_jax.training.state import TrainState, abstract_state
@@ -38,7 +38,10 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 CLASSES = 3  # of the photographs
 # 30 images in batches of 8: epochs end after steps 4, 8 and 12, and batches run across their ends.
 EPOCH_ENDS, BATCH = (4, 8, 12), 8
-FLEETING = ("time", "images_per_second", "waiting_for_data")
+FLEETING = (
+    *("time", "seconds", "images_per_second", "tflop_per_second", "peak_share"),
+    "waiting_for_data",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -149,6 +152,14 @@ def state_at(workdir):
         return jax.device_get(checkpoints.state(latest, target))
 
 
+def assert_time_adds_up(summary):
+    """Check that every part has some time, and that together they are the time of the run."""
+    parts = summary["time"]
+    assert parts["repeated"] >= 0
+    assert all(parts[name] > 0 for name in ("start", "steps", "data", "evaluation", "saving"))
+    assert sum(parts.values()) == pytest.approx(summary["seconds"], rel=0.01)
+
+
 def assert_same(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -200,6 +211,12 @@ def test_the_run_trains_what_it_should(whole):
         assert line["epoch"] == pytest.approx(min(step * BATCH / 30, -(-step // 4)))
     rates = [line["learning_rate"] for line in lines if line["split"] == "train"]
     assert rates == pytest.approx([0.01] * 4 + [0.001] * 8)
+    speeds = [line for line in read_metrics(whole.workdir) if line["split"] == "train"]
+    # The first line is of the first step alone, which includes compilation.
+    assert speeds[0]["images_per_second"] is speeds[0]["tflop_per_second"] is None
+    flop = [line["tflop_per_second"] / line["images_per_second"] for line in speeds[1:]]
+    assert flop == pytest.approx([flop[0]] * 11)
+    assert all(line["peak_share"] is None for line in speeds)  # of a CPU
     order = np.concatenate(whole.order)
     assert sorted(order[:30]) == sorted(order[30:60]) == [*range(30)]
     assert not np.array_equal(order[:30], order[30:60])
@@ -212,6 +229,7 @@ def test_an_epoch_that_is_announced_is_kept(patched, photos, tmp_path):
 
     def stop(_, line):
         assert line.startswith("epoch   1")
+        assert line.endswith(" images/s")
         raise KeyboardInterrupt
 
     with patched.context() as patch:
@@ -240,6 +258,14 @@ def test_interrupted_and_continued_equals_never_interrupted(
     ]
     for name in ("validation", "test", "steps"):
         assert summaries[0][name] == summaries[1][name]
+    # Steps 6 and 7 were trained twice.
+    assert summaries[0]["time"]["repeated"] > summaries[1]["time"]["repeated"] == 0
+    for summary in summaries:
+        assert_time_adds_up(summary)
+    lines = read_metrics(broken.workdir)
+    saved, last = (line["seconds"] for line in lines if line["step"] in (5, 7))
+    assert 0 < summaries[0]["time"]["repeated"] <= last - saved
+    assert summaries[0]["seconds"] > last
 
 
 def test_stopped_anywhere_and_continued_equals_never_stopped(
@@ -274,6 +300,8 @@ def test_stopped_anywhere_and_continued_equals_never_stopped(
     assert probe.metrics() == whole.metrics()
     assert not [*probe.workdir.rglob("*.superseded")]
     summaries = [json.loads((one.workdir / "summary.json").read_text()) for one in (probe, whole)]
+    assert_time_adds_up(summaries[0])
+    assert summaries[0]["time"]["repeated"] == 0
     for name in ("validation", "test", "steps", "best_step", "best_validation_top1_error"):
         assert summaries[0][name] == summaries[1][name]
 
