@@ -1,5 +1,6 @@
 """The list of commands: `python -m alexnet_jax`; `alexnet-jax NAME ...` runs one of them."""
 
+import difflib
 import runpy
 import sys
 
@@ -13,6 +14,8 @@ COMMANDS = {
     "pretrained": "import or export weights of Caffe, torchvision, Theano and NumPy",
     "prepare": "resize images once into shards, for example ImageNet's",
 }
+
+HINTS = {"train": "main", "eval": "evaluate", "test": "evaluate", "classify": "predict"}
 
 
 def usage() -> str:
@@ -28,7 +31,9 @@ def main() -> int:
         print(usage())
         return 0
     if name[0] not in COMMANDS:
-        print(f"alexnet_jax: {name[0]}: no such command.\n{usage()}", file=sys.stderr)
+        close = difflib.get_close_matches(name[0], COMMANDS, n=1, cutoff=0.0)[0]
+        nearest = HINTS.get(name[0], close)
+        print(f"alexnet_jax: {name[0]}: no such command; try {nearest}.", file=sys.stderr)
         return 2
     module = f"alexnet_jax.{name[0]}"
     # A command may start its process again, by these arguments (main does, for large pages).

@@ -8,8 +8,10 @@ between a run and its resumption, between processes, or from the network that a 
 import dataclasses
 import functools
 import math
+import numbers
 import operator
 import re
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -45,6 +47,13 @@ _RULES: dict[type, tuple[Callable[[Any, Any], bool], str]] = {
     Lt: (operator.lt, "less than"),
 }
 
+_TYPES: dict[Any, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (numbers.Integral, "an integer"),
+    float: (numbers.Real, "a number"),
+    str: (str, "text"),
+}
+
 
 def invalid(name: str, value: Any, rule: str, remedy: str) -> ValueError:
     """Return the error `name value: rule; remedy.` for a field or an argument."""
@@ -59,8 +68,9 @@ class _Section:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(typing.cast(Any, self)):
-            value = getattr(self, field.name)
-            remedy = f"try {field.default}"
+            value, remedy = getattr(self, field.name), f"try {field.default}"
+            if rule := _wrong_type(value, _hints(type(self))[field.name]):
+                raise invalid(self._name(field.name), value, rule, remedy)
             if isinstance(value, float) and not math.isfinite(value):
                 raise invalid(self._name(field.name), value, "must be a finite number", remedy)
             limits = [limit for limit in _notes(type(self), field.name) if type(limit) in _RULES]
@@ -77,6 +87,30 @@ class _Section:
     def _require(self, holds: bool, field: str, rule: str, remedy: str) -> None:
         if not holds:
             raise invalid(self._name(field), getattr(self, field), rule, remedy)
+
+
+def _wrong_type(value: Any, hint: Any) -> str:
+    """Return the rule that a value breaks which is not of the annotated type, else ""."""
+    while typing.get_origin(hint) is Annotated:
+        hint = typing.get_args(hint)[0]
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    rules = []
+    for kind in typing.get_args(hint) if union else (hint,):
+        if typing.get_origin(kind) is Literal:
+            choices = typing.get_args(kind)
+            fits, rule = value in choices, " or ".join(map(str, choices))
+        elif kind in _TYPES:
+            type_, rule = _TYPES[kind]
+            fits = isinstance(value, type_)
+            fits &= kind is bool or not isinstance(value, bool)
+        elif typing.get_origin(kind) is tuple:
+            fits, rule = isinstance(value, (tuple, list)), "a tuple"
+        else:  # of a section's own checks
+            return ""
+        if fits:
+            return ""
+        rules.append(rule)
+    return f"must be {' or '.join(rules)}"
 
 
 def _bound(limit: Any) -> float:
@@ -120,10 +154,10 @@ class DataConfig(_Section):
     # consecutive images of a batch that share one crop and one flip: 1 in P4.1, 32 in the 2012 code
     # (convdata_jpeg.py:77)
     images_per_crop: Count = 1
-    # standard deviation of the PCA lighting noise, in units of pca_scale; 0: off (P4.1)
+    # standard deviation of the PCA lighting noise, in units of data.pca_scale; 0: off (P4.1)
     pca_std: NonNegative = 0.1
     # what a draw of 1 moves the colors by along a principal axis: its standard deviation (2012
-    # code), or its variance, the eigenvalue that P4.1 names and cannot mean (1,483 gray levels)
+    # code), or its variance, as P4.1 says literally, which would be 1,483 gray levels
     pca_scale: Literal["std", "eigenvalue"] = "std"
     # number of epochs with PCA lighting; 0: all epochs (P4.1); 68 in the 2012 code's notes on net
     # 145
@@ -175,7 +209,7 @@ class ModelConfig(_Section):
     # torchvision: 64-192-384-256-256 ("One weird trick", 2014)
     variant: Literal["two_towers", "merged", "half", "six_conv", "torchvision"] = "two_towers"
     # multiplies the number of maps and units (96-256-384-384-256, 4096-4096 in P3.5)
-    width: Positive = 1.0
+    width: Annotated[float, Gt(0), Le(64)] = 1.0
     # units of a linear layer before the classes, half in each tower; 0: none; 2048 before 21,843
     # classes in the 2012 code (layers-146-2011.cfg)
     bottleneck: Annotated[int, Ge(0)] = 0
@@ -215,7 +249,8 @@ class ModelConfig(_Section):
     lrn_beta: NonNegative = 0.75
     # maps that LRN sums over: those of the same tower (P3.3 in the 2012 code) or all (Caffe)
     lrn_scope: Literal["tower", "all"] = "tower"
-    # normalize conv2 again, over 5 x 5 pixels of each map (2012 code, layers-145.cfg:107; not in P)
+    # normalize conv2 again, over 5 x 5 pixels of each map (2012 code, layers-145.cfg:107; not in
+    # the paper)
     spatial_norm: bool = False
     # side of the pooling window, pixels, at stride 2: 3 overlaps (P3.4), 2 does not
     pool_window: Literal[3, 2] = 3
@@ -226,8 +261,8 @@ class ModelConfig(_Section):
     # test: multiply outputs by the fraction kept, at test (P4.2); training: divide by it, in
     # training (torchvision)
     dropout_scale: Literal["test", "training"] = "test"
-    # of the arrays that layers multiply and pass on; parameters, velocity, LRN sums, the last layer
-    # and the loss stay float32. bfloat16 is faster on GPU and TPU, not on a CPU
+    # data type of the arrays that layers multiply and pass on; parameters, velocity, LRN sums, the
+    # last layer and the loss stay float32. bfloat16 is faster on GPU and TPU, not on a CPU
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -260,7 +295,7 @@ class OptimizerConfig(_Section):
     learning_rate: Positive = 0.01
     # learning rate of biases as a multiple of the weights': 1 in P5, 2 in the 2012 code
     bias_lr_multiplier: NonNegative = 1.0
-    # number of drops of the learning rate that biases follow: all in P5, 1 in the 2012 code
+    # how many drops of the learning rate apply to biases: all in P5, 1 in the 2012 code
     # (layer-params-120-4gpu-auto2.cfg)
     bias_lr_drops: Annotated[int | Literal["all"], Ge(0)] = "all"
     # layers with multiples of the learning rate, such as conv1=0 fc8=10; 0: frozen, and its
@@ -323,8 +358,8 @@ class ScheduleConfig(_Section):
     eval_every: Count = 1
     # step: epochs after which the learning rate drops; the 2012 code's notes on net 145
     milestones: tuple[int, ...] = (23, 51, 78)
-    # epochs after which conv1's kernel is one drop ahead of the others; 0: never (P5); 68 in the
-    # 2012 code's notes on net 145
+    # epochs after which the learning rate of conv1's kernel is one drop lower than the others'; 0:
+    # never (P5); 68 in the 2012 code's notes on net 145
     slow_conv1: Annotated[int, Ge(0)] = 0
     # epochs after which conv1 is frozen; 0: never (P5); 72 in the 2012 code's notes on net 145
     freeze_conv1: Annotated[int, Ge(0)] = 0
@@ -467,7 +502,7 @@ class InitConfig(_Section):
 class Config(_Section):
     """One run."""
 
-    # named starting point for all other fields
+    # named starting point for all other options
     preset: Annotated[Preset, RESUMABLE] = "quickstart"
     # seed of initialization, shuffling, augmentation, dropout and the validation split
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0

@@ -46,7 +46,7 @@ class Command:
     classes: int
     # folder of a run to describe instead of a preset
     workdir: Path | None
-    # print only the points that differ from the paper
+    # of the comparison print only the points that differ from the paper
     brief: bool
     # print JSON
     json: bool
@@ -127,6 +127,7 @@ def _draw(config: Config, classes: int, path: Path) -> None:
     from alexnet_jax.plots.tiles import save
 
     save(network.draw(build_architecture(config.model, classes, config.data.crop)), path)
+    print(f"Saved {path}.", file=sys.stderr)
 
 
 def main(args: Sequence[str] | None = None) -> int:

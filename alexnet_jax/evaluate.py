@@ -142,11 +142,12 @@ def _check(args: Command) -> None:
     """Raise a ValueError for everything that can be refused before anything is read."""
     shards = 1 if args.mesh.data == "auto" else args.mesh.data
     if args.batch_size < 1 or args.batch_size % shards:
-        rule = f"must be at least 1 and divisible by --mesh.data {shards}"
-        remedy = f"try {max(1, round(args.batch_size / shards)) * shards}"
+        divisible = f" and divisible by --mesh.data {shards}" if shards > 1 else ""
+        rule = f"must be at least 1{divisible}"
+        remedy = f"try {max(1, round(max(args.batch_size, 128) / shards)) * shards}"
         raise invalid("--batch-size", args.batch_size, rule, remedy)
     if not args.workdir:
-        raise ValueError("--workdir: is missing; name the folder of a run.")
+        raise ValueError("Missing: --workdir (folder of a run); see --help.")
     real = [os.path.realpath(workdir) for workdir in args.workdir]
     if len(set(real)) < len(real):
         raise invalid("--workdir", args.workdir, "must be different runs", "leave one out")

@@ -102,19 +102,26 @@ def train(args: Command, own_process: bool) -> None:
 
 
 def draw_figures(config: Config, workdir: Path) -> None:
-    """Draw the figures of a finished run that are missing or older than its summary."""
-    from alexnet_jax.figures import draw_run
+    """Draw the figures of a finished run, unless all are there and newer than its summary."""
+    from alexnet_jax.figures import AFTER_TRAINING, draw_run
     from alexnet_jax.inference.network import load_network
     from alexnet_jax.model import towers
+    from alexnet_jax.training import processes
     from alexnet_jax.training.summary import SUMMARY
 
-    newest = workdir / "figures" / "predictions.png"
-    if newest.exists() and newest.stat().st_mtime >= (workdir / SUMMARY).stat().st_mtime:
+    folder = workdir / "figures"
+
+    def all_drawn() -> bool:
+        written = (workdir / SUMMARY).stat().st_mtime
+        paths = [folder / f"{name}.png" for name in AFTER_TRAINING]
+        return all(path.exists() and path.stat().st_mtime >= written for path in paths)
+
+    if processes.broadcast_from_main("figures", all_drawn):
         return
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch_size
     )
-    draw_run(load_network(workdir, mesh), workdir / "figures")
+    draw_run(load_network(workdir, mesh), folder)
 
 
 if __name__ == "__main__":

@@ -100,8 +100,7 @@ def show(args: Command) -> int:
         _print(prediction, prediction.probabilities, network.class_names, args)
     if panel and args.save:
         _draw(panel, network.class_names, args.save)
-        line = f"{args.save}: {len(panel)} of {num_read:,} images"
-        print(line, file=sys.stderr if args.json else sys.stdout)
+        print(f"Saved {args.save}: {len(panel)} of {num_read:,} images.", file=sys.stderr)
     if num_unread:
         print(f"{num_unread:,} of {num_read + num_unread:,} are unreadable.", file=sys.stderr)
     return num_unread

@@ -50,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> int:
     def run() -> None:
         command = parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM)
         if (command.source is None) == (command.to is None):
-            raise ValueError("--from, --to: must be one of the two; give either.")
+            raise ValueError("--from, --to: must be exactly one of the two; see --help.")
         (import_weights if command.to is None else export_weights)(command)
 
     interrupted = "interrupted; remove the --workdir or file, and run the same command again."

@@ -142,7 +142,7 @@ def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
     """Raise a ValueError that names the nearest option if one is misspelled."""
     for argument in args:
         name = argument.partition("=")[0]
-        if name.startswith("--") and name.replace("_", "-") not in known:
+        if re.match(r"--|-[a-z]{2}", name) and name.replace("_", "-") not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             hints = [hint for hint in OPTION_HINTS.get(name.replace("_", "-"), ()) if hint in known]
             nearest = [*hints, *close][0]
@@ -163,4 +163,25 @@ def _sentence(box: str) -> str:
     if missing := re.findall(r"(--\S+) [A-Z]\S* ([^()]*?) \(required\)", text):
         named = ", ".join(f"{name} ({help})" for name, help in missing)
         return f"Missing: {named}; see --help."
+    for pattern, sentence in _TYRO.items():
+        if match := re.search(pattern, text):
+            return re.sub(r"'", "", sentence.format(*match.groups()))
     return f"{text.removeprefix('Error parsing ').rstrip('.')}; see --help."
+
+
+# What tyro says, and how it reads here: the option, its value, the rule, a remedy.
+_TYRO = {
+    r"(--\S+): could not convert string to float: (.+?)\.?$": (
+        "{0} {1}: must be a number; see --help."
+    ),
+    r"(--\S+): invalid literal for int\(\) with base 10: (.+?)\.?$": (
+        "{0} {1}: must be an integer; see --help."
+    ),
+    r"invalid choice (.+) for argument '(--\S+)'\. Expected one of \((.+)\)": (
+        "{1} {0}: must be one of {2}; use one of them."
+    ),
+    r"Missing value for argument '(--[\w.-]+)'": "{0}: its value is missing; see --help.",
+    r"Unrecognized options: ([^-].*?)\.?$": (
+        "{0}: must come after an option such as --workdir; see --help."
+    ),
+}

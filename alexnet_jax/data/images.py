@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-# Files that are still read (corrupt EXIF), and sizes that `_refuse_bomb` refuses. Set once, on
-# import: `catch_warnings` around each call would not be thread-safe.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+# Pillow warns of files that are still read (corrupt EXIF) and of sizes that `_refuse_bomb` refuses.
+_IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as in `warnings.filters`
 
 # Suffixes of files that are not images; all other files are tried.
 NON_IMAGE_SUFFIXES = frozenset(
@@ -53,6 +52,7 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
     if (pixels := _decode_raw(encoded)) is not None:
         return pixels
     encoded = bytes(encoded)
+    _ignore_pillow_warnings()
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             _refuse_bomb(image.size)
@@ -72,11 +72,22 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
 
 def size_of(encoded: bytes) -> tuple[int, int] | None:
     """Return width and height from the header of an image file; None if it cannot be read."""
+    _ignore_pillow_warnings()
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             return image.size
     except Exception:  # noqa: BLE001  (`decode` reports what is wrong)
         return None
+
+
+def _ignore_pillow_warnings() -> None:
+    """Ignore Pillow's warnings in all threads, also after others have reset the filters.
+
+    `warnings.catch_warnings` is not thread-safe, and leaving it elsewhere undoes a filter that was
+    set inside, such as one set when this module is imported.
+    """
+    if _IGNORE_PILLOW not in warnings.filters:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def encode(image: np.ndarray, encoding: Encoding) -> bytes:

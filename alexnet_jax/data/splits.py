@@ -182,12 +182,12 @@ def _open_synthetic(_: DataConfig) -> OpenedSource:
 
 def _open_folder(config: DataConfig) -> OpenedSource:
     root = Path(config.path)
+    if not root.is_dir():
+        raise invalid("data.path", root, "no such folder", "correct the path")
     names = subfolders(root)
     if not names:
-        raise ValueError(
-            f"{root}: contains no class folders; put the images of each class into a folder of "
-            "their own."
-        )
+        rule = "must contain a folder for each class"
+        raise invalid("data.path", root, rule, "name the folder that holds the class folders")
     if not set(names) & set(SPLIT_NAMES):
         if {name.lower() for name in names} <= set(SPLIT_NAMES):
             raise ValueError(

@@ -37,7 +37,7 @@ def read_saved_run(workdir: Path) -> SavedRun:
     try:
         about: dict[str, Any] = json.loads((workdir / CONFIG).read_text())
         config, names = unflatten(about["config"]), list(about["class_names"])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         rule = f"{CONFIG} cannot be read ({error})"
         raise invalid("workdir", workdir, rule, "name the folder of a run") from error
     imported = str(about.get("imported", ""))

@@ -38,7 +38,7 @@ def open_split(network: Network, split: Split) -> Source:
     source = getattr(splits, split)
     if source is None:
         rule = f"the data of {network.workdir} has no such split"
-        raise invalid("split", split, rule, "try validation")
+        raise invalid("split", split, rule, "use split=validation")
     return without(source, {int(index) for index in network.meta["unreadable"].get(split, {})})
 
 
@@ -66,6 +66,8 @@ def open_image_folder(network: Network, root: Path, name: str = "images") -> Sou
     Raises:
         ValueError: there are no class folders, or one is not named after a class.
     """
+    if not root.is_dir():
+        raise invalid(name, root, "must be a folder that exists", "correct the path")
     folders = subfolders(root)
     if not folders:
         raise invalid(

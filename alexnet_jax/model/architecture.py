@@ -89,7 +89,7 @@ class ResponseNorm:
     over: Literal["maps", "pixels"] = "maps"  # n maps at one pixel, or n x n pixels of one map
 
 
-# "cnorm2" (layers-145.cfg:107-117, layer-params-145.cfg:157-163): in the 2012 code, not in P.
+# "cnorm2" (layers-145.cfg:107-117, layer-params-145.cfg:157-163): in the 2012 code only.
 SPATIAL_NORM = ResponseNorm(n=5, k=1.0, alpha=1e-3 / 25, over="pixels")
 
 

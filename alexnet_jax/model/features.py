@@ -58,7 +58,7 @@ def _extractor(
 def _check(params, images, layers, architecture: Architecture, mesh: Mesh) -> None:
     names = list(towers.output_specs(architecture, mesh))
     if unknown := [name for name in layers or [""] if name not in names]:
-        rule = "must be outputs of the network"
+        rule = "must name an output of the network"
         raise invalid("layers", ", ".join(unknown) or "()", rule, f"choose from {', '.join(names)}")
     _check_params(params, architecture)
     side = architecture.crop

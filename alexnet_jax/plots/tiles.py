@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
+from alexnet_jax.storage.atomic import replacing
+
 DPI = 150
 PER_ROW = 16  # shownet.py:110
 TOWER_GAP = 4  # white pixels between the towers' tiles
@@ -21,7 +23,8 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a figure, as PNG or what the suffix says, and make its folder; return `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, facecolor="white")
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=DPI, facecolor="white", format=path.suffix.removeprefix("."))
     return path
 
 

@@ -278,4 +278,4 @@ def _make_writable(folder: Path, workdir: Path) -> None:
             pass  # permissions alone do not tell whether a disk is full or mounted read-only
     except OSError as error:
         rule = f"cannot be written to ({error.filename or folder}: {error.strerror})"
-        raise invalid("workdir", workdir, rule, "use a folder that can be") from error
+        raise invalid("workdir", workdir, rule, "use a folder that can be written to") from error

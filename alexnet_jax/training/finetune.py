@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from alexnet_jax.config import PREPROCESSING, Config, fields_marked, flatten, invalid, unflatten
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.variants import build_architecture
+from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import FOLDER, Checkpoints
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
@@ -137,7 +138,7 @@ def init_from_pretrained(
     message = f"Weights of {origin.folder}, step {origin.step:,}: {', '.join(copied)}"
     message += f"; initialized at random: {', '.join(reinit_layers)}" if reinit_layers else ""
     message += f"; not used: {', '.join(unused)}" if unused else ""
-    if "fc8" not in reinit_layers:
+    if "fc8" not in reinit_layers and processes.is_main_process():
         _warn_of_names(origin.class_names, class_names)
     return {**params, **placed}, f"{message}."
 

@@ -85,7 +85,7 @@ def train_and_evaluate(
             processes.print_from_main(f"{workdir} is finished.")
             return summary
         splits = splits or open_splits(config)
-        processes.check_same(fingerprints(splits), "all processes need the same images")
+        processes.check_same(fingerprints(splits), "give all of them the same images")
         if previous:
             setup, state = resume(config, mesh, splits, previous, checkpoints)
         else:

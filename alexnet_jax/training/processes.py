@@ -92,12 +92,12 @@ def _to_array(value: dict[str, Any]) -> Any:
     return np.frombuffer(bytes.fromhex(content), dtype).reshape(shape)
 
 
-def check_same(values: Mapping[str, Any], rule: str) -> None:
+def check_same(values: Mapping[str, Any], remedy: str) -> None:
     """Raise a ValueError in every process unless all of them hold the same values.
 
     Args:
         values: by their names in the message, as JSON takes them.
-        rule: the rest of the sentence: what holds, and a remedy.
+        remedy: the rest of the sentence.
     """
     if jax.process_count() == 1:
         return
@@ -109,8 +109,8 @@ def check_same(values: Mapping[str, Any], rule: str) -> None:
         names = [name for name, agreed in zip(values, same.all(axis=0), strict=True) if not agreed]
         different = ", ".join(map(str, np.flatnonzero(~same.all(axis=1))))
         raise ValueError(
-            f"Process {different} of {jax.process_count()} differs from process 0 in "
-            f"{', '.join(names)}; {rule}."
+            f"{', '.join(names)}: must be the same in all processes, and process {different} of "
+            f"{jax.process_count()} differs from process 0; {remedy}."
         )
 
 
@@ -121,7 +121,7 @@ def check_same_config(config: Config) -> None:
     """
     own = fields_marked(PER_PROCESS)
     values = {name: value for name, value in flatten(config).items() if name not in own}
-    check_same(values, "all processes of a run need the same options: start them alike")
+    check_same(values, "start them with the same options")
 
 
 def check_shared(folder: Path) -> None:

@@ -58,13 +58,18 @@ def check_same_config(saved: Mapping[str, Any], config: Config, workdir: Path) -
     """Raise a ValueError that lists, field by field, what may not change when a run is resumed."""
     now, may_change = flatten(config), fields_marked(RESUMABLE, PER_PROCESS)
     differences = [
-        f"{name} was {saved.get(name)!r} and is now {now.get(name)!r}"
+        f"{name}={_show(now.get(name))} (was {_show(saved.get(name))})"
         for name in sorted({*saved, *now} - may_change)
         if saved.get(name) != now.get(name)
     ]
     if differences:
         rule = f"holds a run with other settings: {'; '.join(differences)}"
         raise invalid("workdir", workdir, rule, "use the old values, or another folder")
+
+
+def _show(value: Any) -> str:
+    """Return a value as one types it for an option."""
+    return " ".join(map(str, value)) if isinstance(value, list) and value else str(value) or "''"
 
 
 def check_fingerprints(saved: Mapping[str, str], now: Mapping[str, str], workdir: Path) -> None:

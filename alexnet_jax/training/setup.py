@@ -125,7 +125,7 @@ def describe_setup(setup: TrainSetup) -> str:
         scaled.append("initialization scaled to preserve activation variance")
     text = (
         f"AlexNet ({model.variant}), {parameters:,} parameters, "
-        f"{multiply_adds / 1e6:,.0f} M multiply-adds per image, "
+        f"{multiply_adds / 1e6:,.4g} M multiply-adds per image, "
         f"on {towers.describe_mesh(setup.mesh)}"
     )
     return f"{text}; scaled from 2012: {', '.join(scaled)}." if scaled else f"{text}."

@@ -1,6 +1,7 @@
 """What a run leaves in its folder beside checkpoints and metrics: config.json and summary.json."""
 
 import importlib.metadata
+import io
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from jax.sharding import Mesh
 from alexnet_jax.config import Config, flatten
 from alexnet_jax.data.pipeline import num_unreadable
 from alexnet_jax.model import towers
-from alexnet_jax.storage.atomic import write_json, write_text
+from alexnet_jax.storage.atomic import write_bytes, write_json, write_text
 from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics import MetricsWriter, read_metrics
@@ -25,6 +26,8 @@ from alexnet_jax.training.timing import TimeBudget
 
 SUMMARY, CONFIG, STATISTICS = "summary.json", "config.json", "statistics.npz"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
+# What `closing_line` needs of a summary.
+KEYS = {"validation", "source", "classes", "epochs", "seconds", "ended_on_plateau"}
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -59,13 +62,18 @@ def write_run_config(
         **({"imported": imported} if imported else {}),
     }
     write_json(workdir / CONFIG, about)
-    np.savez(workdir / STATISTICS, allow_pickle=False, **statistics)
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **statistics)
+    write_bytes(workdir / STATISTICS, content.getvalue())
 
 
 def read_summary(workdir: Path) -> dict[str, Any] | None:
-    """Return summary.json, or None if there is none."""
-    path = workdir / SUMMARY
-    return json.loads(path.read_text()) if path.exists() else None
+    """Return summary.json, or None if there is none that can be read: it is then written again."""
+    try:
+        summary = json.loads((workdir / SUMMARY).read_text())
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) and KEYS <= summary.keys() else None
 
 
 def remove_summary(workdir: Path) -> None:
@@ -151,9 +159,9 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
     split = "test" if "test" in summary else "validation"
     scores = summary[split]
     if summary["source"] == "synthetic":
-        next_step = "your own photographs: preset=photos data.path=FOLDER and another workdir"
+        next_step = "your own photographs: workdir=NEW preset=photos data.path=FOLDER"
     elif summary["ended_on_plateau"]:
-        next_step = "another seed, or a larger schedule.patience, in another workdir"
+        next_step = "another seed=N, or a larger schedule.patience, with workdir=NEW"
     else:
         next_step = "more epochs: the same command with a larger schedule.epochs"
     epochs = summary["epochs"]

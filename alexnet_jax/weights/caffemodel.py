@@ -38,8 +38,8 @@ def read(data: bytes, path: Path) -> tuple[str, dict[str, np.ndarray]]:
         name, arrays = _net(memoryview(data))
     except _Corrupt as error:
         raise ValueError(
-            f"{path}: must be a complete Caffe model ({error}), .pth, .safetensors, .npy or .npz "
-            "file; download it again."
+            f"{path}: must be a .pth, .safetensors, .npy, .npz or complete .caffemodel file, and "
+            f"cannot be read as the last ({error}); name another file, or download it again."
         ) from None
     if not arrays:
         raise ValueError(f"{path}: holds no layer with weights; name a file that does.")

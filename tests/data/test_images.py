@@ -5,6 +5,7 @@ import io
 import struct
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,15 @@ def test_pillows_warnings_are_ignored_even_if_warnings_are_errors(tmp_path: Path
         command = [sys.executable, *options, "-c", program, str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert (done.stdout, done.stderr) == ("(32, 48, 3)\n", "")
+
+
+def test_pillows_warnings_are_ignored_after_the_filters_were_reset():
+    encoded = encode(quadrants(), "JPEG", exif=b"Exif\0\0II*\0" + struct.pack("<IH", 8, 99))
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        assert module.size_of(encoded) == (48, 32)
+        assert decode(encoded).shape == (32, 48, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 300), (300, 2)])

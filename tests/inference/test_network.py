@@ -96,7 +96,7 @@ def test_evaluate_leaves_the_folder_as_it_is(workdir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "test"], "--split test: .*{workdir} .*; try validation"),
+        (["--split", "test"], "--split test: .*{workdir} .*; use --split validation"),
         (["--split", "tset"], ".*tset"),
         (["--batch-size", "0"], "--batch-size 0: .*; try 1"),
         (
@@ -107,7 +107,7 @@ def test_evaluate_leaves_the_folder_as_it_is(workdir):
         (["--held-out", "{tmp}"], "--held-out {tmp}: .*--ensemble-weights searched; give both"),
         (["--confusion", "a.jpeg"], "--confusion a.jpeg: .*; try a.png"),
         (["--views", "5"], ".*--views"),
-        (["--batch-size", "7", "--mesh.data", "2"], "--batch-size 7: .*--mesh.data 2; try 8"),
+        (["--batch-size", "7", "--mesh.data", "2"], "--batch-size 7: .*--mesh.data 2; try 128"),
         (["--images", "{tmp}"], r"--images {tmp}: 3 .*\(cyan, ochre, rose\) .*; rename them"),
     ],
 )
@@ -297,7 +297,7 @@ def test_fine_tuning_keeps_frozen_layers_to_the_bit(workdir, photographs, tmp_pa
             assert (before == after) == (layer in still), (layer, kind)
     # It goes on as it began, and no otherwise.
     assert main.main([*arguments[:-1], "fc8=5", "--schedule.epochs", "2"]) == 2
-    assert "--optimizer.layer-learning-rates was ['conv1=0'," in capsys.readouterr().err
+    assert "--optimizer.layer-learning-rates conv1=0 " in capsys.readouterr().err
 
 
 def test_fine_tuning_reports_unused_layers_and_other_class_names(workdir, caplog):

@@ -1,5 +1,6 @@
 """The manifest of prepared shards with their checksums, and the statistics of their images."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -78,8 +79,8 @@ def verify(root: Path, threads: int) -> Manifest:
     manifest = read_manifest(root)
     if manifest is None:
         raise ValueError(
-            f"{root}: has no {MANIFEST}, which is written last; prepare the shards, or rerun the "
-            "same command to finish them."
+            f"{root}: has no {MANIFEST}, so its shards are not finished; run the command that "
+            "prepares them again."
         )
     differences = _differences(Path(root), manifest, threads)
     if differences:
@@ -142,6 +143,8 @@ def load_statistics(root: Path, splits: Mapping[str, Source], size: int) -> Stat
     if _difference(path, manifest["files"][STATISTICS]):
         return None
     with np.load(path, allow_pickle=False) as arrays:
+        if {*arrays.files} != {field.name for field in dataclasses.fields(Statistics)}:
+            return None
         statistics = Statistics(**arrays)
     return statistics if len(statistics.mean_image) == size else None
 
