@@ -180,11 +180,16 @@ def _open_synthetic(_: DataConfig) -> OpenedSource:
     return OpenedSource("The synthetic data set", {name: Synthetic(name) for name in SIZES}, ())
 
 
+def _subfolders(root: Path) -> list[str]:
+    try:
+        return subfolders(root)
+    except ValueError as error:
+        raise ValueError(f"data.path {error}") from error
+
+
 def _open_folder(config: DataConfig) -> OpenedSource:
     root = Path(config.path)
-    if not root.is_dir():
-        raise invalid("data.path", root, "no such folder", "correct the path")
-    names = subfolders(root)
+    names = _subfolders(root)
     if not names:
         rule = "must contain a folder for each class"
         raise invalid("data.path", root, rule, "name the folder that holds the class folders")
@@ -225,7 +230,7 @@ def _folder_notes(folder: Folder) -> tuple[str, ...]:
 
 def _open_array_records(config: DataConfig) -> OpenedSource:
     root = Path(config.path)
-    subfolders(root)  # raises if the folder is missing or cannot be read
+    _subfolders(root)  # raises if the folder is missing or cannot be read
     names = [name for name in SPLIT_NAMES if find_shards(root, name)]
     present = _select_splits(names, str(root), "write its shards")
     splits = {split: ArrayRecords(root, name) for split, name in present.items()}

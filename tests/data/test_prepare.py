@@ -435,7 +435,7 @@ def test_bad_arguments_get_a_sentence(tmp_path: Path, capsys):
     for arguments, option, remedy in (
         ([], "--from: ", "or add --verify"),
         (["--from", "x", "--verify"], "--verify: ", "leave --from and --name out"),
-        (["--from", str(tmp_path / "none")], f"{tmp_path / 'none'}: ", "correct the path"),
+        (["--from", str(tmp_path / "none")], f"--from {tmp_path / 'none'}: ", "correct the path"),
         (["--from", str(tmp_path), "--name", "none"], "TFDS none: ", "correct --name and --from."),
         (["--from", str(tmp_path)], f"--from {tmp_path}: has one class only (folders)", "name the"),
         (["--from", str(tmp_path / "folders"), "--processes", "-1"], "--processes -1: ", "try 0"),

@@ -203,7 +203,7 @@ def closed(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_folder_without_permission_is_refused(closed: Path):
-    with pytest.raises(ValueError, match="closed: Permission denied; .* permissions"):
+    with pytest.raises(ValueError, match="data.path .*closed: Permission denied; .* permissions"):
         open_splits(config(closed), seed=0)
 
 
@@ -212,15 +212,15 @@ def message(path: Path, **changes) -> str:
         open_splits(config(path, **changes), seed=0)
     text = str(caught.value)
     assert "\n" not in text
-    assert text.startswith(str(path))
+    assert text.removeprefix("data.path ").startswith(str(path))
     assert "--" not in text
     return text
 
 
 def test_refusals_give_the_value_the_rule_and_the_remedy(tmp_path: Path):
-    assert "No such file or directory" in message(tmp_path / "missing")
+    assert message(tmp_path / "missing").startswith(f"data.path {tmp_path / 'missing'}: ")
     (tmp_path / "empty").mkdir()
-    assert "no class folders" in message(tmp_path / "empty")
+    assert "must contain a folder for each class" in message(tmp_path / "empty")
     (tmp_path / "file").write_text("")
     assert "Not a directory" in message(tmp_path / "file")
     fill(tmp_path / "one", {"cat": 3})
