@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -66,12 +67,24 @@ def worker(make: Callable[[], Run]) -> None:
 class Contestant:
     """A process that runs steps on request."""
 
-    def __init__(self, script: str, name: str, arguments: list[str], environment: dict[str, str]):
+    def __init__(
+        self,
+        script: str,
+        name: str,
+        arguments: list[str],
+        environment: dict[str, str],
+        timeout: float | None = None,
+    ):
+        """Start the process; it is killed after `timeout` seconds."""
         self.name, began = name, time.perf_counter()
         command = [sys.executable, script, *arguments, "--worker", name]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
+        self._timer = threading.Timer(timeout or 0, self._process.kill)
+        self._timer.daemon = True  # if the process fails, nothing waits for the timer
+        if timeout:
+            self._timer.start()
         self._answer()
         self.first_step = time.perf_counter() - began  # includes the start of the process
         self.rates: list[float] = []
@@ -107,9 +120,22 @@ class Contestant:
 
     def close(self) -> None:
         """End the process."""
+        self._timer.cancel()
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+
+    def result(self) -> dict[str, Any]:
+        """Return rates, their median and spread, first step and peak memory."""
+        return {
+            "median": statistics.median(self.rates),
+            "lowest": min(self.rates),
+            "highest": max(self.rates),
+            "rates": self.rates,
+            "cpu_rates": self.cpu_rates,
+            "first_step_seconds": self.first_step,
+            "peak_gib": self.peak / 2**30,
+        }
 
 
 def compare(
@@ -120,7 +146,7 @@ def compare(
     steps: int,
     environment: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Return rates, their median and spread, first step and peak memory of each contestant."""
+    """Return the result of each contestant."""
     merged = {**os.environ, **environment}
     contestants = [Contestant(script, name, arguments, merged) for name in names]
     for contestant in contestants:
@@ -130,18 +156,7 @@ def compare(
             contestant.measure(steps)
     for contestant in contestants:
         contestant.close()
-    return {
-        contestant.name: {
-            "median": statistics.median(contestant.rates),
-            "lowest": min(contestant.rates),
-            "highest": max(contestant.rates),
-            "rates": contestant.rates,
-            "cpu_rates": contestant.cpu_rates,
-            "first_step_seconds": contestant.first_step,
-            "peak_gib": contestant.peak / 2**30,
-        }
-        for contestant in contestants
-    }
+    return {contestant.name: contestant.result() for contestant in contestants}
 
 
 def format_table(results: Mapping[str, Mapping[str, Any]], unit: str) -> str:

@@ -9,11 +9,17 @@ otherwise. alexnet_jax starts from uint8 crops, mean and lighting; PyTorch from 
 
 import argparse
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import side_by_side
 
+from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.variants import build_architecture
+
+if TYPE_CHECKING:
+    from jax import Device
+    from jax.sharding import Mesh
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +27,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=128, help="images a step")
 
 
-def alexnet_jax(towers: int, data: int = 1, **model_changes: Any):
-    """Return the contestant on `data` x `towers` devices: `paper` with these changes."""
+@dataclasses.dataclass
+class Training:
+    """`paper` with 1,000 classes on a mesh, and a batch of noise."""
+
+    architecture: Architecture
+    mesh: "Mesh"
+    constants: Any
+    state: Any
+    images: Any
+    train_step: Callable[..., Any]
+
+
+def training(
+    batch: int,
+    towers: int,
+    data: int = 1,
+    crop: int = 224,
+    devices: "Sequence[Device] | None" = None,
+    **model_changes: Any,
+) -> Training:
+    """Return the training of `paper` with these changes on `data` x `towers` devices."""
+    import numpy as np
+
+    from alexnet_jax.data import statistics
+    from alexnet_jax.model import towers as model
+    from alexnet_jax.presets import PRESETS
+    from alexnet_jax.training.optimizer import paper_sgd
+    from alexnet_jax.training.setup import make_preprocess
+    from alexnet_jax.training.state import abstract_state
+    from alexnet_jax.training.step import make_train_step
+
+    config = PRESETS["paper"]
+    mesh = model.make_mesh(towers=towers, data=data, batch=batch, devices=devices)
+    network = dataclasses.replace(config.model, **model_changes)
+    architecture, tx = build_architecture(network, 1000, crop), paper_sgd(config.optimizer)
+    constants = make_preprocess(config.data, vars(statistics.published("imagenet", crop + 32)))
+    create, _ = abstract_state(architecture, tx, mesh, seed=0)
+    rng = np.random.default_rng(0)
+    images = model.put_batch(
+        {
+            "image": rng.integers(0, 256, (batch, crop, crop, 3), np.uint8),
+            "label": rng.integers(0, 1000, batch).astype(np.int32),
+            "lighting": rng.normal(0, 0.1, (batch, 3)).astype(np.float32),
+            "divisor": np.ones(batch, np.float32),
+            "offset": rng.integers(0, 32, (batch, 2)).astype(np.int32),
+            "mirror": rng.random(batch) < 0.5,
+        },
+        mesh,
+    )
+    train_step = make_train_step(architecture, tx, mesh, constants, seed=0)
+    return Training(architecture, mesh, constants, create(), images, train_step)
+
+
+def alexnet_jax(towers: int, data: int = 1, **changes: Any):
+    """Return the contestant on `data` x `towers` devices; see `training`."""
 
     def make(args: argparse.Namespace) -> side_by_side.Run:
         import jax
@@ -30,41 +89,13 @@ def alexnet_jax(towers: int, data: int = 1, **model_changes: Any):
         jax.config.update("jax_num_cpu_devices", towers * data)  # no effect on a GPU
         import numpy as np
 
-        from alexnet_jax.data import statistics
-        from alexnet_jax.model import towers as model
-        from alexnet_jax.presets import PRESETS
-        from alexnet_jax.training.optimizer import paper_sgd
-        from alexnet_jax.training.setup import make_preprocess
-        from alexnet_jax.training.state import abstract_state
-        from alexnet_jax.training.step import make_train_step
-
-        config, batch = PRESETS["paper"], args.batch
-        mesh = model.make_mesh(towers=towers, data=data, batch=batch)
-        network = dataclasses.replace(config.model, **model_changes)
-        architecture, tx = build_architecture(network, 1000, 224), paper_sgd(config.optimizer)
-        constants = make_preprocess(config.data, vars(statistics.published("imagenet", 256)))
-        create, _ = abstract_state(architecture, tx, mesh, seed=0)
-        train_step = make_train_step(architecture, tx, mesh, constants, seed=0)
-        rng = np.random.default_rng(0)
-        images = model.put_batch(
-            {
-                "image": rng.integers(0, 256, (batch, 224, 224, 3), np.uint8),
-                "label": rng.integers(0, 1000, batch).astype(np.int32),
-                "lighting": rng.normal(0, 0.1, (batch, 3)).astype(np.float32),
-                "divisor": np.ones(batch, np.float32),
-                "offset": rng.integers(0, 32, (batch, 2)).astype(np.int32),
-                "mirror": rng.random(batch) < 0.5,
-            },
-            mesh,
-        )
-        state = create()
+        job = training(args.batch, towers, data, **changes)
 
         def run(steps: int) -> int:
-            nonlocal state
             for _ in range(steps):
-                state, metrics = train_step(state, images)
+                job.state, metrics = job.train_step(job.state, job.images)
                 assert np.isfinite(metrics["loss"].item())  # waits for the result, as logging does
-            return steps * batch
+            return steps * args.batch
 
         run(1)
         return run
@@ -72,13 +103,13 @@ def alexnet_jax(towers: int, data: int = 1, **model_changes: Any):
     return make
 
 
-def pytorch(compiled: bool, fast: bool = False):
-    """Return PyTorch's contestant."""
+def pytorch(compiled: bool, fast: bool = False, device: str = "cpu"):
+    """Return PyTorch's contestant; see `torch_alexnet.training_step`."""
 
     def make(args: argparse.Namespace) -> side_by_side.Run:
         import torch_alexnet
 
-        return torch_alexnet.training_step(args.batch, compiled, fast)
+        return torch_alexnet.training_step(args.batch, compiled, fast, device)
 
     return make
 

@@ -40,17 +40,21 @@ def network(num_classes: int = 1000) -> nn.Sequential:
     )
 
 
-def training_step(batch: int, compiled: bool, fast: bool):
+def training_step(batch: int, compiled: bool, fast: bool, device: str = "cpu"):
     """Return `run(steps)`, which trains on one synthetic batch.
 
     Args:
         batch: images a step.
         compiled: use torch.compile.
         fast: use bfloat16 autocast and channels last.
+        device: "cpu", or "cuda", where products of float32 are in TF32, as JAX's are.
     """
     torch.manual_seed(0)
-    net = network()
-    images, labels = torch.randn(batch, 3, 224, 224) * 60, torch.randint(1000, (batch,))
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
+    net = network().to(device)
+    images = torch.randn(batch, 3, 224, 224, device=device) * 60
+    labels = torch.randint(1000, (batch,), device=device)
     if fast:
         net, images = (x.to(memory_format=torch.channels_last) for x in (net, images))
     optimizer = torch.optim.SGD(
@@ -61,7 +65,7 @@ def training_step(batch: int, compiled: bool, fast: bool):
     def run(steps: int) -> int:
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            with torch.autocast(device, torch.bfloat16, enabled=fast):
                 loss = F.cross_entropy(call(images).float(), labels)
             loss.backward()
             optimizer.step()

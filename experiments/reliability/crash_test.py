@@ -23,7 +23,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,9 @@ def draw_images(folder: Path) -> None:
                 Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
 
 
-def arguments(images: Path, workdir: Path) -> list[str]:
-    """Return the command line of a tiny run."""
-    options = {
+def arguments(images: Path, workdir: Path, changes: Mapping[str, object] = {}) -> list[str]:
+    """Return the command line of a tiny run with these changes."""
+    options: dict[str, object] = {
         "--workdir": workdir,
         "--data.source": "folder",
         "--data.path": images,
@@ -84,6 +84,7 @@ def arguments(images: Path, workdir: Path) -> list[str]:
         "--log.checkpoint-every": EVERY,
         "--log.figures": False,
         "--process.large-pages": False,
+        **changes,
     }
     return [str(part) for pair in options.items() for part in pair]
 
