@@ -29,6 +29,8 @@ Preset = Literal[
     "caffenet",
 ]
 
+Precision = Literal["default", "high", "highest"]
+
 RESUMABLE = "may change when a run is resumed, as it does not change what is computed"
 PER_PROCESS = "belongs to one process of several, and may change on resume like RESUMABLE"
 PREPROCESSING = "belongs to the weights: what an image becomes before the network sees it"
@@ -229,6 +231,9 @@ class ModelConfig(_Section):
     # of the arrays that layers multiply and pass on; parameters, velocity, LRN sums, the last layer
     # and the loss stay float32. bfloat16 is faster on GPU and TPU, not on a CPU
     dtype: Literal["float32", "bfloat16"] = "float32"
+    # of products of float32 numbers. default: one bfloat16 pass on TPU, TF32 on GPUs since Ampere;
+    # high: three passes, TF32; highest: six passes, float32. A CPU always computes in float32
+    precision: Precision = "default"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,10 +7,12 @@ backend runs faster. Timings are in experiments/RESULTS.md.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 from jax import Array
 
+from alexnet_jax.config import Precision
 from alexnet_jax.model.architecture import Pooling, ResponseNorm
 from alexnet_jax.model.convolution import Padding, convolve, convolve_on_cpu
 from alexnet_jax.model.pooling import pool, pool_by_slices
@@ -21,12 +23,15 @@ from alexnet_jax.model.response_norm import normalize
 class Ops:
     """The operations of one platform and its settings of XLA."""
 
-    convolve: Callable[[Array, Array, int, Padding], Array]
+    convolve: Callable[[Array, Array, int, Padding, Precision], Array]
     normalize: Callable[[Array, ResponseNorm], Array]
     pool: Callable[[Array, Pooling], Array]
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
     gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
     compiler_options: tuple[tuple[str, str], ...] = ()  # see `compiler_options`
+
+
+GPUS = ("gpu", "cuda", "rocm")  # names of the platform: on a device, of a compiler without one
 
 
 def whole_batch(batch: int) -> int:
@@ -66,6 +71,34 @@ CPU = Ops(
 def for_platform(platform: str) -> Ops:
     """Return the operations for a platform as JAX names it: cpu, gpu, tpu."""
     return CPU if platform == "cpu" else ACCELERATOR
+
+
+TPU_PRODUCTS: dict[Precision, str] = {
+    "default": "one bfloat16 pass",
+    "high": "three bfloat16 passes",
+    "highest": "six bfloat16 passes",
+}
+
+
+def describe_precision(
+    dtype: Literal["float32", "bfloat16"], precision: Precision, device: jax.Device
+) -> str:
+    """Return what products are computed in on a device: "float32 arrays; products in TF32".
+
+    See https://docs.jax.dev/en/latest/jax.lax.html#jax.lax.Precision.
+    """
+    products = "float32"
+    if device.platform == "tpu":
+        products = TPU_PRODUCTS[precision]
+    elif device.platform in GPUS and precision != "highest":
+        capability = str(getattr(device, "compute_capability", ""))  # "9.0", "gfx942" or none
+        if not capability[:1].isdecimal():
+            products = "TF32 if the GPU has it, otherwise float32"
+        elif float(capability) >= 8:  # Ampere
+            products = "TF32"
+    if dtype == "float32":
+        return f"float32 arrays; products in {products}"
+    return f"bfloat16 arrays and products; those of the last layer in {products}"
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.config import Config, DataConfig
 from alexnet_jax.data.sources import Source
-from alexnet_jax.model import towers
+from alexnet_jax.model import platform, towers
 from alexnet_jax.model.architecture import Architecture, trace
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
@@ -109,3 +109,10 @@ def describe_setup(setup: TrainSetup) -> str:
         f"on {towers.describe_mesh(setup.mesh)}"
     )
     return f"{text}; scaled from 2012: {', '.join(scaled)}." if scaled else f"{text}."
+
+
+def describe_products(setup: TrainSetup) -> str:
+    """Return one sentence about what this device computes products in."""
+    model, device = setup.config.model, setup.mesh.devices.flat[0]
+    meaning = platform.describe_precision(model.dtype, model.precision, device)
+    return f"Precision {model.precision} on {device.device_kind}: {meaning}."

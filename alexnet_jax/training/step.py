@@ -61,7 +61,7 @@ def make_gradient(
     apply = towers.forward(architecture, mesh)
 
     def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
-        images, labels = preprocess(batch, constants), batch["label"]
+        images, labels = preprocess(batch, constants, architecture.precision), batch["label"]
         dropout_masks = draw_dropout_masks(architecture, seed, step, len(labels))
 
         def loss_of(variables: Any) -> tuple[Array, Array]:
