@@ -417,15 +417,18 @@ class LogConfig(_Section):
 
 @dataclasses.dataclass(frozen=True)
 class ProcessConfig(_Section):
-    """Settings of the operating system's process; they change speed, not results."""
+    """Settings of the process and its compiler; on a CPU they change speed, not results."""
 
     section: ClassVar[str] = "process"
 
     # restart the command with large pages for malloc (GLIBC_TUNABLES) if glibc supports them, which
     # makes training on a CPU faster
-    large_pages: bool = True
+    large_pages: Annotated[bool, PER_PROCESS] = True
     # folder for compiled programs, which makes the next start faster; empty: none
-    compilation_cache: str = "~/.cache/alexnet_jax"
+    compilation_cache: Annotated[str, PER_PROCESS] = "~/.cache/alexnet_jax"
+    # on GPUs, compile steps so that they give the same bits in every run (XLA's deterministic ops;
+    # kernels are then not chosen by trial, which may cost speed); no effect on CPU and TPU
+    deterministic: Annotated[bool, RESUMABLE] = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -501,10 +504,8 @@ class Config(_Section):
     profile: Annotated[ProfileConfig, PER_PROCESS] = dataclasses.field(
         default_factory=ProfileConfig
     )
-    # settings of the operating system's process
-    process: Annotated[ProcessConfig, PER_PROCESS] = dataclasses.field(
-        default_factory=ProcessConfig
-    )
+    # settings of the process and its compiler
+    process: ProcessConfig = dataclasses.field(default_factory=ProcessConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

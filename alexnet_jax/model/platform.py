@@ -14,7 +14,7 @@ from jax import Array
 
 from alexnet_jax.config import Precision
 from alexnet_jax.model.architecture import Pooling, ResponseNorm
-from alexnet_jax.model.convolution import Padding, convolve, convolve_on_cpu
+from alexnet_jax.model.convolution import convolve, convolve_on_cpu
 from alexnet_jax.model.pooling import pool, pool_by_slices
 from alexnet_jax.model.response_norm import normalize
 
@@ -23,7 +23,7 @@ from alexnet_jax.model.response_norm import normalize
 class Ops:
     """The operations of one platform and its settings of XLA."""
 
-    convolve: Callable[[Array, Array, int, Padding, Precision], Array]
+    convolve: Callable[..., Array]  # as `convolution.convolve`
     normalize: Callable[[Array, ResponseNorm], Array]
     pool: Callable[[Array, Pooling], Array]
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
@@ -73,6 +73,7 @@ def for_platform(platform: str) -> Ops:
     return CPU if platform == "cpu" else ACCELERATOR
 
 
+DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 TPU_PRODUCTS: dict[Precision, str] = {
     "default": "one bfloat16 pass",
     "high": "three bfloat16 passes",
@@ -102,15 +103,18 @@ def describe_precision(
 
 
 @functools.cache
-def compiler_options(platform: str) -> dict[str, str]:
+def compiler_options(platform: str, deterministic: bool = True) -> dict[str, str | bool]:
     """Return XLA's compiler options for `platform`, as jax.jit takes them.
 
-    Options that this release of XLA does not know are left out: they affect speed only.
+    Those for speed are left out if this release of XLA does not know them. `deterministic`: on a
+    GPU, additions have a fixed order, and kernels are not chosen by trial; XLA for CPU and TPU does
+    so anyway.
     """
-    return {k: v for k, v in for_platform(platform).compiler_options if is_supported(k, v)}
+    fast = {k: v for k, v in for_platform(platform).compiler_options if is_supported(k, v)}
+    return fast | (DETERMINISTIC if deterministic and platform in GPUS else {})
 
 
-def is_supported(option: str, value: str) -> bool:
+def is_supported(option: str, value: str | bool) -> bool:
     """Return whether XLA supports a value of a compiler option."""
     try:
         jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()

@@ -80,8 +80,10 @@ def load_origin(
 def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     """Return `config` with the model and the preprocessing of the run in `origin_folder`.
 
-    Its precision is not of the weights: imported ones are evaluated at the highest, which need not
-    be that of training. Reads config.json alone, as the command line needs its defaults before JAX is imported. A run in
+    The precision of products is no part of it: imported weights are evaluated at the highest, which
+    need not be that of training.
+
+    Reads config.json alone, as the command line needs its defaults before JAX is imported. A run in
     `workdir` that started from there has them in its own config.json, so that it can be resumed
     without `origin_folder`.
 

@@ -15,6 +15,7 @@ from alexnet_jax.training.run_data import RunData, fingerprints, restore_data
 from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import LoopState
+from alexnet_jax.training.versions import package_versions, warn_of_changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,8 @@ def resume_data(
 def restore_state(setup: TrainSetup, previous: Previous, checkpoints: Checkpoints) -> LoopState:
     """Return where the run stands by its checkpoint, on the mesh of `setup`."""
     meta = previous.meta
+    if processes.is_main_process():
+        warn_of_changes(meta["versions"])
     return LoopState(
         train=checkpoints.state(previous.step, setup.target),
         step=previous.step,
@@ -119,6 +122,7 @@ def to_checkpoint(setup: TrainSetup, state: LoopState, seconds: float) -> Checkp
         "class_names": setup.data.splits.class_names,
         "data": setup.data.fingerprints,
         "unreadable": setup.data.unreadable,
+        "versions": package_versions(),
     }
     # Copied by way of JSON: the loop changes these while the save is under way.
     return CheckpointData(state.train, setup.data.statistics, json.loads(json.dumps(meta)))

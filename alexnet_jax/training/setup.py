@@ -68,9 +68,10 @@ def build_setup(config: Config, mesh: Mesh, data: RunData) -> TrainSetup:
         init=init,
         target=target,
         train_step=make_train_step(
-            architecture, tx, mesh, constants, config.seed, config.optimizer.frozen
+            *(architecture, tx, mesh, constants, config.seed, config.optimizer.frozen),
+            deterministic=config.process.deterministic,
         ),
-        eval_step=make_eval_step(architecture, mesh, constants),
+        eval_step=make_eval_step(architecture, mesh, constants, config.process.deterministic),
     )
 
 

@@ -4,13 +4,14 @@ import dataclasses
 import re
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.config import ModelConfig, OptimizerConfig
+from alexnet_jax.config import ModelConfig, OptimizerConfig, Precision
 from alexnet_jax.model import platform, response_norm, towers
 from alexnet_jax.model.architecture import ResponseNorm
 from alexnet_jax.model.preprocess import Preprocess
@@ -174,14 +175,12 @@ def test_every_product_of_a_step_has_the_precision_of_the_model(
     constants = Preprocess(mean=jnp.zeros(3), lighting=jnp.eye(3), scale=jnp.ones(3))
     _, state = abstract_state(architecture, tx, mesh, seed=0)
     placed = towers.put_batch(batch, mesh)
-    train = precisions(
-        make_train_step(architecture, tx, mesh, constants, seed=0).lower(state, placed).as_text()
-    )
+    train_step: Any = make_train_step(architecture, tx, mesh, constants, seed=0)
+    train = precisions(train_step.lower(state, placed).as_text())
     evaluated = {name: placed[name] for name in placed if name not in ("lighting", "divisor")}
     evaluated["mask"] = placed["mirror"]
-    test = precisions(
-        make_eval_step(architecture, mesh, constants).lower(state.variables, evaluated).as_text()
-    )
+    eval_step: Any = make_eval_step(architecture, mesh, constants)
+    test = precisions(eval_step.lower(state.variables, evaluated).as_text())
     # One device convolves conv2, conv4 and conv5 for both towers, and so with the bottleneck's fc8.
     convolutions = {1: 2 + 3 * 2, 2: 5}[count]
     products = {0: 3, 8: 4 if count == 2 else 5}[bottleneck]
@@ -218,8 +217,9 @@ def test_every_product_of_a_step_has_the_precision_of_the_model(
     ],
 )
 def test_what_a_precision_means_on_a_device(device, meanings):
-    for precision, meaning in zip(("default", "high", "highest"), meanings, strict=True):
-        on = SimpleNamespace(**device)
+    precisions: tuple[Precision, ...] = ("default", "high", "highest")
+    for precision, meaning in zip(precisions, meanings, strict=True):
+        on: Any = SimpleNamespace(**device)
         text = platform.describe_precision("float32", precision, on)
         assert text == f"float32 arrays; products in {meaning}"
         text = platform.describe_precision("bfloat16", precision, on)
