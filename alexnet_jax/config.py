@@ -31,6 +31,8 @@ Preset = Literal[
     "caffenet",
 ]
 
+Precision = Literal["default", "high", "highest"]
+
 RESUMABLE = "may change when a run is resumed, as it does not change what is computed"
 PER_PROCESS = "belongs to one process of several, and may change on resume like RESUMABLE"
 PREPROCESSING = "belongs to the weights: what an image becomes before the network sees it"
@@ -264,6 +266,9 @@ class ModelConfig(_Section):
     # data type of the arrays that layers multiply and pass on; parameters, velocity, LRN sums, the
     # last layer and the loss stay float32. bfloat16 is faster on GPU and TPU, not on a CPU
     dtype: Literal["float32", "bfloat16"] = "float32"
+    # of products of float32 numbers. default: one bfloat16 pass on TPU, TF32 on GPUs since Ampere;
+    # high: three passes, TF32; highest: six passes, float32. A CPU always computes in float32
+    precision: Precision = "default"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -447,15 +452,18 @@ class LogConfig(_Section):
 
 @dataclasses.dataclass(frozen=True)
 class ProcessConfig(_Section):
-    """Settings of the operating system's process; they change speed, not results."""
+    """Settings of the process and its compiler; on a CPU they change speed, not results."""
 
     section: ClassVar[str] = "process"
 
     # restart the command with large pages for malloc (GLIBC_TUNABLES) if glibc supports them, which
     # makes training on a CPU faster
-    large_pages: bool = True
+    large_pages: Annotated[bool, PER_PROCESS] = True
     # folder for compiled programs, which makes the next start faster; empty: none
-    compilation_cache: str = "~/.cache/alexnet_jax"
+    compilation_cache: Annotated[str, PER_PROCESS] = "~/.cache/alexnet_jax"
+    # on GPUs, compile steps so that they give the same bits in every run (XLA's deterministic ops;
+    # kernels are then not chosen by trial, which may cost speed); no effect on CPU and TPU
+    deterministic: Annotated[bool, RESUMABLE] = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -531,10 +539,8 @@ class Config(_Section):
     profile: Annotated[ProfileConfig, PER_PROCESS] = dataclasses.field(
         default_factory=ProfileConfig
     )
-    # settings of the operating system's process
-    process: Annotated[ProcessConfig, PER_PROCESS] = dataclasses.field(
-        default_factory=ProcessConfig
-    )
+    # settings of the process and its compiler
+    process: ProcessConfig = dataclasses.field(default_factory=ProcessConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

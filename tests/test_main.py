@@ -190,6 +190,14 @@ def test_an_unknown_option_names_the_nearest(wrong, nearest, workdir, capsys):
             ["--data.horizontal-flip", "yes"],
             ["--data.horizontal-flip yes: ", "True, False"],
         ),
+        (
+            ["--model.precision", "exact"],
+            ["'--model.precision'", "'exact'", "'default', 'high', 'highest'"],
+        ),
+        (
+            ["--process.deterministic", "maybe"],
+            ["'--process.deterministic'", "'maybe'", "'True', 'False'"],
+        ),
         (["--schedule.milestones", "a", "b"], ["--schedule.milestones", "'a', 'b'"]),
         (["--data.crop"], ["--data.crop: ", "missing"]),
         (["extra"], ["extra: ", "option"]),

@@ -161,7 +161,8 @@ class AlexNet(nn.Module):
         def convolve(x: Array, kernel: Array, bias: Array) -> Array:
             # Rounded in each block, so that the gradients of the blocks are summed in float32.
             x, kernel = self._rounded(layer, x, kernel)
-            return add_bias(self.ops.convolve(x, kernel, layer.stride, padding), bias)
+            precision = self.architecture.precision
+            return add_bias(self.ops.convolve(x, kernel, layer.stride, padding, precision), bias)
 
         if layer.sees == "both":
             return self._towers(convolve(jnp.concatenate(x, axis=-1), kernel, bias))
@@ -179,7 +180,7 @@ class AlexNet(nn.Module):
             return self._multiply_own(layer, kernel, bias, x)
         # Towers are joined before flattening: the inputs of fc6 are in the order row, column, map.
         whole = jnp.concatenate(x, axis=-1)
-        y = whole.reshape(whole.shape[0], -1) @ kernel
+        y = self._product(whole.reshape(whole.shape[0], -1), kernel)
         if layer.sees == "row-split":
             return [add_bias(self.collectives.psum(y) if self.collectives else y, bias)]
         return self._towers(add_bias(y, bias))
@@ -190,11 +191,15 @@ class AlexNet(nn.Module):
         """Compute the first half of the outputs from tower 0's inputs, the rest from tower 1's."""
         half, _ = tower_outputs(layer)
         if self.collectives is None:
-            y = jnp.concatenate([x[0] @ kernel[:, :half], x[1] @ kernel[:, half:]], axis=-1)
+            halves = kernel[:, :half], kernel[:, half:]
+            y = jnp.concatenate(list(map(self._product, x, halves)), axis=-1)
         else:
             mine = (jnp.arange(kernel.shape[1]) >= half) == self.collectives.tower_index()
-            y = self.collectives.psum(jnp.where(mine, x[0] @ kernel, 0))
+            y = self.collectives.psum(jnp.where(mine, self._product(x[0], kernel), 0))
         return [add_bias(y, bias)]
+
+    def _product(self, x: Array, kernel: Array) -> Array:
+        return jnp.matmul(x, kernel, precision=self.architecture.precision)
 
     def _towers(self, x: Array) -> TowerArrays:
         """Split an array by tower, unless no layer treats the towers separately."""

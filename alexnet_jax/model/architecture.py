@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection
 from typing import Literal
 
-from alexnet_jax.config import invalid
+from alexnet_jax.config import Precision, invalid
 
 TOWERS = 2
 
@@ -119,6 +119,7 @@ class Architecture:
     dropout: float = 0.5  # fraction of outputs set to zero in training
     dropout_scale: Literal["test", "training"] = "test"  # where outputs are scaled
     dtype: Literal["float32", "bfloat16"] = "float32"  # of products and activations
+    precision: Precision = "default"  # of products, see `platform.describe_precision`
 
     @property
     def num_classes(self) -> int:

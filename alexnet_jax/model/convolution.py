@@ -3,24 +3,40 @@
 import jax.numpy as jnp
 from jax import Array, lax
 
+from alexnet_jax.config import Precision
+
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Padding = tuple[int, int]
 
 
-def convolve(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    """Convolve `x` [B, H, W, in] with `kernel` [k, k, in, out]; `padding` applies to both axes."""
+def convolve(
+    x: Array, kernel: Array, stride: int, padding: Padding, precision: Precision = "default"
+) -> Array:
+    """Convolve `x` [B, H, W, in] with `kernel` [k, k, in, out]; `padding` applies to both axes.
+
+    The gradients have the same `precision`.
+    """
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), (padding, padding), dimension_numbers=DIMENSIONS
+        x,
+        kernel,
+        (stride, stride),
+        (padding, padding),
+        dimension_numbers=DIMENSIONS,
+        precision=precision,
     )
 
 
-def convolve_on_cpu(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+def convolve_on_cpu(
+    x: Array, kernel: Array, stride: int, padding: Padding, precision: Precision = "default"
+) -> Array:
     """Compute `convolve` in the form that is fastest for its stride."""
     form = convolve_by_folding if stride > 1 else convolve
-    return form(x, kernel, stride, padding)
+    return form(x, kernel, stride, padding, precision)
 
 
-def convolve_by_folding(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+def convolve_by_folding(
+    x: Array, kernel: Array, stride: int, padding: Padding, precision: Precision = "default"
+) -> Array:
     """Compute a strided `convolve` as one of stride 1 on blocks of stride x stride pixels.
 
     11 x 11 / 4 on 3 colors becomes 3 x 3 / 1 on 48, with the kernel padded by zeros to 12 x 12. It
@@ -40,4 +56,4 @@ def convolve_by_folding(x: Array, kernel: Array, stride: int, padding: Padding) 
     kernel = jnp.pad(kernel, ((0, extra), (0, extra), (0, 0), (0, 0)))
     kernel = kernel.reshape(blocks, stride, blocks, stride, inputs, outputs)
     kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(blocks, blocks, -1, outputs)
-    return convolve(x, kernel, 1, (0, 0))
+    return convolve(x, kernel, 1, (0, 0), precision)

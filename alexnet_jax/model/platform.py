@@ -7,12 +7,14 @@ backend runs faster. Timings are in experiments/RESULTS.md.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 from jax import Array
 
+from alexnet_jax.config import Precision
 from alexnet_jax.model.architecture import Pooling, ResponseNorm
-from alexnet_jax.model.convolution import Padding, convolve, convolve_on_cpu
+from alexnet_jax.model.convolution import convolve, convolve_on_cpu
 from alexnet_jax.model.pooling import pool, pool_by_slices
 from alexnet_jax.model.response_norm import normalize
 
@@ -21,12 +23,15 @@ from alexnet_jax.model.response_norm import normalize
 class Ops:
     """The operations of one platform and its settings of XLA."""
 
-    convolve: Callable[[Array, Array, int, Padding], Array]
+    convolve: Callable[..., Array]  # as `convolution.convolve`
     normalize: Callable[[Array, ResponseNorm], Array]
     pool: Callable[[Array, Pooling], Array]
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
     gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
     compiler_options: tuple[tuple[str, str], ...] = ()  # see `compiler_options`
+
+
+GPUS = ("gpu", "cuda", "rocm")  # names of the platform: on a device, of a compiler without one
 
 
 def whole_batch(batch: int) -> int:
@@ -68,16 +73,48 @@ def for_platform(platform: str) -> Ops:
     return CPU if platform == "cpu" else ACCELERATOR
 
 
+DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
+TPU_PRODUCTS: dict[Precision, str] = {
+    "default": "one bfloat16 pass",
+    "high": "three bfloat16 passes",
+    "highest": "six bfloat16 passes",
+}
+
+
+def describe_precision(
+    dtype: Literal["float32", "bfloat16"], precision: Precision, device: jax.Device
+) -> str:
+    """Return what products are computed in on a device: "float32 arrays; products in TF32".
+
+    See https://docs.jax.dev/en/latest/jax.lax.html#jax.lax.Precision.
+    """
+    products = "float32"
+    if device.platform == "tpu":
+        products = TPU_PRODUCTS[precision]
+    elif device.platform in GPUS and precision != "highest":
+        capability = str(getattr(device, "compute_capability", ""))  # "9.0", "gfx942" or none
+        if not capability[:1].isdecimal():
+            products = "TF32 if the GPU has it, otherwise float32"
+        elif float(capability) >= 8:  # Ampere
+            products = "TF32"
+    if dtype == "float32":
+        return f"float32 arrays; products in {products}"
+    return f"bfloat16 arrays and products; those of the last layer in {products}"
+
+
 @functools.cache
-def compiler_options(platform: str) -> dict[str, str]:
+def compiler_options(platform: str, deterministic: bool = True) -> dict[str, str | bool]:
     """Return XLA's compiler options for `platform`, as jax.jit takes them.
 
-    Options that this release of XLA does not know are left out: they affect speed only.
+    Those for speed are left out if this release of XLA does not know them. `deterministic`: on a
+    GPU, additions have a fixed order, and kernels are not chosen by trial; XLA for CPU and TPU does
+    so anyway.
     """
-    return {k: v for k, v in for_platform(platform).compiler_options if is_supported(k, v)}
+    fast = {k: v for k, v in for_platform(platform).compiler_options if is_supported(k, v)}
+    return fast | (DETERMINISTIC if deterministic and platform in GPUS else {})
 
 
-def is_supported(option: str, value: str) -> bool:
+def is_supported(option: str, value: str | bool) -> bool:
     """Return whether XLA supports a value of a compiler option."""
     try:
         jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from alexnet_jax.config import Precision
+
 
 class Preprocess(flax.struct.PyTreeNode):
     """Constants of the images that a network was trained on, in the order RGB.
@@ -25,7 +27,9 @@ class Preprocess(flax.struct.PyTreeNode):
     channels: Literal["rgb", "bgr"] = flax.struct.field(pytree_node=False, default="rgb")
 
 
-def preprocess(batch: Mapping[str, Array], constants: Preprocess) -> Array:
+def preprocess(
+    batch: Mapping[str, Array], constants: Preprocess, precision: Precision = "default"
+) -> Array:
     """Return (image - mean + lighting) / divisor * scale, float32 [B, h, w, 3].
 
     Lighting and divisor are applied only if the batch has them.
@@ -36,6 +40,7 @@ def preprocess(batch: Mapping[str, Array], constants: Preprocess) -> Array:
             coefficients of the principal axes of color (P4.1), and `divisor` float32 [B]
             (convdata_jpeg.py:179).
         constants: of the training split; `channels` is the order of the colors in the result.
+        precision: of the product of coefficients and axes.
     """
     images = batch["image"].astype(jnp.float32)
     mean = _mean_of_crops(batch, constants, images.shape[1])
@@ -46,7 +51,8 @@ def preprocess(batch: Mapping[str, Array], constants: Preprocess) -> Array:
     if constants.mean_alignment == "center":
         images -= mean
     if "lighting" in batch:
-        images += (batch["lighting"] @ constants.lighting.T)[:, None, None, :]
+        noise = jnp.matmul(batch["lighting"], constants.lighting.T, precision=precision)
+        images += noise[:, None, None, :]
     if "divisor" in batch:
         images /= batch["divisor"][:, None, None, None]
     images *= constants.scale[None, None, None, :]

@@ -196,9 +196,14 @@ def initializer(architecture: Architecture) -> Callable[[Array], Any]:
     return initialize
 
 
-def jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Callable[..., Any]:
-    """Return `jax.jit(function)` with the compiler options of the mesh's platform."""
-    compiler_options = platform.compiler_options(mesh.devices.flat[0].platform)
+def jit(
+    function: Callable[..., Any], mesh: Mesh, deterministic: bool = True, **options: Any
+) -> Callable[..., Any]:
+    """Return `jax.jit(function)` with the compiler options of the mesh's platform.
+
+    `deterministic`: the same numbers on the same inputs; see `platform.compiler_options`.
+    """
+    compiler_options = platform.compiler_options(mesh.devices.flat[0].platform, deterministic)
     return jax.jit(function, compiler_options=compiler_options, **options)
 
 

@@ -69,6 +69,7 @@ def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Archi
         dropout=model.dropout,
         dropout_scale=model.dropout_scale,
         dtype=model.dtype,
+        precision=model.precision,
     )
     check_crop(architecture)
     return _scaled(architecture, model) if model.scale_init else architecture

@@ -81,6 +81,9 @@ def load_origin(
 def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     """Return `config` with the model and the preprocessing of the run in `origin_folder`.
 
+    The precision of products is no part of it: imported weights are evaluated at the highest, which
+    need not be that of training.
+
     Reads config.json alone, as the command line needs its defaults before JAX is imported. A run in
     `workdir` that started from there has them in its own config.json, so that it can be resumed
     without `origin_folder`.
@@ -96,7 +99,8 @@ def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     inherited = {
         field: value
         for field, value in flatten(saved).items()
-        if field.startswith("model.") or field in fields_marked(PREPROCESSING)
+        if (field.startswith("model.") and field != "model.precision")
+        or field in fields_marked(PREPROCESSING)
     }
     started = {"init_from": str(origin_folder), "data.statistics": "init"}
     return unflatten(flatten(config) | inherited | started)

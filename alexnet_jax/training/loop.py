@@ -30,7 +30,12 @@ from alexnet_jax.training.resume import (
     to_checkpoint,
 )
 from alexnet_jax.training.run_data import fingerprints, open_splits, read_data
-from alexnet_jax.training.setup import TrainSetup, build_setup, describe_setup
+from alexnet_jax.training.setup import (
+    TrainSetup,
+    build_setup,
+    describe_products,
+    describe_setup,
+)
 from alexnet_jax.training.state import LoopState, TrainState
 from alexnet_jax.training.step import Batch
 from alexnet_jax.training.stopping import StopCheck, Stopped, never
@@ -90,6 +95,7 @@ def train_and_evaluate(
             setup, state = resume(config, mesh, splits, previous, checkpoints)
         else:
             setup, state = begin(config, mesh, splits, workdir, check_stop)
+        processes.print_from_main(describe_products(setup))
         if message := describe_learning_rates(config.optimizer, config.init.reinit_layers):
             processes.print_from_main(message)
         if processes.is_main_process():

@@ -1,5 +1,6 @@
 """A NaN or infinite number in training: a report of its step, and where it first appears."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,7 +91,8 @@ def _values(
     config, architecture, mesh = setup.config, setup.architecture, setup.mesh
     constants = make_preprocess(config.data, setup.data.statistics)
     yield from _leaves("the parameter", state.variables["params"])
-    images = jax.jit(preprocess)(batch, constants)
+    finished = functools.partial(preprocess, precision=architecture.precision)
+    images = jax.jit(finished)(batch, constants)
     yield "the preprocessed images", images, True
     names = tuple(towers.output_specs(architecture, mesh))
     masks = draw_dropout_masks(architecture, config.seed, state.step, len(images))

@@ -16,6 +16,7 @@ from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import LoopState
 from alexnet_jax.training.timing import earlier_time
+from alexnet_jax.training.versions import package_versions, warn_of_changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,8 @@ def resume_data(
 def restore_state(setup: TrainSetup, previous: Previous, checkpoints: Checkpoints) -> LoopState:
     """Return where the run stands by its checkpoint, on the mesh of `setup`."""
     meta = previous.meta
+    if processes.is_main_process():
+        warn_of_changes(meta["versions"])
     return LoopState(
         train=checkpoints.state(previous.step, setup.target),
         step=previous.step,
@@ -125,6 +128,7 @@ def to_checkpoint(setup: TrainSetup, state: LoopState, time: Mapping[str, float]
         "class_names": setup.data.splits.class_names,
         "data": setup.data.fingerprints,
         "unreadable": setup.data.unreadable,
+        "versions": package_versions(),
     }
     # Copied by way of JSON: the loop changes these while the save is under way.
     return CheckpointData(state.train, setup.data.statistics, json.loads(json.dumps(meta)))

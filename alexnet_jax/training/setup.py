@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.config import Config, DataConfig
 from alexnet_jax.data.sources import Source
-from alexnet_jax.model import towers
+from alexnet_jax.model import platform, towers
 from alexnet_jax.model.architecture import Architecture, trace, training_flop
 from alexnet_jax.model.devices import peak
 from alexnet_jax.model.preprocess import Preprocess
@@ -88,9 +88,10 @@ def build_setup(config: Config, mesh: Mesh, data: RunData) -> TrainSetup:
         init=init,
         target=target,
         train_step=make_train_step(
-            architecture, tx, mesh, constants, config.seed, config.optimizer.frozen
+            *(architecture, tx, mesh, constants, config.seed, config.optimizer.frozen),
+            deterministic=config.process.deterministic,
         ),
-        eval_step=make_eval_step(architecture, mesh, constants),
+        eval_step=make_eval_step(architecture, mesh, constants, config.process.deterministic),
     )
 
 
@@ -129,3 +130,10 @@ def describe_setup(setup: TrainSetup) -> str:
         f"on {towers.describe_mesh(setup.mesh)}"
     )
     return f"{text}; scaled from 2012: {', '.join(scaled)}." if scaled else f"{text}."
+
+
+def describe_products(setup: TrainSetup) -> str:
+    """Return one sentence about what this device computes products in."""
+    model, device = setup.config.model, setup.mesh.devices.flat[0]
+    meaning = platform.describe_precision(model.dtype, model.precision, device)
+    return f"Precision {model.precision} on {device.device_kind}: {meaning}."

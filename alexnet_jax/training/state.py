@@ -16,6 +16,14 @@ from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.timing import no_time
 
 
+def make_key(seed: int) -> Array:
+    """Return the key of all random numbers that a run draws on its devices.
+
+    Its generator is fixed: JAX's default is a setting of the process, and may change.
+    """
+    return jax.random.key(seed, impl="threefry2x32")
+
+
 class TrainState(flax.struct.PyTreeNode):
     """Step, variables and optimizer state; the step is also the position in the data."""
 
@@ -47,7 +55,7 @@ def abstract_state(
     init_variables = towers.initializer(architecture)
 
     def init() -> TrainState:
-        variables = init_variables(jax.random.key(seed))
+        variables = init_variables(make_key(seed))
         return TrainState(jnp.zeros((), jnp.int32), variables, tx.init(variables["params"]))
 
     shapes = jax.eval_shape(init)

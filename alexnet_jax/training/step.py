@@ -12,10 +12,25 @@ from jax.sharding import Mesh
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.preprocess import Preprocess, preprocess
-from alexnet_jax.training.state import TrainState
+from alexnet_jax.training.state import TrainState, make_key
 
 Metrics = dict[str, Array]
 Batch = Mapping[str, Array]
+
+
+def label_logits(logits: Array, labels: Array) -> Array:
+    """Return the logit of each image's own class, float [B].
+
+    By selection and a sum: the gradient of a gather is a scatter, which a GPU computes by atomic
+    additions, in any order.
+    """
+    classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
+    return jnp.sum(jnp.where(classes[None, :] == labels[:, None], logits, 0), axis=-1)
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Return the loss of each image in nats, float [B]."""
+    return jax.nn.logsumexp(logits, axis=-1) - label_logits(logits, labels)
 
 
 def top_k_error(logits: Array, labels: Array, k: int) -> Array:
@@ -25,7 +40,7 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
     best k, that fraction is correct, so that a constant predictor scores chance and never 0
     (layer_kernels.cu:96-118). If the logit of the true class is NaN, every class is better.
     """
-    true = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    true = label_logits(logits, labels)[:, None]
     above = jnp.sum(~(logits <= true), axis=-1)
     ties = jnp.maximum(jnp.sum(logits == true, axis=-1), 1)
     return 1 - jnp.clip((k - above) / ties, 0, 1)
@@ -39,7 +54,7 @@ def draw_dropout_masks(
     Drawn for both towers, outside shard_map, from (seed, step) alone: the same on every mesh and
     after every resume.
     """
-    key = jax.random.fold_in(jax.random.key(seed), step)
+    key = jax.random.fold_in(make_key(seed), step)
     keys = jax.random.split(key, len(architecture.dropped))
     return {
         name: jax.random.bernoulli(key, 1 - architecture.dropout, (batch_size, *shape))
@@ -61,7 +76,7 @@ def make_gradient(
     apply = towers.forward(architecture, mesh)
 
     def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
-        images, labels = preprocess(batch, constants), batch["label"]
+        images, labels = preprocess(batch, constants, architecture.precision), batch["label"]
         dropout_masks = draw_dropout_masks(architecture, seed, step, len(labels))
 
         def loss_of(variables: Any) -> tuple[Array, Array]:
@@ -70,8 +85,7 @@ def make_gradient(
                 for name, weights in variables["params"].items()
             }
             logits = apply({"params": params}, images, dropout_masks)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return jnp.mean(losses), logits
+            return jnp.mean(cross_entropy(logits, labels)), logits
 
         return jax.value_and_grad(loss_of, has_aux=True)(variables)
 
@@ -94,6 +108,7 @@ def make_train_step(
     constants: Preprocess,
     seed: int,
     frozen: Collection[str] = (),
+    deterministic: bool = True,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Return the jitted `(state, batch) -> (state, metrics)`; it reuses the old state's memory.
 
@@ -117,11 +132,11 @@ def make_train_step(
         }
         return TrainState(state.step + 1, variables, opt_state), metrics
 
-    return towers.jit(train_step, mesh, donate_argnums=0)
+    return towers.jit(train_step, mesh, deterministic, donate_argnums=0)
 
 
 def make_eval_step(
-    architecture: Architecture, mesh: Mesh, constants: Preprocess
+    architecture: Architecture, mesh: Mesh, constants: Preprocess, deterministic: bool = True
 ) -> Callable[[Any, Batch], tuple[Metrics, Array]]:
     """Return the jitted `(variables, batch) -> (sums, probabilities)`.
 
@@ -133,7 +148,7 @@ def make_eval_step(
     def eval_step(variables: Any, batch: Batch) -> tuple[Metrics, Array]:
         logits, labels = apply(variables, preprocess(batch, constants)), batch["label"]
         values = {
-            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+            "loss": cross_entropy(logits, labels),
             "top1_error": top_k_error(logits, labels, 1),
             "top5_error": top_k_error(logits, labels, 5),
             "count": jnp.ones(len(labels), jnp.int32),
@@ -141,7 +156,7 @@ def make_eval_step(
         sums = {name: jnp.sum(jnp.where(batch["mask"], value, 0)) for name, value in values.items()}
         return sums, jax.nn.softmax(logits)
 
-    return towers.jit(eval_step, mesh)
+    return towers.jit(eval_step, mesh, deterministic)
 
 
 def make_predict_step(

@@ -1,6 +1,5 @@
 """What a run leaves in its folder beside checkpoints and metrics: config.json and summary.json."""
 
-import importlib.metadata
 import io
 import json
 import platform
@@ -23,12 +22,12 @@ from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import LoopState
 from alexnet_jax.training.stopping import StopCheck
 from alexnet_jax.training.timing import TimeBudget
+from alexnet_jax.training.versions import package_versions
 
 SUMMARY, CONFIG, STATISTICS = "summary.json", "config.json", "statistics.npz"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
 # What `closing_line` needs of a summary.
 KEYS = {"validation", "source", "classes", "epochs", "seconds", "ended_on_plateau"}
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def write_config(setup: TrainSetup, workdir: Path) -> None:
@@ -57,7 +56,7 @@ def write_run_config(
         "config": flatten(config),
         "class_names": class_names,
         "devices": towers.describe_mesh(mesh),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": package_versions(),
         "python": platform.python_version(),
         **({"imported": imported} if imported else {}),
     }

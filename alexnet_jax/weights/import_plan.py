@@ -71,6 +71,9 @@ def plan_import(
         ValueError: the arguments, or the arrays, do not match.
     """
     config, statistics, bgr = _network(raw, preset, mean)
+    # Scores and features of published weights are those of float32, on every device.
+    model = dataclasses.replace(config.model, precision="highest")
+    config = dataclasses.replace(config, model=model)
     count = convert.num_classes(raw) or len(class_names) or IMAGENET_CLASSES
     if class_names and len(class_names) != count:
         rule = f"must be {count}, one for each output of the weights in their order"

@@ -239,7 +239,7 @@ def test_every_field_that_a_source_sets_belongs_to_a_point():
     not_compared = {
         *("data.source", "data.path", "data.name", "data.validation_fraction", "data.unreadable"),
         *("data.cache_gib", "data.threads", "data.prefetch"),
-        *("model.dtype", "optimizer.layer_learning_rates"),
+        *("model.dtype", "model.precision", "optimizer.layer_learning_rates"),
         *("schedule.patience", "schedule.min_delta", "schedule.eval_every"),
     }
     sections = ("data", "model", "optimizer", "schedule")

@@ -324,6 +324,7 @@ def test_defaults_come_from_the_run_that_is_fine_tuned(workdir):
     assert data["model.width"] == 0.05
     assert data["data.statistics"] == "init"
     assert data["data.mean"] == "channel"
+    assert data["model.precision"] == "default"
     assert data["data.images_per_crop"] == PRESETS["source2012"].data.images_per_crop
     # tyro takes underscores in place of dashes.
     assert main.parse(["--init_from" if a == "--init-from" else a for a in arguments]).config == (

@@ -209,4 +209,15 @@ def test_an_option_that_this_xla_does_not_know_is_left_out():
 
 def test_of_the_release_installed_every_option_is_supported():
     assert platform.compiler_options("cpu") == dict(platform.CPU.compiler_options)
-    assert platform.compiler_options("gpu") == {}
+    assert platform.compiler_options("tpu") == {}
+
+
+def test_operations_of_a_gpu_are_deterministic_unless_asked_otherwise():
+    for name in ("gpu", "cuda", "rocm"):  # of a device, and of a compiler without one
+        assert platform.compiler_options(name)["xla_gpu_deterministic_ops"] is True
+        assert "xla_gpu_deterministic_ops" not in platform.compiler_options(name, False)
+    for name in ("cpu", "tpu"):
+        assert platform.compiler_options(name, True) == platform.compiler_options(name, False)
+    # XLA for a CPU knows the option too, and refuses what it cannot read.
+    assert platform.is_supported("xla_gpu_deterministic_ops", True)
+    assert not platform.is_supported("xla_gpu_deterministic_ops", "true")

@@ -1,20 +1,24 @@
-"""bfloat16 between the layers; float32 where sums and small steps would be lost."""
+"""bfloat16 between the layers, the precision of products, and float32 where sums would be lost."""
 
 import dataclasses
+import re
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.config import ModelConfig, OptimizerConfig
-from alexnet_jax.model import response_norm, towers
+from alexnet_jax.config import ModelConfig, OptimizerConfig, Precision
+from alexnet_jax.model import platform, response_norm, towers
 from alexnet_jax.model.architecture import ResponseNorm
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.step import make_train_step
+from alexnet_jax.training.step import make_eval_step, make_train_step
 
 BATCH = 4
 MODEL = ModelConfig(width=1 / 16, conv345_init_std=0.03)
@@ -144,3 +148,80 @@ def test_a_bias_moves_by_less_than_bfloat16_could(batch, variables):
     gradient = jax.jit(jax.grad(total))(variables)["params"]["fc6"]["bias"]
     assert gradient.dtype == jnp.float32
     assert jnp.any(gradient != gradient.astype(jnp.bfloat16).astype(jnp.float32))
+
+
+PRODUCT = re.compile(r"stablehlo\.(dot_general|convolution)\b(.*)")
+
+
+def precisions(program: str) -> Counter[tuple[str, str]]:
+    """Count the products of a lowered program by kind and by the precision of their operands."""
+    return Counter(
+        (kind, " ".join(re.findall(r"\b(?:DEFAULT|HIGH|HIGHEST)\b", rest)))
+        for kind, rest in PRODUCT.findall(program)
+    )
+
+
+@pytest.mark.parametrize("ops", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("bottleneck", [0, 8])
+@pytest.mark.parametrize("precision", ["default", "high", "highest"])
+def test_every_product_of_a_step_has_the_precision_of_the_model(
+    precision, bottleneck, count, ops, batch, monkeypatch
+):
+    monkeypatch.setattr(platform, "for_platform", lambda _: ops)
+    model = dataclasses.replace(MODEL, precision=precision, bottleneck=bottleneck)
+    architecture, mesh = build_architecture(model, 10, 67), mesh_of(count)
+    tx = paper_sgd(OptimizerConfig(batch_size=BATCH))
+    constants = Preprocess(mean=jnp.zeros(3), lighting=jnp.eye(3), scale=jnp.ones(3))
+    _, state = abstract_state(architecture, tx, mesh, seed=0)
+    placed = towers.put_batch(batch, mesh)
+    train_step: Any = make_train_step(architecture, tx, mesh, constants, seed=0)
+    train = precisions(train_step.lower(state, placed).as_text())
+    evaluated = {name: placed[name] for name in placed if name not in ("lighting", "divisor")}
+    evaluated["mask"] = placed["mirror"]
+    eval_step: Any = make_eval_step(architecture, mesh, constants)
+    test = precisions(eval_step.lower(state.variables, evaluated).as_text())
+    # One device convolves conv2, conv4 and conv5 for both towers, and so with the bottleneck's fc8.
+    convolutions = {1: 2 + 3 * 2, 2: 5}[count]
+    products = {0: 3, 8: 4 if count == 2 else 5}[bottleneck]
+    both = " ".join([precision.upper()] * 2)
+    assert test == {("convolution", both): convolutions, ("dot_general", both): products}
+    # Forward, and the gradients of kernel and input; the images have none. Lighting has a product.
+    blocks = -(-BATCH // ops.block_size(BATCH))
+    assert blocks == 1
+    assert train == {
+        ("convolution", both): 3 * convolutions - 1,
+        ("dot_general", both): 3 * products + 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "meanings"),
+    [
+        (
+            dict(platform="tpu"),
+            ["one bfloat16 pass", "three bfloat16 passes", "six bfloat16 passes"],
+        ),
+        (dict(platform="gpu", compute_capability="9.0"), ["TF32", "TF32", "float32"]),
+        (dict(platform="gpu", compute_capability="12.1"), ["TF32", "TF32", "float32"]),
+        (dict(platform="gpu", compute_capability="7.5"), ["float32"] * 3),
+        (dict(platform="cpu"), ["float32"] * 3),
+        (
+            dict(platform="gpu", compute_capability="gfx942"),
+            [*["TF32 if the GPU has it, otherwise float32"] * 2, "float32"],
+        ),
+        (
+            dict(platform="gpu"),
+            [*["TF32 if the GPU has it, otherwise float32"] * 2, "float32"],
+        ),
+    ],
+)
+def test_what_a_precision_means_on_a_device(device, meanings):
+    precisions: tuple[Precision, ...] = ("default", "high", "highest")
+    for precision, meaning in zip(precisions, meanings, strict=True):
+        on: Any = SimpleNamespace(**device)
+        text = platform.describe_precision("float32", precision, on)
+        assert text == f"float32 arrays; products in {meaning}"
+        text = platform.describe_precision("bfloat16", precision, on)
+        assert text.startswith("bfloat16 arrays and products; ")
+        assert text.endswith(f"the last layer in {meaning}")

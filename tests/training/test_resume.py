@@ -26,7 +26,7 @@ from alexnet_jax.main import main
 from alexnet_jax.model import towers
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.storage import lock
-from alexnet_jax.training import data_files, loop
+from alexnet_jax.training import data_files, loop, versions
 from alexnet_jax.training.checkpoint import CheckpointData, Checkpoints
 from alexnet_jax.training.metrics import MetricsWriter, read_metrics
 from alexnet_jax.training.optimizer import paper_sgd
@@ -450,8 +450,28 @@ FREE = {
     "data.cache_gib": 0.0,
     "process.large_pages": False,
     "process.compilation_cache": "",
+    "process.deterministic": False,
     "profile.steps": "3:4",
 }
+
+
+def test_other_versions_of_packages_are_named_and_accepted(
+    broken, photos, tmp_path, patched, capsys
+):
+    again = copy_of(broken, patched, tmp_path)
+    assert again.run(options(photos), ask=4) == 0
+    same = capsys.readouterr()
+    assert same.err == ""
+    assert "Precision default on cpu: float32 arrays; products in float32." in same.out.splitlines()
+    now = versions.package_versions()
+    with patched.context() as patch:
+        later = now | {"jax": "99.1", "numpy": "98.2", "optax": "97.3"}
+        patch.setattr(versions, "package_versions", lambda: later)
+        assert again.run(options(photos), ask=4) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("alexnet_jax: ")
+    assert f"jax was {now['jax']} and is 99.1, numpy was {now['numpy']} and is 98.2; " in line
+    assert "optax" not in line  # it computes nothing that XLA does not
 
 
 @pytest.mark.parametrize("field", flatten(Config()))

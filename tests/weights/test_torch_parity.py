@@ -168,7 +168,7 @@ class Example:
         if name == "torchvision":
             images /= [58.4, 57.1, 57.4]
             dropped = {"conv5": (side, side, maps[4]), "fc6": (units,)}
-        model = dataclasses.replace(PRESETS[name].model, width=1 / share)
+        model = dataclasses.replace(PRESETS[name].model, width=1 / share, precision="highest")
         return cls(
             net,
             build_architecture(model, classes, crop),

@@ -1,0 +1,32 @@
+"""Versions of the packages that a run depends on: what it began with, and has now."""
+
+import importlib.metadata
+import logging
+from collections.abc import Mapping
+
+LOGGER = logging.getLogger(__name__)
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# Of these a run's numbers depend: programs and dropout, the order of images, augmentation.
+NUMERICAL = ("jax", "jaxlib", "grain", "numpy")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the version of every package that config.json records."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def warn_of_changes(saved: Mapping[str, str]) -> None:
+    """Warn, in one line, of packages whose versions are not those that a checkpoint has saved."""
+    now = package_versions()
+    changes = [
+        f"{name} was {saved[name]} and is {now[name]}"
+        for name in NUMERICAL
+        if saved[name] != now[name]
+    ]
+    if changes:
+        LOGGER.warning(
+            "The run was saved with other versions: %s; its numbers may differ from those of a run "
+            "that was not interrupted.",
+            ", ".join(changes),
+        )
