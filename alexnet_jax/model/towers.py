@@ -8,7 +8,7 @@ The mesh is `(data, tower)`. Its `tower` axis has two devices, each with one tow
 are global arrays of the same shapes on every mesh.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -29,7 +29,11 @@ DATA, TOWER = "data", "tower"
 
 
 def make_mesh(
-    *, towers: int | Literal["auto"] = "auto", data: int | Literal["auto"] = "auto", batch: int
+    *,
+    towers: int | Literal["auto"] = "auto",
+    data: int | Literal["auto"] = "auto",
+    batch: int,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
     """Return a mesh `(data, tower)` over the devices of all processes.
 
@@ -37,12 +41,13 @@ def make_mesh(
         towers: devices that share one copy of the network, 1 or 2; auto: 2 if there are enough.
         data: shards of the batch; auto: the largest number of devices that divides the batch.
         batch: images a step.
+        devices: by default those of JAX; or compile-only ones (`analysis/targets.py`).
 
     Raises:
         ValueError: there are too few devices, the shards do not divide the batch, or a process
             would have no device in the mesh.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     if towers == "auto":
         towers = min(TOWERS, max(1, len(devices) // (1 if data == "auto" else data)))
     if data == "auto":
