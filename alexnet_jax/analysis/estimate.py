@@ -1,7 +1,7 @@
 """What the compiled training step needs of hardware that is not there: an estimate, no measurement.
 
 Memory, collectives and kernels are those of the program that XLA compiled; the time is the TPU
-compiler's own estimate, or how long a GPU's memory would take to move the program's bytes.
+compiler's own estimate, or of a GPU the least that its memory's bandwidth and its peak allow.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class Estimate:
     program: tuple[Traffic, ...]
     collectives_agree: bool
     cycles: int | None  # TPU
-    seconds: float | None  # TPU: by the compiler; GPU: bytes / bandwidth
+    seconds: float | None  # TPU: by the compiler; GPU: at least, by bandwidth and by peak
     peak_share: float | None  # TPU: that `seconds` means
     kernels: int | None  # GPU
     bytes_moved: int | None
@@ -93,8 +93,10 @@ def estimate(config: Config, classes: int, target: Target) -> Estimate:
     flop = step_flop(architecture, batch_size, config.optimizer.frozen)
     cycles = compiled.estimated_cycles(text) if chip.platform == "tpu" else None
     kernels = compiled.kernels(text) if chip.platform == "gpu" else None
-    seconds = cycles / chip.clock if cycles else kernels.bytes / chip.bandwidth if kernels else None
     peak = chip.peak.get(dtype)
+    seconds = cycles / chip.clock if cycles else None
+    if kernels and peak:
+        seconds = max(kernels.bytes / chip.bandwidth, flop / mesh.size / peak)
     cost = program.cost_analysis() or {}
     return Estimate(
         target=target.name,
@@ -137,9 +139,11 @@ def train_step(config: Config, architecture: Architecture, mesh: Mesh) -> tuple[
     rows = towers.batch_sharding(mesh)
     batch = {
         name: jax.ShapeDtypeStruct(
-            array.shape, jax.dtypes.canonicalize_dtype(array.dtype), sharding=rows
+            (config.optimizer.batch_size, *array.shape[1:]),
+            jax.dtypes.canonicalize_dtype(array.dtype),
+            sharding=rows,
         )
-        for name, array in empty_batch(config.optimizer.batch_size, architecture.crop).items()
+        for name, array in empty_batch(1, architecture.crop).items()
     }
     return step, state, batch
 
@@ -273,24 +277,20 @@ def _traffic_lines(result: Estimate) -> Iterator[str]:
 def _amount(traffic: Traffic | None) -> str:
     if traffic is None:
         return "nothing"
-    return (
-        f"{traffic.number:>3} times, {traffic.values:>13,} values, {traffic.bytes / MIB:>9,.1f} MiB"
-    )
+    return f"{traffic.number:>3} x, {traffic.values:>13,} values, {traffic.bytes / MIB:>9,.1f} MiB"
 
 
 def _time_lines(result: Estimate) -> Iterator[str]:
     seconds = result.seconds or 0
+    each = f"{result.images / result.devices / seconds:,.0f} images/s a device"
     if result.cycles:
         yield "Time, estimated by the TPU compiler, without waiting for collectives"
         yield f"  {result.cycles / 1e6:,.1f} million cycles, {1e3 * seconds:,.1f} ms a step"
-    else:
-        yield "Work of the GPU program on a device, estimated from its text"
-        moved = (result.bytes_moved or 0) / 1e9
-        yield f"  {result.kernels:,} kernels; {moved:,.1f} GB read and written"
-        yield f"  {result.atomic_scatters} scatters add floats atomically, in no fixed order"
-        yield f"  {1e3 * seconds:,.1f} ms a step at the memory's rate, if nothing takes longer:"
-    each = f"{result.images / result.devices / seconds:,.0f} images/s a device"
-    if result.peak_share:
-        yield f"  {each}, {result.peak_share:.3f} of the chip's peak"
-    else:
-        yield f"  at most {each}"
+        yield f"  {each}, {result.peak_share or 0:.3f} of the chip's peak"
+        return
+    yield "Work of the GPU program on a device, estimated from its text"
+    moved = (result.bytes_moved or 0) / 1e9
+    yield f"  {result.kernels:,} kernels; {moved:,.1f} GB read and written"
+    yield f"  {result.atomic_scatters} scatters add floats atomically, in no fixed order"
+    yield f"  by the memory's bandwidth and the peak at least {1e3 * seconds:,.1f} ms a step,"
+    yield f"  so at most {each}"
