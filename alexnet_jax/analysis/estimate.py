@@ -180,10 +180,11 @@ def _too_large(target: Target, error: Exception) -> Exception:
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:
         return error
-    used = re.search(r"Used [^.]*(?:\.\d\w+)? of [\d.]+\w", text)
-    rule = "the step does not fit into a device's memory by the compiler's estimate"
+    sizes = re.findall(r"\(([\d.]+[KMGT])\)", text)  # of the temporaries, and what there is
+    amounts = f" (temporaries of {sizes[0]}, available {sizes[1]})" if len(sizes) == 2 else ""
     remedy = "use a smaller optimizer.batch_size or more devices"
-    return invalid("target", target.name, f"{rule} ({used[0]})" if used else rule, remedy)
+    rule = f"by the compiler's estimate the step does not fit into a device's memory{amounts}"
+    return invalid("target", target.name, rule, remedy)
 
 
 def _memory(stats: Any, state: TrainState, batch: Any, chip: int) -> Memory:

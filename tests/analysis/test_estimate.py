@@ -111,11 +111,12 @@ def test_the_command_prints_estimates_and_json(capsys):
 
 def test_a_step_that_does_not_fit_is_one_sentence():
     error = RuntimeError(
-        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space "
-        "hbm. Used 20.19G of 15.75G hbm. Exceeded hbm capacity by 4.44G."
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+        "temporaries (106.32G) exceeds available HBM (15.75G)."
     )
     message = str(estimate._too_large(targets.parse_target("v5e-1"), error))
-    assert "Used 20.19G of 15.75G" in message
+    assert message.startswith("target v5e-1: ")
+    assert "106.32G, available 15.75G" in message
     assert "smaller optimizer.batch_size" in message
 
 
