@@ -11,11 +11,15 @@ from pathlib import Path
 
 import tyro
 
+from alexnet_jax.analysis import estimate
+from alexnet_jax.analysis.targets import parse_target
 from alexnet_jax.cli.arguments import check_picture, option_name, parse_command, peek_option
+from alexnet_jax.cli.devices import use_cpu_only
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import (
     Config,
     DataConfig,
+    MeshConfig,
     ModelConfig,
     OptimizerConfig,
     Preset,
@@ -52,6 +56,9 @@ class Command:
     json: bool
     # also draw the network on two devices (Figure 2 of the paper) into this file
     save: Path | None
+    # also compile the training step for this hardware, which need not be there, and estimate what
+    # it needs: v5e-8, h100-2, cpu-2 (chips: cpu, v4, v5e, v5p, v6e, t4, l4, a100, h100, h200)
+    target: str | None
     # the network
     model: tyro.conf.FlagConversionOff[ModelConfig]
     # the images
@@ -60,6 +67,8 @@ class Command:
     optimizer: tyro.conf.FlagConversionOff[OptimizerConfig]
     # the learning rate over time
     schedule: tyro.conf.FlagConversionOff[ScheduleConfig]
+    # devices of the target: shards of the batch times towers of the network
+    mesh: tyro.conf.FlagConversionOff[MeshConfig]
 
     @property
     def config(self) -> Config:
@@ -70,6 +79,7 @@ class Command:
             data=self.data,
             optimizer=self.optimizer,
             schedule=self.schedule,
+            mesh=self.mesh,
         )
 
 
@@ -86,10 +96,12 @@ def parse(args: Sequence[str]) -> Command:
         brief=False,
         json=False,
         save=None,
+        target=None,
         model=config.model,
         data=config.data,
         optimizer=config.optimizer,
         schedule=config.schedule,
+        mesh=MeshConfig(),
     )
     return parse_command(Command, args, PROGRAM, default)
 
@@ -119,7 +131,21 @@ def describe(args: Command) -> None:
     if args.save:
         _draw(config, args.classes, args.save)
     facts = brief(facts) if args.brief else facts
-    print(json.dumps(facts, indent=2) if args.json else render(facts, option_name))
+    result = None if args.target is None else _estimate(config, args.classes, args.target)
+    if args.json:
+        target = {} if result is None else {"target": dataclasses.asdict(result)}
+        print(json.dumps(facts | target, indent=2))
+        return
+    print(render(facts, option_name))
+    if result is not None:
+        print(f"\n{estimate.render(result)}")
+
+
+def _estimate(config: Config, classes: int, name: str) -> estimate.Estimate:
+    """Compile the training step for hardware that need not be there."""
+    target = parse_target(name)
+    use_cpu_only(target.devices if target.chip.platform == "cpu" else 1)
+    return estimate.estimate(config, classes, target)
 
 
 def _draw(config: Config, classes: int, path: Path) -> None:

@@ -18,6 +18,16 @@ def emulate_devices(mesh: MeshConfig, processes: int = 1) -> None:
         jax.config.update("jax_num_cpu_devices", -(-towers * data // processes))
 
 
+def use_cpu_only(count: int) -> None:
+    """Leave accelerators alone, and emulate `count` CPU devices unless their number is set."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    if jax.config.values["jax_num_cpu_devices"] <= 0:
+        with contextlib.suppress(RuntimeError):  # a backend is up already
+            jax.config.update("jax_num_cpu_devices", count)
+
+
 def provide_devices(count: int) -> str:
     """Make JAX see at least `count` devices; return a sentence about them. For notebooks.
 

@@ -62,7 +62,7 @@ def training_batches(
     def make(step: int) -> Batch:
         positions = step * batch_size + row_numbers
         views = random_views(config, seed, positions, lighting_end)
-        result = _empty(len(positions), config.crop) | views
+        result = empty_batch(len(positions), config.crop) | views
         for row, position in enumerate(positions.tolist()):
             _fill(result, row, *reader.get_or_next(order[position]))
         return result
@@ -83,7 +83,7 @@ def evaluation_batches(
 
     def make(step: int) -> Batch:
         number = len(row_numbers)
-        result = _empty(number, config.crop) | {"mask": np.zeros(number, bool)}
+        result = empty_batch(number, config.crop) | {"mask": np.zeros(number, bool)}
         result["offset"][:] = (config.image_size - config.crop) // 2
         for row, index in enumerate((step * batch_size + row_numbers).tolist()):
             record = reader.get(index) if index < len(source) else None
@@ -157,7 +157,7 @@ class _Reader:
         )
 
 
-def _empty(number: int, crop: int) -> Batch:
+def empty_batch(number: int, crop: int) -> Batch:
     """Return a batch without flips and lighting; its images are uninitialized."""
     size = number * crop * crop * 3
     memory = np.empty(size + ALIGNMENT, np.uint8)

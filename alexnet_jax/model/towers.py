@@ -41,13 +41,13 @@ def make_mesh(
         towers: devices that share one copy of the network, 1 or 2; auto: 2 if there are enough.
         data: shards of the batch; auto: the largest number of devices that divides the batch.
         batch: images a step.
-        devices: to choose from; None: all of JAX's default platform.
+        devices: to choose from, also compile-only ones (`analysis/targets.py`); None: JAX's.
 
     Raises:
         ValueError: there are too few devices, the shards do not divide the batch, or a process
             would have no device in the mesh.
     """
-    devices = devices or jax.devices()
+    devices = jax.devices() if devices is None else devices
     if towers == "auto":
         towers = min(TOWERS, max(1, len(devices) // (1 if data == "auto" else data)))
     if data == "auto":

@@ -90,3 +90,59 @@ def test_compare_names_few_collectives_counts_many_and_says_nothing_if_there_is_
         "  the program  nothing",
     ]
     assert math.isclose(sum(one.bytes for one in many), 8 * 2**20)
+
+
+def test_a_mesh_of_reordered_devices():
+    groups = "mesh['axis_0'=2,'axis_1'=2], device_ids=([2,2]T(1,0)) {'axis_0'}"
+    (collective,) = compiled.collectives(GATHER.replace("%s", groups))
+    # devices 0 2 / 1 3: along the first axis of this mesh are 0 and 1
+    assert (collective.devices, collective.stride) == (2, 1)
+
+
+PROGRAM = """
+%fused (p: f32[4]) -> f32[4] {
+  ROOT %scatter.1 = f32[4]{0} scatter(%p, %i, %u), to_apply=%add
+}
+%unique (p: f32[4]) -> f32[4] {
+  ROOT %scatter.2 = f32[4]{0} scatter(%p, %i, %u), unique_indices=true, to_apply=%add
+  %scatter.3 = s32[4]{0} scatter(%p, %i, %u), to_apply=%add
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %a = f32[4]{0} parameter(0), metadata={op_name="f32[99] add(%a)"}
+  %b = bf16[2,2]{1,0} fusion(%a), kind=kLoop, backend_config={"estimated_cycles":"100","x":"1"}
+  %t = (f32[4]{0}, pred[3]{0}) fusion(%a, %b), kind=kLoop, backend_config={"estimated_cycles":"20"}
+  %g = f32[4]{0} get-tuple-element(%t), index=0
+  %s = (f32[4]{0}, f32[8]{0}) all-gather-start(%g), replica_groups={{0,1}}
+  %d = f32[8]{0} all-gather-done(%s)
+  ROOT %r = f32[4]{0} fusion(%d), kind=kLoop
+}
+
+%after (p: f32[4]) -> f32[4] {
+  %x = f32[4]{0} fusion(%p), backend_config={"estimated_cycles":"1000"}
+}
+"""
+
+
+def test_cycles_are_those_of_the_top_level():
+    assert compiled.estimated_cycles(PROGRAM) == 120
+
+
+def test_kernels_read_their_operands_and_write_their_results():
+    # %b: 16 + 8; %t: 16 + 8 read, 16 + 3 written; the gather: 16 and 32; %r: 32 + 16
+    assert compiled.kernels(PROGRAM) == compiled.Kernels(4, 24 + 43 + 48 + 48)
+
+
+def test_a_scatter_of_floats_is_atomic_unless_its_indices_are_unique():
+    assert compiled.atomic_scatters(PROGRAM) == 1
+
+
+def test_traffic_counts_the_bytes_of_the_programs_own_types():
+    lines = (
+        "  %a = bf16[4]{0} all-gather(%x), replica_groups={{0,1}}\n"
+        "  %b = f32[6]{0} all-gather(%x), replica_groups={{0,1}}\n"
+    )
+    (traffic,) = compiled.program_traffic(lines)
+    assert traffic == compiled.Traffic("all-gather", 2, 1, 2, 10, 8 + 24)
+    (derived,) = compiled.table_traffic(compiled.collectives(lines))
+    assert derived == compiled.Traffic("all-gather", 2, 1, 2, 10, 40)
