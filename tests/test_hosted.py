@@ -19,13 +19,13 @@ COLAB = """
 annotated-types==0.8.0 array_record==0.8.3 etils==1.14.0 flax==0.11.2 grain==0.2.18 jax==0.7.2
 jaxlib==0.7.2 matplotlib==3.10.0 ml_dtypes==0.6.0 numpy==2.1.3 optax==0.2.8
 orbax-checkpoint==0.12.4 pillow==11.3.0 protobuf==5.29.6 safetensors==0.8.0 scipy==1.16.3
-tensorflow-datasets==4.9.10 tensorstore==0.1.85 tqdm==4.67.3
+tensorflow-datasets==4.9.10 tensorflow-metadata==1.21.0 tensorstore==0.1.85 tqdm==4.67.3
 """
 KAGGLE = """
 annotated-types==0.7.0 array_record==0.8.3 etils==1.14.0 flax==0.11.2 grain==0.2.16 jax==0.7.2
 jaxlib==0.7.2 matplotlib==3.10.0 ml_dtypes==0.5.4 numpy==2.0.2 optax==0.2.8
 orbax-checkpoint==0.11.36 pillow==11.3.0 protobuf==5.29.5 safetensors==0.7.0 scipy==1.16.3
-tensorflow-datasets==4.9.9 tensorstore==0.1.82 tqdm==4.67.3
+tensorflow-datasets==4.9.9 tensorflow-metadata==1.17.3 tensorstore==0.1.82 tqdm==4.67.3
 """
 
 # As in a notebook, one process installs the package and uses it.
