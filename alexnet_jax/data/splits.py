@@ -246,7 +246,7 @@ def _open_tfds(config: DataConfig) -> OpenedSource:
     if not hasattr(tensorflow_datasets, "core"):
         raise invalid(
             *("data.source", "tfds", "tensorflow_datasets cannot be imported, its error is above"),
-            "on Colab and Kaggle run pip install tensorflow-metadata==1.17.3 and restart",
+            "on Colab run pip install tensorflow-metadata==1.17.3 and restart the runtime",
         )
     from alexnet_jax.data.tfds import Tfds, open_tfds
 
