@@ -3,10 +3,11 @@
 import ast
 import json
 import re
+import runpy
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,12 +111,69 @@ def test_one_cell_installs_and_the_others_are_plain_python(path):
         assert not MAGIC.search(source(cell)), source(cell)
 
 
-def test_the_install_cell_names_every_dependency():
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    dependencies = {line.partition(">")[0] for line in project["dependencies"]}
-    text = source(cells(NOTEBOOKS[0])[0]).replace("\\\n", " ")
-    (line,) = re.findall(r"--constraint present\.txt\s+(.*)", text)
-    assert {word.strip('"').partition(">")[0] for word in line.split()} == dependencies
+@pytest.fixture
+def cell_file(tmp_path):
+    """Return a script with the install cell."""
+    file = tmp_path / "cell.py"
+    file.write_text(source(cells(NOTEBOOKS[0])[0]))
+    return file
+
+
+def install(cell_file, monkeypatch, packages, returncode=0, jax_imported=False):
+    """Run the install cell as if only `packages` were installed; return its pip's arguments.
+
+    pip is not started: it ends with `returncode`, and afterwards jax 0.11.2 is there.
+    """
+    calls = []
+
+    def pip(arguments, **_):
+        calls.append(arguments)
+        return subprocess.CompletedProcess(arguments, returncode, "", "pip's messages")
+
+    before = [SimpleNamespace(name=name, version=packages[name]) for name in packages]
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda _: None)
+        patch.setattr("importlib.metadata.distributions", lambda: before)
+        patch.setattr("importlib.metadata.version", {"jax": "0.11.2"}.get)
+        patch.setattr("subprocess.run", pip)
+        if not jax_imported:
+            patch.delitem(sys.modules, "jax", raising=False)
+        runpy.run_path(str(cell_file))
+    (arguments,) = calls
+    assert arguments[:5] == [sys.executable, "-m", "pip", "install", "--quiet"]
+    return arguments[5:]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "requirement"),
+    [
+        ({}, "jax"),
+        ({"jax-cuda12-plugin": "0.7.2"}, "jax[cuda12]"),
+        ({"jax-cuda13-plugin": "0.7.2"}, "jax[cuda13]"),
+        ({"libtpu": "0.0.21.1"}, "jax[tpu]"),
+    ],
+)
+def test_the_install_cell_keeps_numpy_and_the_plugin(
+    cell_file, monkeypatch, capsys, plugin, requirement
+):
+    packages = {"jax": "0.7.2", "protobuf": "5.29.6", "scipy": "1.16.3", "numpy": "2.1.3", **plugin}
+    kept = ["numpy==2.1.3", "protobuf==5.29.6"]
+    assert install(cell_file, monkeypatch, packages) == [*kept, requirement, ".."]
+    line = f"Installed .. with {requirement} 0.11.2 (before: 0.7.2); kept {' '.join(kept)}\n"
+    assert capsys.readouterr().out == f"pip's messages\n{line}"
+
+
+def test_the_install_cell_stops_with_one_sentence(cell_file, monkeypatch):
+    with pytest.raises(SystemExit, match=r"^jax is already imported: restart [^\n]*\.$"):
+        install(cell_file, monkeypatch, {"jax": "0.7.2"}, jax_imported=True)
+    with pytest.raises(SystemExit, match=r"^pip could not install jax and \.\.: [^\n]*\.$"):
+        install(cell_file, monkeypatch, {}, returncode=1)
+
+
+def test_the_install_cell_does_nothing_if_the_package_is_installed(cell_file, monkeypatch, capsys):
+    monkeypatch.setattr("subprocess.run", None)
+    runpy.run_path(str(cell_file))
+    assert capsys.readouterr().out == ""
 
 
 @every

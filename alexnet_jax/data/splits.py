@@ -19,7 +19,6 @@ from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.sources import Folder, Labeled, Source, Stored
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.synthetic import SIZES, Synthetic
-from alexnet_jax.data.tfds import Tfds, open_tfds
 from alexnet_jax.data.wrappers import Cached, Monitored, Resized, Subset
 
 # What the splits of a source may be called, and what they are called here.
@@ -245,6 +244,17 @@ def _open_array_records(config: DataConfig) -> OpenedSource:
 
 
 def _open_tfds(config: DataConfig) -> OpenedSource:
+    # Imported for this source alone: Colab's protobuf is too old for the generated code of its own
+    # tensorflow-metadata. Then TFDS logs the error and is imported without its contents.
+    import tensorflow_datasets
+
+    if not hasattr(tensorflow_datasets, "core"):
+        raise invalid(
+            *("data.source", "tfds", "tensorflow_datasets cannot be imported, its error is above"),
+            "on Colab run pip install tensorflow-metadata==1.17.3 and restart the runtime",
+        )
+    from alexnet_jax.data.tfds import Tfds, open_tfds
+
     builder = open_tfds(config.name, config.path)
     name = f"TFDS {builder.info.full_name}"
     present = _select_splits(list(builder.info.splits), name, "prepare it")

@@ -490,6 +490,13 @@ def test_tfds_data_that_are_not_prepared_are_refused(tmp_path: Path, name: str):
         open_splits(tfds_config(tmp_path, name), seed=0)
 
 
+def test_tfds_that_cannot_be_imported_is_refused(tmp_path: Path, monkeypatch):
+    tiny_tfds(tmp_path)
+    monkeypatch.delattr(tfds, "core")
+    with pytest.raises(ValueError, match=r"^data\.source tfds: .*; .* tensorflow-metadata==.*\.$"):
+        open_splits(tfds_config(tmp_path), seed=0)
+
+
 def test_tfds_data_in_another_format_are_refused(tmp_path: Path):
     tiny_tfds(tmp_path)
     info = tmp_path / "tiny_grays" / "1.0.0" / "dataset_info.json"
