@@ -158,15 +158,20 @@ class AlexNet(nn.Module):
     def _convolve(self, layer: Conv, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:
         padding = layer.padding(x[0].shape[1])
 
-        def convolve(x: Array, kernel: Array, bias: Array) -> Array:
+        def product(x: Array, kernel: Array) -> Array:
             # Rounded in each block, so that the gradients of the blocks are summed in float32.
             x, kernel = self._rounded(layer, x, kernel)
-            return add_bias(self.ops.convolve(x, kernel, layer.stride, padding), bias)
+            return self.ops.convolve(x, kernel, layer.stride, padding)
 
         if layer.sees == "both":
-            return self._towers(convolve(jnp.concatenate(x, axis=-1), kernel, bias))
-        # On a CPU two ordinary convolutions are faster than one with two groups.
-        return list(map(convolve, x, self._towers(kernel), self._towers(bias)))
+            y = product(jnp.concatenate(x, axis=-1), kernel)
+            if not self.ops.bias_by_tower:
+                return self._towers(add_bias(y, bias))
+            products = self._towers(y)
+        else:
+            # On a CPU two ordinary convolutions are faster than one with two groups.
+            products = list(map(product, x, self._towers(kernel)))
+        return list(map(add_bias, products, self._towers(bias)))
 
     def _rounded(self, layer: Layer, *arrays: Array) -> list[Array]:
         """Return arrays in the dtype in which a layer multiplies them; in the last, float32."""

@@ -1,7 +1,8 @@
 """The formulation of each operation on each platform; only `for_platform` chooses.
 
-`ACCELERATOR` has the plain forms, for GPU and TPU; `CPU` computes the same in forms that XLA's CPU
-backend runs faster. Timings are in experiments/RESULTS.md.
+All three compute the same. What is fast differs: a CPU has caches and vector instructions, a GPU is
+limited by the bytes that it moves, a TPU has a matrix unit that sums windows for nothing. Timings,
+and what the compilers of TPU and GPU estimate, are in experiments/RESULTS.md.
 """
 
 import dataclasses
@@ -13,8 +14,12 @@ from jax import Array
 
 from alexnet_jax.model.architecture import Pooling, ResponseNorm
 from alexnet_jax.model.convolution import Padding, convolve, convolve_on_cpu
-from alexnet_jax.model.pooling import pool, pool_by_slices
-from alexnet_jax.model.response_norm import normalize
+from alexnet_jax.model.pooling import pool, pool_by_index, pool_by_slices
+from alexnet_jax.model.response_norm import (
+    normalize,
+    normalize_by_product,
+    normalize_in_few_bytes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +31,9 @@ class Ops:
     pool: Callable[[Array, Pooling], Array]
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
     gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
+    # Whether each tower has its bias added by itself. Its gradient is then one more output of the
+    # kernel that computes the gradient of LRN, and does not read that of both towers once more.
+    bias_by_tower: bool = False
     compiler_options: tuple[tuple[str, str], ...] = ()  # see `compiler_options`
 
 
@@ -44,7 +52,9 @@ def cpu_block_size(batch: int) -> int:
     return -(-batch // blocks)
 
 
-ACCELERATOR = Ops(convolve, normalize, pool, whole_batch)
+# Pooling not by reduce_window: its gradient is a scatter, with atomic adds in any order.
+GPU = Ops(convolve, normalize_in_few_bytes, pool_by_index, whole_batch)
+TPU = Ops(convolve, normalize_by_product, pool, whole_batch, bias_by_tower=True)
 CPU = Ops(
     convolve_on_cpu,
     normalize,
@@ -64,8 +74,8 @@ CPU = Ops(
 
 
 def for_platform(platform: str) -> Ops:
-    """Return the operations for a platform as JAX names it: cpu, gpu, tpu."""
-    return CPU if platform == "cpu" else ACCELERATOR
+    """Return the operations for a platform as JAX names it: cpu, tpu, and gpu, cuda or rocm."""
+    return {"cpu": CPU, "tpu": TPU}.get(platform, GPU)
 
 
 @functools.cache

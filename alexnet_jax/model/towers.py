@@ -183,7 +183,7 @@ def make_any_reduce(mesh: Mesh) -> Callable[[bool], Array]:
 
 def initializer(architecture: Architecture) -> Callable[[Array], Any]:
     """Return `key -> variables`, the initial parameters, which are the same on every mesh."""
-    net = AlexNet(architecture, platform.ACCELERATOR)
+    net = AlexNet(architecture, platform.GPU)
 
     def initialize(key: Array) -> Any:
         return net.init(key, jnp.zeros((1, architecture.crop, architecture.crop, 3)))
