@@ -7,7 +7,7 @@ compiler's own estimate, or of a GPU the least that its memory's bandwidth and i
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +20,9 @@ from alexnet_jax.analysis.targets import Target
 from alexnet_jax.config import Config, invalid
 from alexnet_jax.data.pipeline import empty_batch
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import Architecture, trace
+from alexnet_jax.model.architecture import Architecture, training_flop
 from alexnet_jax.model.partition import step_collectives
+from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.setup import make_preprocess
@@ -90,7 +91,7 @@ def estimate(config: Config, classes: int, target: Target) -> Estimate:
     data, pair = mesh.devices.shape
     table = compiled.table_traffic(step_collectives(architecture, batch_size, data, pair))
     traffic = compiled.program_traffic(text)
-    flop = step_flop(architecture, batch_size, config.optimizer.frozen)
+    flop = training_flop(architecture, config.optimizer.frozen) * batch_size
     cycles = compiled.estimated_cycles(text) if chip.platform == "tpu" else None
     kernels = compiled.kernels(text) if chip.platform == "gpu" else None
     peak = chip.peak.get(dtype)
@@ -125,7 +126,13 @@ def train_step(config: Config, architecture: Architecture, mesh: Mesh) -> tuple[
     """Return the step that training compiles, and its arguments as shapes with shardings."""
     tx = paper_sgd(config.optimizer)
     _, state = abstract_state(architecture, tx, mesh, config.seed)
-    # Not of zeros, which XLA would leave out.
+    constants, frozen = any_preprocess(config), config.optimizer.frozen
+    step = make_train_step(architecture, tx, mesh, constants, config.seed, frozen)
+    return step, state, abstract_batch(architecture, config.optimizer.batch_size, mesh)
+
+
+def any_preprocess(config: Config) -> Preprocess:
+    """Return a preprocessing of arbitrary numbers, but not of zeros, which XLA would leave out."""
     side, rng = config.data.image_size, np.random.default_rng(0)
     statistics = {
         "mean_image": rng.uniform(100, 130, (side, side, 3)).astype(np.float32),
@@ -134,33 +141,20 @@ def train_step(config: Config, architecture: Architecture, mesh: Mesh) -> tuple[
         "lighting_axes": rng.uniform(-1, 1, (3, 3)).astype(np.float32),
         "scale": np.ones(3, np.float32),
     }
-    constants = make_preprocess(config.data, statistics)
-    step = make_train_step(architecture, tx, mesh, constants, config.seed, config.optimizer.frozen)
+    return make_preprocess(config.data, statistics)
+
+
+def abstract_batch(architecture: Architecture, batch_size: int, mesh: Mesh) -> dict[str, Any]:
+    """Return the shapes of a batch, with shardings."""
     rows = towers.batch_sharding(mesh)
-    batch = {
+    return {
         name: jax.ShapeDtypeStruct(
-            (config.optimizer.batch_size, *array.shape[1:]),
+            (batch_size, *array.shape[1:]),
             jax.dtypes.canonicalize_dtype(array.dtype),
             sharding=rows,
         )
         for name, array in empty_batch(1, architecture.crop).items()
     }
-    return step, state, batch
-
-
-def step_flop(architecture: Architecture, images: int, frozen: Collection[str] = ()) -> int:
-    """Return the floating-point operations of the layers' products in a training step.
-
-    Each layer multiplies forward, for its kernel's gradient unless it is frozen, and for its
-    inputs' gradient if a layer below it is trained.
-    """
-    rows = {row.name: row for row in trace(architecture)}
-    total, trained_below = 0, False
-    for layer in architecture.layers:
-        trained = layer.name not in frozen
-        total += rows[layer.name].multiply_adds * (1 + trained + trained_below)
-        trained_below |= trained
-    return 2 * total * images
 
 
 def agree(table: Sequence[Traffic], program: Sequence[Traffic]) -> bool:

@@ -21,6 +21,7 @@ from alexnet_jax.model.architecture import (
     Dense,
     Layer,
     Operation,
+    ResponseNorm,
     outputs,
 )
 from alexnet_jax.model.partition import LayerPartition, partition_layers, tower_outputs
@@ -158,16 +159,21 @@ class AlexNet(nn.Module):
     def _convolve(self, layer: Conv, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:
         padding = layer.padding(x[0].shape[1])
 
-        def convolve(x: Array, kernel: Array, bias: Array) -> Array:
+        def product(x: Array, kernel: Array) -> Array:
             # Rounded in each block, so that the gradients of the blocks are summed in float32.
             x, kernel = self._rounded(layer, x, kernel)
             precision = self.architecture.precision
-            return add_bias(self.ops.convolve(x, kernel, layer.stride, padding, precision), bias)
+            return self.ops.convolve(x, kernel, layer.stride, padding, precision)
 
         if layer.sees == "both":
-            return self._towers(convolve(jnp.concatenate(x, axis=-1), kernel, bias))
-        # On a CPU two ordinary convolutions are faster than one with two groups.
-        return list(map(convolve, x, self._towers(kernel), self._towers(bias)))
+            y = product(jnp.concatenate(x, axis=-1), kernel)
+            if not self.ops.bias_by_tower:
+                return self._towers(add_bias(y, bias))
+            products = self._towers(y)
+        else:
+            # On a CPU two ordinary convolutions are faster than one with two groups.
+            products = list(map(product, x, self._towers(kernel)))
+        return list(map(add_bias, products, self._towers(bias)))
 
     def _rounded(self, layer: Layer, *arrays: Array) -> list[Array]:
         """Return arrays in the dtype in which a layer multiplies them; in the last, float32."""
@@ -216,21 +222,24 @@ class AlexNet(nn.Module):
             case "lrn" if self.architecture.lrn_scope == "all":
                 return self._towers(self._normalize_across(x))
             case "lrn":
-                return [self.ops.normalize(tower, self.architecture.lrn) for tower in x]
+                return [self._normalize(tower, self.architecture.lrn) for tower in x]
             case "spatial_norm":
-                return [self.ops.normalize(tower, SPATIAL_NORM) for tower in x]
+                return [self._normalize(tower, SPATIAL_NORM) for tower in x]
             case "pool":
                 return [self.ops.pool(tower, self.architecture.pooling) for tower in x]
             case "dropout":
                 return self._drop(layer, dropout_masks, x)
 
+    def _normalize(self, x: Array, norm: ResponseNorm) -> Array:
+        return self.ops.normalize(x, norm, self.architecture.precision)
+
     def _normalize_across(self, x: TowerArrays) -> Array:
         """Normalize over the maps of both towers; the outermost sums include maps of the other."""
         lrn, maps = self.architecture.lrn, jnp.concatenate(x, axis=-1)
         if self.collectives is None:
-            return self.ops.normalize(maps, lrn)
+            return self._normalize(maps, lrn)
         before, after = self.collectives.halo_exchange(maps, lrn.n // 2)
-        whole = self.ops.normalize(jnp.concatenate([before, maps, after], axis=-1), lrn)
+        whole = self._normalize(jnp.concatenate([before, maps, after], axis=-1), lrn)
         return whole[..., before.shape[-1] :][..., : maps.shape[-1]]
 
     def _drop(self, layer: Layer, dropout_masks, x: TowerArrays) -> TowerArrays:

@@ -1,7 +1,8 @@
 """The formulation of each operation on each platform; only `for_platform` chooses.
 
-`ACCELERATOR` has the plain forms, for GPU and TPU; `CPU` computes the same in forms that XLA's CPU
-backend runs faster. Timings are in experiments/RESULTS.md.
+All three compute the same. What is fast differs: a CPU has caches and vector instructions, a GPU is
+limited by the bytes that it moves, a TPU has a matrix unit that sums windows for nothing. Timings,
+and what the compilers of TPU and GPU estimate, are in experiments/RESULTS.md.
 """
 
 import dataclasses
@@ -11,12 +12,18 @@ from typing import Literal
 
 import jax
 from jax import Array
+from optax import softmax_cross_entropy_with_integer_labels as cross_entropy
 
 from alexnet_jax.config import Precision
 from alexnet_jax.model.architecture import Pooling, ResponseNorm
 from alexnet_jax.model.convolution import convolve, convolve_on_cpu
-from alexnet_jax.model.pooling import pool, pool_by_slices
-from alexnet_jax.model.response_norm import normalize
+from alexnet_jax.model.loss import cross_entropy_by_selection
+from alexnet_jax.model.pooling import pool, pool_by_index, pool_by_slices
+from alexnet_jax.model.response_norm import (
+    normalize,
+    normalize_by_product,
+    normalize_in_few_bytes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +31,14 @@ class Ops:
     """The operations of one platform and its settings of XLA."""
 
     convolve: Callable[..., Array]  # as `convolution.convolve`
-    normalize: Callable[[Array, ResponseNorm], Array]
+    normalize: Callable[[Array, ResponseNorm, Precision], Array]
     pool: Callable[[Array, Pooling], Array]
+    cross_entropy: Callable[[Array, Array], Array]  # of logits [B, classes] and labels [B]
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
     gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
+    # Whether each tower has its bias added by itself. Its gradient is then one more output of the
+    # kernel that computes the gradient of LRN, and does not read that of both towers once more.
+    bias_by_tower: bool = False
     compiler_options: tuple[tuple[str, str], ...] = ()  # see `compiler_options`
 
 
@@ -49,11 +60,21 @@ def cpu_block_size(batch: int) -> int:
     return -(-batch // blocks)
 
 
-ACCELERATOR = Ops(convolve, normalize, pool, whole_batch)
+# Pooling not by reduce_window: its gradient is a scatter, with atomic adds in any order.
+GPU = Ops(convolve, normalize_in_few_bytes, pool_by_index, cross_entropy_by_selection, whole_batch)
+TPU = Ops(
+    convolve,
+    normalize_by_product,
+    pool,
+    cross_entropy_by_selection,
+    whole_batch,
+    bias_by_tower=True,
+)
 CPU = Ops(
     convolve_on_cpu,
     normalize,
     pool_by_slices,
+    cross_entropy,
     cpu_block_size,
     gradient_barrier=True,
     compiler_options=(
@@ -69,8 +90,8 @@ CPU = Ops(
 
 
 def for_platform(platform: str) -> Ops:
-    """Return the operations for a platform as JAX names it: cpu, gpu, tpu."""
-    return CPU if platform == "cpu" else ACCELERATOR
+    """Return the operations for a platform as JAX names it: cpu, tpu, and gpu, cuda or rocm."""
+    return {"cpu": CPU, "tpu": TPU}.get(platform, GPU)
 
 
 DETERMINISTIC = {"xla_gpu_deterministic_ops": True}

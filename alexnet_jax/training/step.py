@@ -11,26 +11,12 @@ from jax.sharding import Mesh
 
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.loss import label_logits
 from alexnet_jax.model.preprocess import Preprocess, preprocess
 from alexnet_jax.training.state import TrainState, make_key
 
 Metrics = dict[str, Array]
 Batch = Mapping[str, Array]
-
-
-def label_logits(logits: Array, labels: Array) -> Array:
-    """Return the logit of each image's own class, float [B].
-
-    By selection and a sum: the gradient of a gather is a scatter, which a GPU computes by atomic
-    additions, in any order.
-    """
-    classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
-    return jnp.sum(jnp.where(classes[None, :] == labels[:, None], logits, 0), axis=-1)
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Return the loss of each image in nats, float [B]."""
-    return jax.nn.logsumexp(logits, axis=-1) - label_logits(logits, labels)
 
 
 def top_k_error(logits: Array, labels: Array, k: int) -> Array:
@@ -73,7 +59,7 @@ def make_gradient(
 
     The gradients of `frozen` layers are 0, and what only they need is not computed.
     """
-    apply = towers.forward(architecture, mesh)
+    apply, ops = towers.forward(architecture, mesh), towers.ops(mesh)
 
     def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
         images, labels = preprocess(batch, constants, architecture.precision), batch["label"]
@@ -85,7 +71,7 @@ def make_gradient(
                 for name, weights in variables["params"].items()
             }
             logits = apply({"params": params}, images, dropout_masks)
-            return jnp.mean(cross_entropy(logits, labels)), logits
+            return jnp.mean(ops.cross_entropy(logits, labels)), logits
 
         return jax.value_and_grad(loss_of, has_aux=True)(variables)
 
@@ -143,12 +129,12 @@ def make_eval_step(
     The sums are over the images whose `mask` is true: `loss` (nats), `top1_error`, `top5_error`,
     `count`.
     """
-    apply = towers.forward(architecture, mesh)
+    apply, ops = towers.forward(architecture, mesh), towers.ops(mesh)
 
     def eval_step(variables: Any, batch: Batch) -> tuple[Metrics, Array]:
         logits, labels = apply(variables, preprocess(batch, constants)), batch["label"]
         values = {
-            "loss": cross_entropy(logits, labels),
+            "loss": ops.cross_entropy(logits, labels),
             "top1_error": top_k_error(logits, labels, 1),
             "top5_error": top_k_error(logits, labels, 5),
             "count": jnp.ones(len(labels), jnp.int32),

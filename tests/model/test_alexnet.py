@@ -82,7 +82,9 @@ def masks(batch):
     return {name: rng.random((batch, *shape)) < 0.5 for name, shape in ARCHITECTURE.dropped.items()}
 
 
-@pytest.mark.parametrize("ops", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"])
+@pytest.mark.parametrize(
+    "ops", [platform.CPU, platform.GPU, platform.TPU], ids=["cpu", "gpu", "tpu"]
+)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "test"])
 def test_logits_and_every_gradient_match_the_plain_network(variables, ops, training):
     x, dropout_masks = normal(1, 5, 67, 67, 3, scale=50), masks(5) if training else None
@@ -110,7 +112,7 @@ def test_logits_and_every_gradient_match_the_plain_network(variables, ops, train
 )
 def test_a_cpu_convolves_blocks_of_8_to_32_images(batch, size):
     assert platform.CPU.block_size(batch) == size
-    assert platform.ACCELERATOR.block_size(batch) == batch
+    assert platform.GPU.block_size(batch) == platform.TPU.block_size(batch) == batch
 
 
 def test_blocks_of_images_change_nothing(variables):

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.model import platform, response_norm
+from alexnet_jax.model import convolution, platform, response_norm
 from alexnet_jax.model.architecture import SPATIAL_NORM, Pooling, ResponseNorm
+from alexnet_jax.model.pooling import pool as plain_pool
 
+PLATFORMS = {"cpu": platform.CPU, "gpu": platform.GPU, "tpu": platform.TPU}
 RAMP = jnp.arange(0.0, 800.0, 100.0)
 # Conventions side by side, computed by their owners: the paper's text, the 2012 code (which divides
 # alpha by n = 5; PyTorch with k = 2 agrees), and Caffe, whose k is 1.
@@ -66,11 +68,12 @@ def test_normalize_stops_at_the_edge_of_its_tower():
     np.testing.assert_allclose(seam, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
 @pytest.mark.parametrize("norm", [ResponseNorm(), ResponseNorm(n=3, k=1.0, alpha=1e-2, beta=0.5)])
 @pytest.mark.parametrize("channels", [2, 5, 48])
-def test_normalize_and_its_gradient_match_the_formula(norm, channels):
+def test_normalize_and_its_gradient_match_the_formula(ops, norm, channels):
     x, g = 100 * normal(0, 2, 3, 4, channels), normal(1, 2, 3, 4, channels)
-    y, backward = jax.vjp(lambda x: response_norm.normalize(x, norm), x)
+    y, backward = jax.vjp(lambda x: ops.normalize(x, norm), x)
     assert relative(y, plain_normalize(x, norm)) < 1e-6
     # The gradient along a direction, by central differences in float64.
     direction = np.asarray(normal(2, *x.shape), np.float64)
@@ -83,7 +86,8 @@ def test_normalize_and_its_gradient_match_the_formula(norm, channels):
     assert np.sum(np.asarray(backward(g)[0]) * direction) == pytest.approx(slope, rel=1e-4)
 
 
-def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiation():
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
+def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiation(ops):
     x, g = 100 * normal(0, 2, 3, 4, 16), normal(1, 2, 3, 4, 16)
 
     def plain(x):
@@ -91,10 +95,21 @@ def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiat
         return x / (2 + 1e-4 * sum(padded[..., i : i + 16] for i in range(5))) ** 0.75
 
     (actual,), (expected,) = (
-        jax.vjp(f, x)[1](g)
-        for f in (functools.partial(response_norm.normalize, norm=ResponseNorm()), plain)
+        jax.vjp(f, x)[1](g) for f in (functools.partial(ops.normalize, norm=ResponseNorm()), plain)
     )
     assert relative(actual, expected) < 2e-6
+
+
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
+def test_in_bfloat16_normalize_differs_from_the_formula_by_its_rounding(ops):
+    x = (30 * normal(0, 2, 3, 4, 48)).astype(jnp.bfloat16)
+    g = normal(1, *x.shape).astype(jnp.bfloat16)
+    y, backward = jax.vjp(lambda x: ops.normalize(x, ResponseNorm()), x)
+    wide = x.astype(jnp.float32)
+    exact, exact_backward = jax.vjp(lambda x: response_norm.normalize(x, ResponseNorm()), wide)
+    assert relative(y.astype(jnp.float32), exact) < 2**-8
+    slope = exact_backward(g.astype(jnp.float32))[0]
+    assert relative(backward(g)[0].astype(jnp.float32), slope) < 2**-8
 
 
 def plain_spatial_norm(x):
@@ -109,9 +124,10 @@ def plain_spatial_norm(x):
     return y
 
 
-def test_spatial_norm_and_its_gradient_match_the_formula():
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
+def test_spatial_norm_and_its_gradient_match_the_formula(ops):
     x, g = 100 * normal(0, 2, 7, 6, 3), normal(1, 2, 7, 6, 3)
-    y, backward = jax.vjp(lambda x: response_norm.normalize(x, SPATIAL_NORM), x)
+    y, backward = jax.vjp(lambda x: ops.normalize(x, SPATIAL_NORM), x)
     assert relative(y, plain_spatial_norm(x)) < 1e-6
     direction = np.asarray(normal(2, *x.shape), np.float64)
     moved = [plain_spatial_norm(np.asarray(x, np.float64) + h * direction) for h in (1e-3, -1e-3)]
@@ -147,7 +163,7 @@ def test_convolutions_on_a_cpu_and_their_gradients_match_the_plain_one(geometry)
         normal(1, kernel_side, kernel_side, inputs, outputs),
     )
     results = []
-    for convolve in (platform.CPU.convolve, platform.ACCELERATOR.convolve):
+    for convolve in (platform.CPU.convolve, convolution.convolve):
         y, backward = jax.vjp(lambda x, k, f=convolve: f(x, k, stride, padding), x, kernel)
         results.append((y, *backward(normal(2, *y.shape))))
     for actual, plain in zip(*results, strict=True):
@@ -158,7 +174,7 @@ def test_a_convolution_by_hand():
     # 1 x 1 output of a 2 x 2 / 2 window over [[1, 2], [3, 4]], kernel [[1, 10], [100, 1000]].
     x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
     kernel = jnp.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
-    for convolve in (platform.CPU.convolve, platform.ACCELERATOR.convolve):
+    for convolve in (platform.CPU.convolve, convolution.convolve):
         assert convolve(x, kernel, 2, (0, 0)).item() == 4321
 
 
@@ -166,22 +182,23 @@ OVERLAPPING, APART = Pooling(), Pooling(window=2, rounds="down")  # P3.4, and it
 
 
 # Integer values: neighbors tie all the time, as flat regions and zeros after ReLU do.
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
 @pytest.mark.parametrize("values", ["ties", "continuous"])
 @pytest.mark.parametrize("size", [(55, 55), (13, 13), (14, 14), (14, 13), (4, 3), (3, 3), (2, 2)])
 @pytest.mark.parametrize(
     "pooling", [OVERLAPPING, Pooling(rounds="down"), APART], ids=["up", "down", "apart"]
 )
-def test_pooling_on_a_cpu_and_its_gradient_match_the_plain_one(values, size, pooling):
+def test_pooling_and_its_gradient_match_the_plain_one(ops, values, size, pooling):
     x = normal(0, 2, *size, 3)
     x = jnp.round(x) if values == "ties" else x
-    actual, backward = jax.vjp(lambda x: platform.CPU.pool(x, pooling), x)
-    plain, plain_backward = jax.vjp(lambda x: platform.ACCELERATOR.pool(x, pooling), x)
+    actual, backward = jax.vjp(lambda x: ops.pool(x, pooling), x)
+    plain, plain_backward = jax.vjp(lambda x: plain_pool(x, pooling), x)
     np.testing.assert_array_equal(actual, plain)
     g = normal(1, *actual.shape)
     np.testing.assert_allclose(backward(g)[0], plain_backward(g)[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("ops", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"])
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
 def test_a_tie_gives_its_gradient_to_the_first_pixel(ops):
     y, backward = jax.vjp(lambda x: ops.pool(x, OVERLAPPING), jnp.ones((1, 3, 3, 1)))
     first = np.zeros((1, 3, 3, 1), np.float32)
@@ -189,7 +206,7 @@ def test_a_tie_gives_its_gradient_to_the_first_pixel(ops):
     np.testing.assert_array_equal(backward(jnp.ones_like(y))[0], first)
 
 
-@pytest.mark.parametrize("ops", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"])
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
 def test_the_last_window_may_hang_over_the_edge(ops):
     # Rows 0-2 and 2-4 of four: the second window sees rows 2 and 3 alone, negative as they are.
     x = -jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
@@ -198,7 +215,8 @@ def test_the_last_window_may_hang_over_the_edge(ops):
 
 def test_the_platform_decides_in_one_place():
     assert platform.for_platform("cpu") is platform.CPU
-    assert platform.for_platform("gpu") is platform.for_platform("tpu") is platform.ACCELERATOR
+    assert platform.for_platform("tpu") is platform.TPU
+    assert platform.for_platform("gpu") is platform.for_platform("cuda") is platform.GPU
 
 
 def test_an_option_that_this_xla_does_not_know_is_left_out():

@@ -161,7 +161,9 @@ def precisions(program: str) -> Counter[tuple[str, str]]:
     )
 
 
-@pytest.mark.parametrize("ops", [platform.CPU, platform.ACCELERATOR], ids=["cpu", "accelerator"])
+@pytest.mark.parametrize(
+    "ops", [platform.CPU, platform.TPU, platform.GPU], ids=["cpu", "tpu", "gpu"]
+)
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("bottleneck", [0, 8])
 @pytest.mark.parametrize("precision", ["default", "high", "highest"])
@@ -184,14 +186,16 @@ def test_every_product_of_a_step_has_the_precision_of_the_model(
     # One device convolves conv2, conv4 and conv5 for both towers, and so with the bottleneck's fc8.
     convolutions = {1: 2 + 3 * 2, 2: 5}[count]
     products = {0: 3, 8: 4 if count == 2 else 5}[bottleneck]
+    # LRN's window sums on a TPU, after conv1 and conv2 of each tower.
+    sums = 2 * 2 // count if ops is platform.TPU else 0
     both = " ".join([precision.upper()] * 2)
-    assert test == {("convolution", both): convolutions, ("dot_general", both): products}
+    assert test == {("convolution", both): convolutions, ("dot_general", both): products + sums}
     # Forward, and the gradients of kernel and input; the images have none. Lighting has a product.
     blocks = -(-BATCH // ops.block_size(BATCH))
     assert blocks == 1
     assert train == {
         ("convolution", both): 3 * convolutions - 1,
-        ("dot_general", both): 3 * products + 1,
+        ("dot_general", both): 3 * products + 1 + 2 * sums,
     }
 
 

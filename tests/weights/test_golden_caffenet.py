@@ -58,7 +58,7 @@ def test_relu1_to_norm2_are_those_of_caffe(dump, golden, devices):
 
 
 @pytest.mark.parametrize(
-    "kernels", [platform.ACCELERATOR, platform.CPU], ids=["accelerator", "cpu"]
+    "kernels", [platform.CPU, platform.GPU, platform.TPU], ids=["cpu", "gpu", "tpu"]
 )
 def test_pool5_is_that_of_caffe_in_every_digit_of_the_dump(golden, kernels):
     relu5 = jnp.asarray(golden["relu5"].transpose(1, 2, 0)[None])
