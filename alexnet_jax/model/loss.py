@@ -11,7 +11,7 @@ def label_logits(logits: Array, labels: Array) -> Array:
     By selection and a sum: the gradient of a gather is a scatter, which a GPU computes by atomic
     additions, in any order.
     """
-    true = jnp.arange(logits.shape[-1], dtype=labels.dtype) == labels[:, None]
+    true = jnp.arange(logits.shape[-1], dtype=labels.dtype)[None, :] == labels[:, None]
     return jnp.sum(jnp.where(true, logits, 0), axis=-1)
 
 

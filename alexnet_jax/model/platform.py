@@ -15,7 +15,7 @@ from jax import Array
 from optax import softmax_cross_entropy_with_integer_labels as cross_entropy
 
 from alexnet_jax.config import Precision
-from alexnet_jax.model.architecture import Pooling, ResponseNorm
+from alexnet_jax.model.architecture import Pooling
 from alexnet_jax.model.convolution import convolve, convolve_on_cpu
 from alexnet_jax.model.loss import cross_entropy_by_selection
 from alexnet_jax.model.pooling import pool, pool_by_index, pool_by_slices
@@ -31,7 +31,7 @@ class Ops:
     """The operations of one platform and its settings of XLA."""
 
     convolve: Callable[..., Array]  # as `convolution.convolve`
-    normalize: Callable[[Array, ResponseNorm, Precision], Array]
+    normalize: Callable[..., Array]  # as `response_norm.normalize`
     pool: Callable[[Array, Pooling], Array]
     cross_entropy: Callable[[Array, Array], Array]  # of logits [B, classes] and labels [B]
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time

@@ -153,7 +153,7 @@ def compile_peer(config: Config, mesh: Mesh) -> Any:
 
         def loss_of(params: Any) -> tuple[Array, Array]:
             rngs = {"dropout": jax.random.fold_in(jax.random.key(0), step)}
-            logits = net.apply(params, images, rngs=rngs)
+            logits: Any = net.apply(params, images, rngs=rngs)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return losses.mean(), logits
 
@@ -217,8 +217,8 @@ def compile_row(name: str, mesh_towers: int, batch: int, dtype: Any, formulation
         formulation,
         share and round(share, 3),
         cycles and round(cycles / 1e6, 2),
-        kernels and round(kernels.bytes / 1e9, 1),
-        kernels and kernels.number,
+        round(kernels.bytes / 1e9, 1) if kernels else None,
+        kernels.number if kernels else None,
         compiled.atomic_scatters(text),
         program.memory_analysis().temp_size_in_bytes >> 20,
     )

@@ -597,5 +597,5 @@ def test_safetensors_of_numbers_that_numpy_lacks(tmp_path):
 def test_a_blob_with_millions_of_sides(tmp_path):
     sides = foreign.field(7, foreign.field(1, b"\x01" * 10**6))
     (tmp_path / "a").write_bytes(foreign.field(100, foreign.field(7, sides)))
-    with pytest.raises(ValueError, match="more than 32 sides.*; download it again"):
+    with pytest.raises(ValueError, match="more than 32 sides.*; .*download it again"):
         files.read(tmp_path / "a")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from alexnet_jax import evaluate, predict
 from alexnet_jax import main as training
-from alexnet_jax.config import flatten, unflatten
+from alexnet_jax.config import ModelConfig, flatten, unflatten
 from alexnet_jax.data.statistics import Statistics, published
 from alexnet_jax.inference import network as network_loading
 from alexnet_jax.model import towers
@@ -571,8 +571,8 @@ def test_refusals_leave_nothing(tmp_path, capsys):
     names.write_text("one\ntwo\n")
     out = ["--to", tmp_path / "a.npz"]
     for arguments, pattern in [
-        ([], r"--from, --to: .*; give either"),
-        (["--from", path, *out], r"--from, --to: .*; give either"),
+        ([], r"--from, --to: .*; see --help"),
+        (["--from", path, *out], r"--from, --to: .*; see --help"),
         (["--from", tmp_path / "none.pth"], r".*/none\.pth: .*; correct"),
         (["--to", tmp_path / "none/a.npz"], r"--to .*/none/a\.npz: .*/none .*; create it, or name"),
         (["--from", plain], r"--preset: .*conv1_w.*; add --preset NAME, one of quickstart, "),
@@ -744,7 +744,9 @@ def test_an_imported_run_is_evaluated_predicts_and_is_fine_tuned(format, tmp_pat
     assert "initialized at random: fc8." in capsys.readouterr().out
     before, after = read(workdir), read(tuned)
     assert (len(before.class_names), after.class_names) == (CLASSES, ["n00000001", "n00000004"])
-    assert before.config.model == after.config.model
+    assert before.config.model.precision == "highest"  # of imported weights; training has its own
+    model = dataclasses.replace(before.config.model, precision=ModelConfig().precision)
+    assert after.config.model == model
     np.testing.assert_array_equal(after.statistics.mean_color, before.statistics.mean_color)
     np.testing.assert_array_equal(after.statistics.scale, before.statistics.scale)
     result, expected = (run.params["conv2"]["kernel"] for run in (after, before))
