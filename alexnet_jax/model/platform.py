@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 import jax
 from jax import Array
+from optax import softmax_cross_entropy_with_integer_labels as cross_entropy
 
 from alexnet_jax.model.architecture import Pooling, ResponseNorm
 from alexnet_jax.model.convolution import Padding, convolve, convolve_on_cpu
+from alexnet_jax.model.loss import cross_entropy_by_comparison
 from alexnet_jax.model.pooling import pool, pool_by_index, pool_by_slices
 from alexnet_jax.model.response_norm import (
     normalize,
@@ -29,6 +31,7 @@ class Ops:
     convolve: Callable[[Array, Array, int, Padding], Array]
     normalize: Callable[[Array, ResponseNorm], Array]
     pool: Callable[[Array, Pooling], Array]
+    cross_entropy: Callable[[Array, Array], Array]  # of logits [B, classes] and labels [B]
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
     gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
     # Whether each tower has its bias added by itself. Its gradient is then one more output of the
@@ -53,12 +56,20 @@ def cpu_block_size(batch: int) -> int:
 
 
 # Pooling not by reduce_window: its gradient is a scatter, with atomic adds in any order.
-GPU = Ops(convolve, normalize_in_few_bytes, pool_by_index, whole_batch)
-TPU = Ops(convolve, normalize_by_product, pool, whole_batch, bias_by_tower=True)
+GPU = Ops(convolve, normalize_in_few_bytes, pool_by_index, cross_entropy_by_comparison, whole_batch)
+TPU = Ops(
+    convolve,
+    normalize_by_product,
+    pool,
+    cross_entropy_by_comparison,
+    whole_batch,
+    bias_by_tower=True,
+)
 CPU = Ops(
     convolve_on_cpu,
     normalize,
     pool_by_slices,
+    cross_entropy,
     cpu_block_size,
     gradient_barrier=True,
     compiler_options=(

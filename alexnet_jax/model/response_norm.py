@@ -27,7 +27,7 @@ def _window_sum(x: Array, norm: ResponseNorm) -> Array:
 
 
 def _window_sum_by_product(x: Array, norm: ResponseNorm) -> Array:
-    """Compute `_window_sum` over maps as x B, with B[j, i] = 1 if |i - j| <= n // 2 and 0 otherwise.
+    """Compute `_window_sum` over maps as x B; B[j, i] is 1 if |i - j| <= n // 2, and 0 otherwise.
 
     A TPU multiplies by a matrix of at most 128 x 128 at no more than the cost of reading x once; a
     sum of shifted arrays moves every map to another sublane four times. At TPU's default precision

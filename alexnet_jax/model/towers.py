@@ -191,6 +191,11 @@ def initializer(architecture: Architecture) -> Callable[[Array], Any]:
     return initialize
 
 
+def ops(mesh: Mesh) -> platform.Ops:
+    """Return the operations of the mesh's platform."""
+    return platform.for_platform(mesh.devices.flat[0].platform)
+
+
 def jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Callable[..., Any]:
     """Return `jax.jit(function)` with the compiler options of the mesh's platform."""
     compiler_options = platform.compiler_options(mesh.devices.flat[0].platform)
@@ -260,8 +265,7 @@ def forward(
     its activation ("conv5") or an operation that follows it ("relu5", "pool5").
     """
     split = mesh.shape[TOWER] == TOWERS
-    ops = platform.for_platform(mesh.devices.flat[0].platform)
-    net = AlexNet(architecture, ops, TOWER_COLLECTIVES if split else None, taps)
+    net = AlexNet(architecture, ops(mesh), TOWER_COLLECTIVES if split else None, taps)
 
     def body(variables: Any, images: Array, dropout_masks: Mapping[str, Array] | None) -> Any:
         # Custom VJPs (pooling.py, response_norm.py) need operands that vary over the same axes.
@@ -295,7 +299,7 @@ def make_gradient_barrier(architecture: Architecture, mesh: Mesh) -> Callable[[A
     A step updates the parameters in place. If XLA cannot tell that an update comes after the last
     read of a parameter in the backward pass, it copies the parameter first.
     """
-    if not platform.for_platform(mesh.devices.flat[0].platform).gradient_barrier:
+    if not ops(mesh).gradient_barrier:
         return lambda gradients: gradients
 
     def join(gradients: Any) -> Any:

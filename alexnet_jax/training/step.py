@@ -31,17 +31,6 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
     return 1 - jnp.clip((k - above) / ties, 0, 1)
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Return -log softmax(logits)[label] for each image, in nats, float [B].
-
-    log(sum over classes of exp) - (sum over classes of logits where class = label). The same
-    number as from `optax.softmax_cross_entropy_with_integer_labels`, which reads the logit by an
-    index: the gradient of that is a scatter, which on a GPU adds in any order.
-    """
-    true = jnp.arange(logits.shape[-1]) == labels[:, None]
-    return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(true, logits, 0), axis=-1)
-
-
 def draw_dropout_masks(
     architecture: Architecture, seed: int, step: Array, batch_size: int
 ) -> dict[str, Array]:
@@ -69,7 +58,7 @@ def make_gradient(
 
     The gradients of `frozen` layers are 0, and what only they need is not computed.
     """
-    apply = towers.forward(architecture, mesh)
+    apply, ops = towers.forward(architecture, mesh), towers.ops(mesh)
 
     def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
         images, labels = preprocess(batch, constants), batch["label"]
@@ -81,7 +70,7 @@ def make_gradient(
                 for name, weights in variables["params"].items()
             }
             logits = apply({"params": params}, images, dropout_masks)
-            losses = cross_entropy(logits, labels)
+            losses = ops.cross_entropy(logits, labels)
             return jnp.mean(losses), logits
 
         return jax.value_and_grad(loss_of, has_aux=True)(variables)
@@ -139,12 +128,12 @@ def make_eval_step(
     The sums are over the images whose `mask` is true: `loss` (nats), `top1_error`, `top5_error`,
     `count`.
     """
-    apply = towers.forward(architecture, mesh)
+    apply, ops = towers.forward(architecture, mesh), towers.ops(mesh)
 
     def eval_step(variables: Any, batch: Batch) -> tuple[Metrics, Array]:
         logits, labels = apply(variables, preprocess(batch, constants)), batch["label"]
         values = {
-            "loss": cross_entropy(logits, labels),
+            "loss": ops.cross_entropy(logits, labels),
             "top1_error": top_k_error(logits, labels, 1),
             "top5_error": top_k_error(logits, labels, 5),
             "count": jnp.ones(len(labels), jnp.int32),

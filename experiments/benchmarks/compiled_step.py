@@ -1,7 +1,7 @@
 """Compile the training step for TPUs and GPUs that are not there, and read the programs.
 
     pip install '.[tpu]'      # brings the compiler; for a GPU '.[cuda]' (4 GB); no device is needed
-    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python experiments/benchmarks/compiled_step.py
+    JAX_PLATFORMS=cpu python experiments/benchmarks/compiled_step.py
     ... compiled_step.py --targets h100-2 --batches 1024 --json
 
 A row for each target, mesh, batch size and formulation: the platform's own, alternatives, and the
@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -37,9 +38,13 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax.model import platform, towers
 from alexnet_jax.model.architecture import Architecture, trace
 from alexnet_jax.model.convolution import convolve, convolve_on_cpu
-from alexnet_jax.model.pooling import pool, pool_by_slices
+from alexnet_jax.model.pooling import pool, pool_by_index, pool_by_slices
 from alexnet_jax.model.preprocess import Preprocess, preprocess
-from alexnet_jax.model.response_norm import normalize, normalize_by_product
+from alexnet_jax.model.response_norm import (
+    normalize,
+    normalize_by_product,
+    normalize_in_few_bytes,
+)
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.optimizer import paper_sgd
@@ -65,6 +70,9 @@ class Target:
 
     def make(self) -> list[Any]:
         """Return the devices, which compile and cannot run."""
+        # No search for a TPU; several processes may compile at once.
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         if self.card:
             described = topologies.get_topology_desc(
                 platform="cuda",
@@ -104,7 +112,14 @@ TARGETS = {
 def plain(**changes: Any) -> platform.Ops:
     """Return XLA's plain operations, with some replaced."""
     return dataclasses.replace(
-        platform.Ops(convolve, normalize, pool, platform.whole_batch), **changes
+        platform.Ops(
+            convolve,
+            normalize,
+            pool,
+            optax.softmax_cross_entropy_with_integer_labels,
+            platform.whole_batch,
+        ),
+        **changes,
     )
 
 
@@ -112,6 +127,8 @@ ALTERNATIVES = {
     "plain operations": plain(),
     "LRN by product": plain(normalize=normalize_by_product),
     "pooling by slices": plain(pool=pool_by_slices),
+    "LRN in few bytes": plain(normalize=normalize_in_few_bytes),
+    "pooling by index": plain(pool=pool_by_index),
     "LRN by product, conv1 folded": plain(normalize=normalize_by_product, convolve=convolve_on_cpu),
 }
 FORMULATIONS = ("ours", *ALTERNATIVES, "peer")
