@@ -16,7 +16,7 @@ from alexnet_jax.model.variants import build_architecture
 
 BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
-import compiled_step  # noqa: E402
+import compiled_step
 
 HAS_TPU = importlib.util.find_spec("libtpu") is not None
 HAS_CUDA = importlib.util.find_spec("jax_cuda13_plugin") is not None
