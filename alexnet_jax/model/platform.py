@@ -1,7 +1,7 @@
 """The formulation of each operation on each platform; only `for_platform` chooses.
 
 All three compute the same. What is fast differs: a CPU has caches and vector instructions, a GPU is
-limited by the bytes that it moves, a TPU has a matrix unit that sums windows for nothing. Timings,
+limited here by the bytes that it moves, a TPU has a matrix unit that sums windows, too. Timings,
 and what the compilers of TPU and GPU estimate, are in experiments/RESULTS.md.
 """
 

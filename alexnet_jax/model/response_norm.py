@@ -31,9 +31,9 @@ def _window_sum(x: Array, norm: ResponseNorm, form: "_Form") -> Array:
 def _window_sum_by_product(x: Array, norm: ResponseNorm, precision: Precision) -> Array:
     """Compute `_window_sum` over maps as x B; B[j, i] is 1 if |i - j| <= n // 2, and 0 otherwise.
 
-    A TPU multiplies by a matrix of at most 128 x 128 at no more than the cost of reading x once; a
-    sum of shifted arrays moves every map to another sublane four times. At TPU's default precision
-    each x is rounded to bfloat16 and their sum is float32.
+    Faster on a TPU by its compiler's estimate, as the matrix unit computes it; see
+    experiments/RESULTS.md. At the precision "default" a TPU rounds each x to bfloat16, and their
+    sum is float32.
     """
     maps = np.arange(x.shape[-1])
     band = np.abs(maps[:, None] - maps) <= norm.n // 2

@@ -38,4 +38,4 @@ def test_on_a_tpu_ours_needs_fewer_cycles_than_the_peer(capsys, monkeypatch):
     )
     assert ours["mesh"] == "2 x 2"
     assert 0.25 < ours["peak_share"] < 1
-    assert ours["megacycles"] < 0.6 * peer["megacycles"]
+    assert ours["megacycles"] < 0.9 * peer["megacycles"]

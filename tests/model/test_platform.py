@@ -213,6 +213,18 @@ def test_the_last_window_may_hang_over_the_edge(ops):
     np.testing.assert_array_equal(ops.pool(x, OVERLAPPING)[0, :, :, 0], [[-1, -3], [-9, -11]])
 
 
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
+def test_cross_entropy_and_its_gradient_match_the_formula(ops):
+    logits, labels = 5 * normal(0, 6, 11), jnp.array([0, 10, 3, 3, 7, 1])
+    values, backward = jax.vjp(lambda x: ops.cross_entropy(x, labels), logits)
+    probabilities = np.asarray(jax.nn.softmax(logits), np.float64)
+    rows = np.arange(6)
+    np.testing.assert_allclose(values, -np.log(probabilities[rows, labels]), rtol=1e-5, atol=1e-6)
+    g = np.asarray(normal(1, 6))
+    expected = g[:, None] * (probabilities - np.eye(11)[np.asarray(labels)])
+    np.testing.assert_allclose(backward(g)[0], expected, rtol=0, atol=1e-6)
+
+
 def test_the_platform_decides_in_one_place():
     assert platform.for_platform("cpu") is platform.CPU
     assert platform.for_platform("tpu") is platform.TPU
