@@ -204,7 +204,7 @@ def constants() -> Preprocess:
     return Preprocess(jnp.full((IMAGE, IMAGE, 3), 117.3), jnp.eye(3), jnp.ones(3))
 
 
-def architecture_for(dtype: str) -> Architecture:
+def architecture_for(dtype: Any) -> Architecture:
     """Return the network of the paper."""
     model = dataclasses.replace(CONFIG.model, dtype=dtype)
     return build_architecture(model, CLASSES, CONFIG.data.crop)
@@ -241,7 +241,7 @@ def compile_peer(mesh: Mesh, batch: int, dtype: str) -> Any:
 
         def loss_of(params: Any) -> tuple[Array, Array]:
             rngs = {"dropout": jax.random.fold_in(jax.random.key(0), step)}
-            logits = net.apply(params, images, rngs=rngs)
+            logits: Any = net.apply(params, images, rngs=rngs)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return losses.mean(), logits
 

@@ -63,4 +63,5 @@ def test_the_forward_pass_on_a_tpu_has_the_four_collectives_of_2012():
 def test_the_step_on_a_gpu_has_no_scatter_of_floats(mesh_towers):
     row = compiled_step.compile_row("h100-2", mesh_towers, 1024, "bfloat16", "ours")
     assert row.scatters == 0
+    assert row.gigabytes is not None
     assert row.gigabytes <= 15
