@@ -179,11 +179,11 @@ def make_any_reduce(mesh: Mesh) -> Callable[[bool], Array]:
     sharding, everywhere = NamedSharding(mesh, P((DATA, TOWER))), NamedSharding(mesh, P())
     any_of = jax.jit(jnp.any, out_shardings=everywhere)
 
-    def any_process(flag: bool) -> Array:
+    def any_reduce(flag: bool) -> Array:
         flags = np.full(mesh.size, flag)  # each process fills in those of its own devices
         return any_of(jax.make_array_from_callback(flags.shape, sharding, flags.__getitem__))
 
-    return any_process
+    return any_reduce
 
 
 def initializer(architecture: Architecture) -> Callable[[Array], Any]:
