@@ -8,11 +8,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from alexnet_jax.analysis import estimate
-from alexnet_jax.analysis.targets import parse_target
 from alexnet_jax.cli.arguments import check_picture, option_name, parse_command, peek_option
 from alexnet_jax.cli.devices import use_cpu_only
 from alexnet_jax.cli.errors import run_command
@@ -131,21 +130,23 @@ def describe(args: Command) -> None:
     if args.save:
         _draw(config, args.classes, args.save)
     facts = brief(facts) if args.brief else facts
-    result = None if args.target is None else _estimate(config, args.classes, args.target)
-    if args.json:
-        target = {} if result is None else {"target": dataclasses.asdict(result)}
-        print(json.dumps(facts | target, indent=2))
-        return
-    print(render(facts, option_name))
-    if result is not None:
-        print(f"\n{estimate.render(result)}")
+    text = "" if args.json else render(facts, option_name)
+    if args.target is not None:
+        estimated, estimated_text = _estimate(config, args.classes, args.target)
+        facts, text = facts | {"target": estimated}, f"{text}\n\n{estimated_text}"
+    print(json.dumps(facts, indent=2) if args.json else text)
 
 
-def _estimate(config: Config, classes: int, name: str) -> estimate.Estimate:
-    """Compile the training step for hardware that need not be there."""
+def _estimate(config: Config, classes: int, name: str) -> tuple[dict[str, Any], str]:
+    """Compile the training step for hardware that need not be there; return facts and text."""
+    # Not above: importing JAX takes longer than all else that this command does without a target.
+    from alexnet_jax.analysis import estimate
+    from alexnet_jax.analysis.targets import parse_target
+
     target = parse_target(name)
     use_cpu_only(target.devices if target.chip.platform == "cpu" else 1)
-    return estimate.estimate(config, classes, target)
+    result = estimate.estimate(config, classes, target)
+    return dataclasses.asdict(result), estimate.render(result)
 
 
 def _draw(config: Config, classes: int, path: Path) -> None:

@@ -19,7 +19,7 @@ from alexnet_jax.analysis.compiled import Traffic
 from alexnet_jax.analysis.targets import Target
 from alexnet_jax.config import Config, invalid
 from alexnet_jax.data.pipeline import empty_batch
-from alexnet_jax.model import towers
+from alexnet_jax.model import devices, towers
 from alexnet_jax.model.architecture import Architecture, training_flop
 from alexnet_jax.model.partition import step_collectives
 from alexnet_jax.model.preprocess import Preprocess
@@ -94,10 +94,12 @@ def estimate(config: Config, classes: int, target: Target) -> Estimate:
     flop = training_flop(architecture, config.optimizer.frozen) * batch_size
     cycles = compiled.estimated_cycles(text) if chip.platform == "tpu" else None
     kernels = compiled.kernels(text) if chip.platform == "gpu" else None
-    peak = chip.peak.get(dtype)
+    kind = target.name.rpartition("-")[0]
+    tflop_per_second = devices.peak(kind, dtype, config.model.precision)
+    peak = 1e12 * tflop_per_second if tflop_per_second else None
     seconds = cycles / chip.clock if cycles else None
-    if kernels and peak:
-        seconds = max(kernels.bytes / chip.bandwidth, flop / mesh.size / peak)
+    if kernels:
+        seconds = max(kernels.bytes / chip.bandwidth, flop / mesh.size / peak if peak else 0)
     cost = program.cost_analysis() or {}
     return Estimate(
         target=target.name,
@@ -281,11 +283,13 @@ def _time_lines(result: Estimate) -> Iterator[str]:
     if result.cycles:
         yield "Time, estimated by the TPU compiler, without waiting for collectives"
         yield f"  {result.cycles / 1e6:,.1f} million cycles, {1e3 * seconds:,.1f} ms a step"
-        yield f"  {each}, {result.peak_share or 0:.3f} of the chip's peak"
+        share = result.peak_share
+        yield f"  {each}" + (f", {share:.3f} of the chip's peak" if share else "")
         return
     yield "Work of the GPU program on a device, estimated from its text"
     moved = (result.bytes_moved or 0) / 1e9
     yield f"  {result.kernels:,} kernels; {moved:,.1f} GB read and written"
     yield f"  {result.atomic_scatters} scatters add floats atomically, in no fixed order"
-    yield f"  by the memory's bandwidth and the peak at least {1e3 * seconds:,.1f} ms a step,"
+    bounds = "the memory's bandwidth" + (" and the peak" if result.peak else "")
+    yield f"  by {bounds} at least {1e3 * seconds:,.1f} ms a step,"
     yield f"  so at most {each}"

@@ -6,6 +6,8 @@ name. A JAX device is a whole chip for all of these TPUs (v4 and v5p run their t
 
 from typing import Literal
 
+from alexnet_jax.config import Precision
+
 KINDS = {
     "TPU v4": "v4",
     "TPU v5 lite": "v5e",
@@ -48,7 +50,14 @@ PEAKS: dict[str, dict[str, float]] = {
 }
 
 
-def peak(device: str, dtype: Literal["bfloat16", "float32"]) -> float | None:
-    """Return TFLOP/s at most of a device, by `device_kind` or short name; None if not known."""
+def peak(
+    device: str, dtype: Literal["bfloat16", "float32"], precision: Precision = "default"
+) -> float | None:
+    """Return TFLOP/s at most of a device, by `device_kind` or short name.
+
+    None if not known, as of products of float32 arrays at another precision than the default.
+    """
     rates = PEAKS.get(KINDS.get(device, device))
-    return rates[dtype] if rates else None
+    if rates is None or (dtype == "float32" and precision != "default"):
+        return None
+    return rates[dtype]

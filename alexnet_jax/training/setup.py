@@ -54,7 +54,8 @@ class TrainSetup:
             flop = training_flop(self.architecture, self.config.optimizer.frozen)
             tflop_per_second = flop * images_per_second / 1e12
             device_kind = self.mesh.devices.flat[0].device_kind
-            if device_peak := peak(device_kind, self.architecture.dtype):
+            dtype, precision = self.architecture.dtype, self.architecture.precision
+            if device_peak := peak(device_kind, dtype, precision):
                 peak_share = tflop_per_second / (self.mesh.size * device_peak)
         return {
             "images_per_second": images_per_second,

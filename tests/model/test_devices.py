@@ -21,7 +21,13 @@ from alexnet_jax.model.devices import KINDS, PEAKS, peak
 )
 def test_peaks_by_device_kind(kind, bfloat16, float32):
     assert (peak(kind, "bfloat16"), peak(kind, "float32")) == (bfloat16, float32)
-    assert peak(KINDS[kind], "bfloat16") == bfloat16
+    assert peak(KINDS[kind], "bfloat16") == peak(kind, "bfloat16", "highest") == bfloat16
+
+
+def test_a_peak_of_float32_arrays_is_that_of_the_default_precision():
+    for precision in ("high", "highest"):
+        assert peak("TPU v4", "float32", precision) is None
+        assert peak("NVIDIA H200", "float32", precision) is None
 
 
 def test_every_kind_has_a_peak_and_what_is_not_known_has_none():
