@@ -12,10 +12,17 @@ COMMANDS = {
     "describe": "print a network layer by layer, and compare it with the paper",
     "figures": "draw curves, filters, predictions and feature maps of a run",
     "pretrained": "import or export weights of Caffe, torchvision, Theano and NumPy",
+    "export": "write a network as one ONNX or StableHLO program",
     "prepare": "resize images once into shards, for example ImageNet's",
 }
 
-HINTS = {"train": "main", "eval": "evaluate", "test": "evaluate", "classify": "predict"}
+HINTS = {
+    "train": "main",
+    "eval": "evaluate",
+    "test": "evaluate",
+    "classify": "predict",
+    "onnx": "export",
+}
 
 
 def usage() -> str:

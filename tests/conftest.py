@@ -27,10 +27,10 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what imports torch, unless `-m` asks for it: then torch has to be there."""
+    """Leave out what imports torch or ONNX, unless `-m` asks for it: then they have to be there."""
     marks = config.getoption("markexpr")
     asked = not marks or ("parity" in marks and "not parity" not in marks)
-    return True if collection_path.name == "test_torch_parity.py" and not asked else None
+    return True if collection_path.name.endswith("_parity.py") and not asked else None
 
 
 @pytest.fixture(scope="module")

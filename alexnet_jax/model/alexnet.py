@@ -126,7 +126,10 @@ class AlexNet(nn.Module):
 
         def run_in_blocks(x: TowerArrays, dropout_masks) -> tuple[TowerArrays, Taps]:
             batch = x[0].shape[0]
-            ends = list(range(0, batch, self.ops.block_size(batch)))[1:]
+            size = self.ops.block_size(batch)
+            if size == batch:
+                return run(x, dropout_masks)
+            ends = list(range(0, batch, size))[1:]
             leaves, tree = jax.tree.flatten((x, dropout_masks))
             # Gradients of slices would be padded to the whole batch and summed.
             blocks = zip(*(jnp.split(leaf, ends) for leaf in leaves), strict=True)
