@@ -28,10 +28,10 @@ PANEL = 20  # query images in the figure
 class Command:
     """Print the images of a folder whose features are nearest to a query image's.
 
-    As in the right of figure 4 in Krizhevsky, Sutskever and Hinton (2012), the paper. Features are
-    the outputs of fc7 after its ReLU, before dropout; the distance is Euclidean; the search is
-    exact. The features of the folder are computed once and kept. A query image in the folder itself
-    is its own nearest neighbor.
+    As in the right of figure 4 in Krizhevsky, Sutskever and Hinton (2012), the paper. Unless told
+    otherwise, features are the outputs of fc7 after its ReLU, before dropout, and the distance is
+    Euclidean; the search is exact. The features of the folder are computed once and kept. A query
+    image in the folder itself is its own nearest neighbor.
     """
 
     # query images, and folders of them at any depth; without any only the index is built
@@ -42,6 +42,11 @@ class Command:
     images: Annotated[Path, tyro.conf.arg()]
     # number of neighbors to print for each query image; paper section 6 shows 6
     top: int = 6
+    # output of the network to compare, as describe lists them: pool5, conv5, relu6; by default fc7
+    # after its ReLU
+    layer: str = ""
+    # cosine: 1 - cosine of the angle between features
+    distance: Literal["euclidean", "cosine"] = "euclidean"
     # draw query images and their neighbors into this file
     save: Path | None = None
     # print a JSON object for each query image instead
@@ -85,7 +90,7 @@ def show(args: Command) -> int:
         raise ValueError(f"{', '.join(map(str, args.files))}: no images found; name other paths.")
     extractor, index = _open(args)
     num_unread, panel = 0, []
-    for neighbors in search(extractor, index, files, args.top):
+    for neighbors in search(extractor, index, files, args.top, args.distance):
         if neighbors.error:
             num_unread += 1
             _print_note(f"{neighbors.file}: {neighbors.error}; skipped")
@@ -105,9 +110,11 @@ def _open(args: Command) -> tuple["Extractor", "Index"]:
 
     mesh = towers.make_mesh(towers=1, data=1, batch=features.BATCH)
     network = network_loading.load_network(args.workdir, mesh, args.checkpoint)
-    extractor = features.Extractor(network)
-    folder = args.index or index.folder_for(args.workdir, args.checkpoint, args.images)
-    built = index.build(network, extractor, args.images, folder, _print_note)
+    unit_length = args.distance == "cosine"
+    recipe = features.retrieval_recipe(network, args.layer, unit_length=unit_length)
+    extractor = features.Extractor(network, recipe)
+    folder = args.index or index.folder_for(args.workdir, args.checkpoint, args.images, recipe)
+    built = index.build(network, extractor, args.images, folder, _print_note, recipe)
     if built.unreadable:
         shown = [f"{name} ({reason})" for name, reason in list(built.unreadable.items())[:SHOWN]]
         more = " ..." if len(built.unreadable) > SHOWN else ""
@@ -116,13 +123,23 @@ def _open(args: Command) -> tuple["Extractor", "Index"]:
 
 
 def search(
-    extractor: "Extractor", index: "Index", files: Sequence[Path], count: int
+    extractor: "Extractor",
+    index: "Index",
+    files: Sequence[Path],
+    count: int,
+    distance: Literal["euclidean", "cosine"] = "euclidean",
 ) -> Iterator[Neighbors]:
-    """Yield the `count` nearest images of an index for each file, in order."""
+    """Yield the `count` nearest images of an index for each file, in order.
+
+    For the distance `cosine`, all features have length 1.
+    """
     from alexnet_jax.retrieval.nearest import nearest
 
     for batch in extractor(files):
-        rows, distances = nearest(index.features, batch.rows, count)
+        (queries,) = batch.rows.values()
+        rows, distances = nearest(index.features, queries, count)
+        if distance == "cosine":
+            distances = distances**2 / 2
         by_file = dict(zip(batch.numbers, zip(rows, distances, strict=True), strict=True))
         for number in sorted([*batch.numbers, *batch.reasons]):
             if number in batch.reasons:

@@ -1,12 +1,15 @@
-"""Features of image files, in batches, whatever other files lie among them."""
+"""Features of image files by layer, in batches, whatever other files lie among them."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from alexnet_jax.config import PREPROCESSING, DataConfig, fields_marked, flatten, invalid
 from alexnet_jax.data.crops import resize_center
@@ -15,12 +18,26 @@ from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Record, open_image
 from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
-from alexnet_jax.model.architecture import outputs
+from alexnet_jax.model.architecture import Architecture, Conv, outputs, trace
 from alexnet_jax.model.preprocess import Preprocess, preprocess
 from alexnet_jax.storage.digest import bytes_sha256, digest
 
 LAYER = "fc7"
+Reduce = Literal["none", "flatten", "mean", "max"]
 BATCH = 32  # images at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Which outputs the features are, and what becomes of them."""
+
+    layers: tuple[str, ...]  # outputs of the network, as `describe` lists them
+    # Of maps [H, W, C]. none: as they are; flatten: in the order row, column, map; mean, max: over
+    # all pixels of a map.
+    reduce: Reduce = "none"
+    # Each row divided by its length, if it is not 0: their Euclidean distance is then
+    # sqrt(2 - 2 cosine).
+    unit_length: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +45,7 @@ class Features:
     """Features of some files; each file is in `numbers` or in `reasons`."""
 
     numbers: list[int]  # which of the files are readable
-    rows: np.ndarray  # float32 [n, units], of those
+    rows: dict[str, np.ndarray]  # of those, by layer, float32 [n, ...]
     reasons: dict[int, str]  # why the other files are unreadable
 
 
@@ -63,49 +80,120 @@ class _ImageFiles:
         return digest([str(file) for file in self._files])
 
 
-def layer_of(network: Network) -> str:
-    """Return which output the features are: fc7 after its ReLU ("relu7"), before dropout.
+def retrieval_recipe(network: Network, layer: str = "", *, unit_length: bool = False) -> Recipe:
+    """Return what images are compared by: fc7 after its ReLU ("relu7"), unless `layer` is given.
 
-    As in the paper's figure 4. At test time dropout multiplies all features by the same factor
-    (section 4.2), which leaves the neighbors as they are.
+    As in the paper's figure 4, before dropout. At test time dropout multiplies all features by the
+    same factor (section 4.2), which leaves the neighbors as they are.
 
     Raises:
         ValueError: the network has no such layer.
     """
+    if layer:
+        return Recipe(output_names(network, [layer]), "flatten", unit_length)
     layers = {layer.name: layer for layer in network.architecture.layers}
     if LAYER not in layers:
         rule = f"the network has no layer {LAYER}, whose outputs are compared"
-        raise invalid("workdir", network.workdir, rule, "name the run of another network")
+        raise invalid(
+            "workdir", network.workdir, rule, "name a layer, or the run of another network"
+        )
     after = [name for kind, name in outputs(layers[LAYER]) if kind in ("relu", "tanh")]
-    return after[0] if after else LAYER
+    return Recipe((after[0] if after else LAYER,), "flatten", unit_length)
 
 
-def fingerprint(network: Network) -> str:
+def output_names(network: Network, layers: Sequence[str]) -> tuple[str, ...]:
+    """Return the network's own names of outputs, where some may be torchvision's.
+
+    "features.10" and "classifier.5" are modules of torchvision's AlexNet, which `torchvision`
+    networks may be asked for by these names.
+
+    Raises:
+        ValueError: there is no such output, or one is named twice.
+    """
+    is_torchvision = network.config.model.variant == "torchvision"
+    nodes = torchvision_nodes(network.architecture) if is_torchvision else {}
+    known = list(towers.output_specs(network.architecture, network.mesh))
+    names = tuple(nodes.get(layer, layer) for layer in layers)
+    if unknown := [layer for layer, name in zip(layers, names, strict=True) if name not in known]:
+        rule = "must name an output of the network"
+        choices = [*known, *(["torchvision's, such as features.10"] if nodes else [])]
+        raise invalid("layers", ", ".join(unknown), rule, f"choose from {', '.join(choices)}")
+    if len(set(names)) < len(names) or not names:
+        rule = "must name each output once"
+        raise invalid("layers", ", ".join(layers) or "()", rule, "name different ones")
+    return names
+
+
+def torchvision_nodes(architecture: Architecture) -> dict[str, str]:
+    """Return the outputs by the names of torchvision's modules (torchvision/models/alexnet.py)."""
+    nodes: dict[str, list[str]] = {"features": [], "classifier": []}
+    for layer in architecture.layers:
+        part = nodes["features" if isinstance(layer, Conv) else "classifier"]
+        part.append(layer.name)
+        for operation, output in outputs(layer):
+            # Dropout of pool5 is the first module of the classifier.
+            (nodes["classifier"] if operation == "dropout" else part).append(output)
+    return {
+        f"{part}.{number}": name
+        for part, names in nodes.items()
+        for number, name in enumerate(names)
+    }
+
+
+def fingerprint(network: Network, recipe: Recipe) -> str:
     """Digest all that determines the features of an image: weights, network, preprocessing."""
     config, constants = flatten(network.config), network.preprocess
     fields = {name: config[name] for name in sorted(fields_marked(PREPROCESSING))}
     arrays = jax.tree.leaves((constants, network.variables))
     weights = bytes_sha256(np.ascontiguousarray(towers.fetch(array)).data for array in arrays)
-    layer, architecture = layer_of(network), repr(network.architecture)
+    architecture = repr(network.architecture)
     return digest(
-        layer, architecture, constants.mean_alignment, constants.channels, fields, weights
+        repr(recipe), architecture, constants.mean_alignment, constants.channels, fields, weights
     )
 
 
-def width(network: Network) -> int:
+def shapes(network: Network, recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one image's features by layer: (H, W, C) of maps, or (units,)."""
+    rows, whole = {row.name: row for row in trace(network.architecture)}, {}
+    for layer in network.architecture.layers:
+        row = rows[layer.name]
+        for name in (layer.name, *(output for _, output in outputs(layer))):
+            row = rows.get(name, row)  # an activation has none: the shape stays
+            whole[name] = row.shape if isinstance(layer, Conv) else (row.channels,)
+    if recipe.reduce == "none":
+        return {layer: whole[layer] for layer in recipe.layers}
+    if recipe.reduce == "flatten":
+        return {layer: (math.prod(whole[layer]),) for layer in recipe.layers}
+    return {layer: whole[layer][-1:] for layer in recipe.layers}
+
+
+def width(network: Network, recipe: Recipe) -> int:
     """Return the number of features of an image."""
-    return next(layer.features for layer in network.architecture.layers if layer.name == LAYER)
+    return sum(math.prod(shape) for shape in shapes(network, recipe).values())
+
+
+def _reduced(x: Array, recipe: Recipe) -> Array:
+    """Return rows [B, ...] of an output [B, H, W, C] or [B, units]."""
+    if recipe.reduce == "flatten":
+        x = x.reshape(len(x), -1)
+    elif recipe.reduce != "none" and x.ndim == 4:
+        x = x.mean((1, 2)) if recipe.reduce == "mean" else x.max((1, 2))
+    if recipe.unit_length:
+        length = jnp.sqrt(jnp.sum(x**2, axis=tuple(range(1, x.ndim)), keepdims=True))
+        x = x / jnp.where(length > 0, length, 1)
+    return x
 
 
 class Extractor:
     """Features of image files by one network, compiled once."""
 
-    def __init__(self, network: Network):
-        layer = layer_of(network)
-        apply = towers.forward(network.architecture, network.mesh, (layer,))
+    def __init__(self, network: Network, recipe: Recipe | None = None):
+        recipe = recipe or retrieval_recipe(network)
+        apply = towers.forward(network.architecture, network.mesh, recipe.layers)
 
-        def extract(variables: Any, batch: Any, constants: Preprocess) -> jax.Array:
-            return apply(variables, preprocess(batch, constants))[1][layer]
+        def extract(variables: Any, batch: Any, constants: Preprocess) -> dict[str, Array]:
+            taps = apply(variables, preprocess(batch, constants))[1]
+            return {layer: _reduced(taps[layer], recipe) for layer in recipe.layers}
 
         self._network = network
         self._extract = towers.jit(extract, network.mesh)
@@ -123,14 +211,19 @@ class Extractor:
         for batch in batches:
             views = {name: batch[name] for name in ("image", "offset", "mirror")}
             views = towers.put_batch(views, network.mesh)
-            rows = np.asarray(self._extract(network.variables, views, network.preprocess))
+            arrays = jax.device_get(self._extract(network.variables, views, network.preprocess))
             numbers = batch["index"][batch["index"] >= 0].tolist()
             readable = [number for number in numbers if number not in source.reasons]
-            rows = rows[np.isin(batch["index"], readable)].astype(np.float32)
-            nonfinite = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-            if nonfinite.size:
-                rule = f"its features of {files[readable[nonfinite[0]]]} are not finite"
-                remedy = "name another run, or use checkpoint=best"
-                raise invalid("workdir", network.workdir, rule, remedy)
+            kept = np.isin(batch["index"], readable)
+            rows = {layer: array[kept].astype(np.float32) for layer, array in arrays.items()}
+            self._check_finite([files[number] for number in readable], rows)
             reasons = {n: source.reasons[n] for n in numbers if n in source.reasons}
             yield Features(readable, rows, reasons)
+
+    def _check_finite(self, files: Sequence[Path], rows: Mapping[str, np.ndarray]) -> None:
+        for layer, array in rows.items():
+            finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+            if not finite.all():
+                rule = f"its features of {files[int(np.argmin(finite))]} in {layer} are not finite"
+                remedy = "name another run, or use checkpoint=best"
+                raise invalid("workdir", self._network.workdir, rule, remedy)

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from tqdm import tqdm
@@ -21,7 +21,14 @@ from tqdm import tqdm
 from alexnet_jax.config import invalid
 from alexnet_jax.data.images import image_files
 from alexnet_jax.inference.network import Network
-from alexnet_jax.retrieval.features import Features, fingerprint, width
+from alexnet_jax.retrieval.features import (
+    Features,
+    Recipe,
+    fingerprint,
+    retrieval_recipe,
+    width,
+)
+from alexnet_jax.retrieval.rows import FLOAT, appending, num_bytes, write_header
 from alexnet_jax.storage import atomic, lock
 from alexnet_jax.storage.digest import digest
 
@@ -29,7 +36,6 @@ TABLE = "index.json"
 FORMAT = 1
 SAVE_EVERY = 30  # seconds, which an interrupted build may lose
 COPY_ROWS = 4096  # copied at a time
-FLOAT = np.dtype("<f4")
 
 Extract = Callable[[Sequence[Path]], Iterator[Features]]  # such as `features.Extractor`
 Stamp = tuple[int, int]  # size of a file in bytes, and its modification time in nanoseconds
@@ -67,7 +73,7 @@ class _Table:
 
     def save(self, file: IO[bytes]) -> None:
         """Complete the file of features, then write index.json, which makes its rows valid."""
-        _write_header(file, len(self.rows), self.units)
+        write_header(file, len(self.rows), (self.units,))
         file.seek(0, 2)
         file.flush()
         os.fsync(file.fileno())
@@ -81,16 +87,25 @@ class _Table:
         atomic.write_text(self.folder / TABLE, json.dumps(content))
 
 
-def folder_for(workdir: Path, checkpoint: str, root: Path) -> Path:
+def folder_for(workdir: Path, checkpoint: str, root: Path, recipe: Recipe) -> Path:
     """Return where the index of an image folder, by one checkpoint of a run, is kept."""
     resolved = root.resolve()
-    return workdir / "retrieval" / f"{resolved.name}-{checkpoint}-{digest(str(resolved))}"
+    kind = "-".join([*recipe.layers, *(["unit"] if recipe.unit_length else [])])
+    name = f"{resolved.name}-{checkpoint}-{kind}-{digest(str(resolved))}"
+    return workdir / "retrieval" / name
 
 
 def build(
-    network: Network, extractor: Extract, root: Path, folder: Path, log: Callable[[str], object]
+    network: Network,
+    extractor: Extract,
+    root: Path,
+    folder: Path,
+    log: Callable[[str], object],
+    recipe: Recipe | None = None,
 ) -> Index:
     """Return the index of the images below `root` as they are now, and keep it in `folder`.
+
+    `recipe` says what the features of `extractor` are; None: the layer of the paper, as in it.
 
     Features are computed for images whose size or modification time has changed, and for all images
     if the network has. `log` is called with a line about it.
@@ -101,7 +116,8 @@ def build(
         OSError: the disk is full; what has been computed is kept.
     """
     files = _scan(root)
-    network_digest, units = fingerprint(network), width(network)
+    recipe = recipe or retrieval_recipe(network)
+    network_digest, units = fingerprint(network, recipe), width(network, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.hold_lock(folder, "index"):
         table, reason = _load(folder, network_digest, units)
@@ -179,7 +195,7 @@ def _without_stale(table: _Table, files: dict[str, Stamp]) -> _Table:
     new = dataclasses.replace(table, generation=generation, rows=rows, unreadable=bad)
     _check_room(new, len(good))
     features = table.features()
-    with _appending(new.path, 0, new.units) as file:
+    with appending(new.path, 0, (new.units,)) as file:
         for start in range(0, len(good), COPY_ROWS):
             file.write(features[good[start : start + COPY_ROWS]].tobytes())
         new.save(file)
@@ -191,11 +207,12 @@ def _extend(
 ) -> None:
     """Compute and write the features of `todo`; if interrupted, keep what has been computed."""
     bar = tqdm(total=len(todo), unit="image", disable=None, dynamic_ncols=True)
-    with bar, _appending(table.path, len(table.rows), table.units) as file:
+    with bar, appending(table.path, len(table.rows), (table.units,)) as file:
         saved = time.monotonic()
         try:
             for batch in extractor([root / name for name in todo]):
-                file.write(batch.rows.astype(FLOAT).tobytes())
+                (rows,) = batch.rows.values()
+                file.write(rows.astype(FLOAT).tobytes())
                 for number in batch.numbers:
                     table.rows[todo[number]] = files[todo[number]]
                 for number, reason in batch.reasons.items():
@@ -208,28 +225,8 @@ def _extend(
             table.save(file)
 
 
-@contextlib.contextmanager
-def _appending(path: Path, rows: int, units: int) -> Iterator[IO[bytes]]:
-    """Open a .npy file after its first `rows` rows, and drop the rest.
-
-    It is written, not mapped: a full disk is an error then, where a mapped file ends the process.
-    """
-    with path.open("r+b" if rows else "w+b") as file:
-        _write_header(file, rows, units)
-        file.truncate(file.tell() + rows * units * FLOAT.itemsize)
-        file.seek(0, 2)
-        yield file
-
-
-def _write_header(file: IO[bytes], rows: int, units: int) -> None:
-    """Write the header, whose size does not depend on the number of rows: numpy leaves room."""
-    header: dict[str, Any] = {"descr": FLOAT.str, "fortran_order": False, "shape": (rows, units)}
-    file.seek(0)
-    np.lib.format.write_array_header_1_0(file, header)
-
-
 def _check_room(table: _Table, rows: int) -> None:
-    needed, free = rows * table.units * FLOAT.itemsize, shutil.disk_usage(table.folder).free
+    needed, free = num_bytes(rows, (table.units,)), shutil.disk_usage(table.folder).free
     if needed > free:
         rule = f"needs {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} are free"
         raise invalid("index", table.folder, rule, "free some space, or name another folder")

@@ -150,7 +150,7 @@ def test_an_index_is_built_once(build, network, folder):
     built, names, log = build()
     assert len(names) == len(built.names) == 40
     assert log.endswith(": 40 files to read.")
-    assert built.features.shape == (40, features.width(network))
+    assert built.features.shape == (40, features.width(network, features.retrieval_recipe(network)))
     assert isinstance(built.features, np.memmap)
     assert np.ptp(built.features, axis=0).max() > 0.1 * np.abs(built.features).max()
     check_features(built, network, folder)
@@ -210,7 +210,7 @@ def test_rows_that_a_killed_build_left_do_not_count(build, network, folder, tmp_
         file.write(b"\x7f" * 12345)  # more than a row, after those that index.json lists
     built, *_ = build()
     check_features(built, network, folder)
-    assert np.load(path).shape == (40, features.width(network))
+    assert np.load(path).shape == (40, features.width(network, features.retrieval_recipe(network)))
 
 
 @pytest.mark.parametrize("what", ["features-0.npy", "index.json"])

@@ -17,8 +17,10 @@ from torch import nn
 
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.model.features import features
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
+from alexnet_jax.retrieval.features import torchvision_nodes
 from alexnet_jax.weights import convert, files
 
 pytestmark = pytest.mark.parity
@@ -303,3 +305,24 @@ def test_every_container_of_pytorch_holds_the_same_weights(name, container, tmp_
     assert result.arrays.keys() == example.state.keys()
     for array, tensor in example.state.items():
         np.testing.assert_array_equal(result.arrays[array], tensor.numpy(), strict=True)
+
+
+def test_features_by_torchvisions_names_are_those_of_its_modules():
+    example, outputs = Example.make("torchvision", "small"), {}
+    for name, module in example.net.named_modules():
+        if name.partition(".")[0] in ("features", "classifier") and "." in name:
+            module.register_forward_hook(
+                lambda _, __, result, name=name: outputs.update({name: result})
+            )
+    by_torch(example, None)
+    nodes = torchvision_nodes(example.architecture)
+    assert nodes.keys() == outputs.keys()
+    params = convert.to_params(raw(example.state), example.architecture)
+    taken = features(params, example.images, [*nodes.values()], architecture=example.architecture)
+    for name, output in nodes.items():
+        if name == "classifier.0":  # torchvision's is flat, in the order map, row, column
+            continue
+        expected = outputs[name].detach().numpy()
+        expected = np.moveaxis(expected, 1, -1) if expected.ndim == 4 else expected
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(taken[output], expected, atol=1e-5 * scale, err_msg=name)
