@@ -2,6 +2,33 @@
 
 "P3.3" in comments and help texts is section 3.3 of the paper; names such as layers-145.cfg are
 files of the authors' code, computerhistory/AlexNet-Source-Code.
+
+    import alexnet_jax as ax
+
+    network = ax.load("runs/a")  # or ax.create("paper", num_classes=10)
+    probabilities = network.predict(["photo.jpg"])
+
+See `inference/model.py` for what a network can do.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_jax.inference.model import create
+    from alexnet_jax.inference.network import load_network as load
+
 __version__ = "0.1.0"
+__all__ = ["create", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # JAX takes seconds to import, which the --help of a command need not wait for.
+    if name == "create":
+        from alexnet_jax.inference.model import create
+
+        return create
+    if name == "load":
+        from alexnet_jax.inference.network import load_network
+
+        return load_network
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

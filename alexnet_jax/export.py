@@ -50,7 +50,7 @@ def export(args: Command) -> None:
     )
     params = jax.device_get(network.variables["params"])
     data = network.config.data
-    fixed = network.architecture, params, jax.device_get(network.preprocess), data.image_size
+    fixed = network.architecture, params, jax.device_get(network.constants), data.image_size
     if args.to.suffix == ".onnx":
         from alexnet_jax.data.statistics import Statistics
         from alexnet_jax.weights import onnx_graph

@@ -103,7 +103,9 @@ def draw_maps(network: "Network", photograph: Path, layer: str, path: Path) -> P
     Raises:
         ValueError: there is no such layer, it has no maps, or the file cannot be read.
     """
-    output = np.asarray(network.features(network.prepare([photograph]), layer)[layer], np.float32)
+    output = np.asarray(
+        network.features(network.preprocess([photograph]), layer)[layer], np.float32
+    )
     if output.ndim != 4:
         rule = f"must have maps, and has {output.shape[-1]:,} units"
         raise invalid(
@@ -184,7 +186,7 @@ def _probabilities(network: "Network", examples: dict[str, np.ndarray]) -> np.nd
     batch = {
         name: np.resize(array, (padded, *array.shape[1:]))[rows] for name, array in examples.items()
     }
-    eval_step = make_eval_step(network.architecture, mesh, network.preprocess)
+    eval_step = make_eval_step(network.architecture, mesh, network.constants)
     _, probabilities = eval_step(network.variables, towers.put_batch(batch, mesh))
     return towers.fetch(probabilities)[:count]
 

@@ -51,7 +51,7 @@ class Predictor:
     def __init__(self, network: Network, views: Views):
         self.data = network.config.data
         self._network, self._views = network, views
-        self._step = make_predict_step(network.architecture, network.mesh, network.preprocess)
+        self._step = make_predict_step(network.architecture, network.mesh, network.constants)
 
     def __call__(self, squares: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Return log-probabilities [B, classes], averaged over the views of each image.

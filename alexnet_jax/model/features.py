@@ -41,7 +41,8 @@ def features(
         ValueError: an output has another name, or `params` or `images` do not fit `architecture`.
     """
     mesh = mesh or towers.make_mesh(towers=1, data=1, batch=len(images))
-    _check(params, images, layers, architecture, mesh)
+    _check_layers(layers, architecture, mesh)
+    check_inputs(params, images, architecture, mesh)
     variables = {"params": dict(params)}
     variables = jax.device_put(variables, towers.state_shardings(variables, architecture, mesh))
     return _extractor(architecture, mesh, tuple(layers))(variables, images)
@@ -52,14 +53,24 @@ def _extractor(
     architecture: Architecture, mesh: Mesh, layers: tuple[str, ...]
 ) -> Callable[..., Any]:
     apply = towers.forward(architecture, mesh, layers)
-    return towers.jit(lambda variables, images: apply(variables, images)[1], mesh)
+    return towers.jit_anywhere(lambda variables, images: apply(variables, images)[1], mesh)
 
 
-def _check(params, images, layers, architecture: Architecture, mesh: Mesh) -> None:
+def _check_layers(layers: Sequence[str], architecture: Architecture, mesh: Mesh) -> None:
     names = list(towers.output_specs(architecture, mesh))
     if unknown := [name for name in layers or [""] if name not in names]:
         rule = "must name an output of the network"
         raise invalid("layers", ", ".join(unknown) or "()", rule, f"choose from {', '.join(names)}")
+
+
+def check_inputs(
+    params: Mapping[str, Any], images: Array | np.ndarray, architecture: Architecture, mesh: Mesh
+) -> None:
+    """Check the shapes of parameters, and shape and dtype of images from `preprocess`.
+
+    Raises:
+        ValueError: they do not fit the architecture or the mesh.
+    """
     _check_params(params, architecture)
     side = architecture.crop
     if np.ndim(images) != 4 or np.shape(images)[1:] != (side, side, 3):

@@ -88,13 +88,18 @@ def describe_mesh(mesh: Mesh) -> str:
     return f"{mesh.size} {kind} device{'s'[: mesh.size > 1]}, {each}{shards}"
 
 
+def num_shards(mesh: Mesh) -> int:
+    """Return into how many equal parts a batch is split."""
+    return mesh.shape[DATA]
+
+
 def check_batch(images: int, mesh: Mesh) -> None:
     """Check that a number of images can be split into equal data shards.
 
     Raises:
         ValueError: it cannot.
     """
-    shards = mesh.shape[DATA]
+    shards = num_shards(mesh)
     if images < 1 or images % shards:
         rule = f"the number of images must be a multiple of the mesh's {shards} data shards"
         raise invalid("images", images, rule, "pad the batch, or use a mesh with data=1")
@@ -210,6 +215,20 @@ def jit(
     """
     compiler_options = platform.compiler_options(mesh.devices.flat[0].platform, deterministic)
     return jax.jit(function, compiler_options=compiler_options, **options)
+
+
+def jit_anywhere(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Return `jit(function, mesh)`, which may also be called inside another `jax.jit` or gradient.
+
+    There XLA's options are those of the outer program: JAX accepts no others.
+    """
+    outermost, nested = jit(function, mesh), jax.jit(function)
+
+    def call(*args: Any) -> Any:
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args))
+        return (nested if traced else outermost)(*args)
+
+    return call
 
 
 def all_gather_towers(x: Array) -> Array:

@@ -142,7 +142,7 @@ def torchvision_nodes(architecture: Architecture) -> dict[str, str]:
 
 def fingerprint(network: Network, recipe: Recipe) -> str:
     """Digest all that determines the features of an image: weights, network, preprocessing."""
-    config, constants = flatten(network.config), network.preprocess
+    config, constants = flatten(network.config), network.constants
     fields = {name: config[name] for name in sorted(fields_marked(PREPROCESSING))}
     arrays = jax.tree.leaves((constants, network.variables))
     weights = bytes_sha256(np.ascontiguousarray(towers.fetch(array)).data for array in arrays)
@@ -211,7 +211,7 @@ class Extractor:
         for batch in batches:
             views = {name: batch[name] for name in ("image", "offset", "mirror")}
             views = towers.put_batch(views, network.mesh)
-            arrays = jax.device_get(self._extract(network.variables, views, network.preprocess))
+            arrays = jax.device_get(self._extract(network.variables, views, network.constants))
             numbers = batch["index"][batch["index"] >= 0].tolist()
             readable = [number for number in numbers if number not in source.reasons]
             kept = np.isin(batch["index"], readable)

@@ -15,7 +15,7 @@ from alexnet_jax.storage.atomic import write_json
 from alexnet_jax.training import processes
 from alexnet_jax.training.setup import TrainSetup, make_preprocess
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.step import Batch, draw_dropout_masks, make_gradient
+from alexnet_jax.training.step import Batch, draw_dropout_masks, make_gradient, step_key
 
 REPORT = "nonfinite.json"
 SHOWN = 3  # images named
@@ -95,7 +95,7 @@ def _values(
     images = jax.jit(finished)(batch, constants)
     yield "the preprocessed images", images, True
     names = tuple(towers.output_specs(architecture, mesh))
-    masks = draw_dropout_masks(architecture, config.seed, state.step, len(images))
+    masks = draw_dropout_masks(architecture, step_key(config.seed, state.step), len(images))
     apply = towers.jit(towers.forward(architecture, mesh, names), mesh)
     _, outputs = apply(state.variables, images, masks)
     for name in names:

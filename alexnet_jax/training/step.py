@@ -32,20 +32,21 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
     return 1 - jnp.clip((k - above) / ties, 0, 1)
 
 
-def draw_dropout_masks(
-    architecture: Architecture, seed: int, step: Array, batch_size: int
-) -> dict[str, Array]:
-    """Return for each layer with dropout which outputs are kept in this step, bool [B, ...outputs].
+def draw_dropout_masks(architecture: Architecture, key: Array, batch_size: int) -> dict[str, Array]:
+    """Return for each layer with dropout which outputs are kept, bool [B, ...outputs].
 
-    Drawn for both towers, outside shard_map, from (seed, step) alone: the same on every mesh and
-    after every resume.
+    Drawn for both towers, outside shard_map: the same on every mesh.
     """
-    key = jax.random.fold_in(make_key(seed), step)
     keys = jax.random.split(key, len(architecture.dropped))
     return {
         name: jax.random.bernoulli(key, 1 - architecture.dropout, (batch_size, *shape))
         for key, (name, shape) in zip(keys, architecture.dropped.items(), strict=True)
     }
+
+
+def step_key(seed: int, step: Array) -> Array:
+    """Return the key of a step, from (seed, step) alone: the same after every resume."""
+    return jax.random.fold_in(make_key(seed), step)
 
 
 def make_gradient(
@@ -63,7 +64,7 @@ def make_gradient(
 
     def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
         images, labels = preprocess(batch, constants, architecture.precision), batch["label"]
-        dropout_masks = draw_dropout_masks(architecture, seed, step, len(labels))
+        dropout_masks = draw_dropout_masks(architecture, step_key(seed, step), len(labels))
 
         def loss_of(variables: Any) -> tuple[Array, Array]:
             params = {

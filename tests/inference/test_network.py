@@ -172,7 +172,7 @@ def test_features_of_photographs_as_in_the_readme(workdir, photographs, tmp_path
 def test_images_are_prepared_from_files_or_arrays(workdir, photographs, tmp_path):
     network, file = load(workdir), photographs / "val/red/1.png"
     (from_file,), (from_array,) = (
-        network.prepare([image]) for image in (str(file), np.asarray(Image.open(file)))
+        network.preprocess([image]) for image in (str(file), np.asarray(Image.open(file)))
     )
     np.testing.assert_array_equal(from_file, from_array)
     (tmp_path / "torn.png").write_bytes(b"no image")
@@ -182,7 +182,7 @@ def test_images_are_prepared_from_files_or_arrays(workdir, photographs, tmp_path
         (tmp_path / "torn.png", "torn.png: no image format known to Pillow"),
     ):
         with pytest.raises(ValueError, match=words):
-            network.prepare([image])
+            network.preprocess([image])
 
 
 def test_loading_warns_of_nothing(workdir, caplog):
@@ -232,7 +232,7 @@ def test_predictions_are_those_of_a_plain_forward_pass(workdir, photographs):
     square = resize_center(np.asarray(Image.open(file)), 72)
     view = center_view(square, 64)
     batch = {name: np.asarray(view[name])[None] for name in ("image", "offset", "mirror")}
-    images = jax.jit(preprocess)(towers.put_batch(batch, network.mesh), network.preprocess)
+    images = jax.jit(preprocess)(towers.put_batch(batch, network.mesh), network.constants)
     logits = jax.jit(towers.forward(network.architecture, network.mesh))(network.variables, images)
     (prediction,) = predict.predict(network, [file])
     assert prediction.probabilities is not None

@@ -14,7 +14,7 @@ from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.step import draw_dropout_masks, make_train_step
+from alexnet_jax.training.step import draw_dropout_masks, make_train_step, step_key
 
 MESHES = {"one device": (1, 1), "two": (1, 2), "four": (2, 2)}  # (data, tower)
 COLLECTIVE = re.compile(
@@ -208,7 +208,8 @@ def test_dropout_masks_are_the_same_on_every_mesh_and_differ_between_steps_and_l
         mesh = mesh_of(name)
         sharding = jax.sharding.NamedSharding(mesh, jax.P("data", "tower"))
         draw = jax.jit(
-            lambda step: draw_dropout_masks(architecture, 0, step, 64), out_shardings=sharding
+            lambda step: draw_dropout_masks(architecture, step_key(0, step), 64),
+            out_shardings=sharding,
         )
         drawn.append([jax.device_get(draw(step)) for step in (0, 1)])
     for other in drawn[1:]:

@@ -148,7 +148,7 @@ def logits_and_grads(architecture, mesh, variables):
     weights = normal(2, BATCH, CLASSES)
 
     def value(variables):
-        dropout_masks = draw_dropout_masks(architecture, 1, jnp.zeros((), jnp.int32), BATCH)
+        dropout_masks = draw_dropout_masks(architecture, jax.random.key(1), BATCH)
         logits = apply(variables, IMAGES, dropout_masks)
         return jnp.sum(weights * logits), logits
 
@@ -313,7 +313,7 @@ def test_dropout_of_torchvision_is_on_pool5_and_fc6_and_rescales_in_training():
     }
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
     apply = towers.forward(architecture, mesh, ("pool5", "drop5"))
-    dropout_masks = draw_dropout_masks(architecture, 1, jnp.zeros((), jnp.int32), BATCH)
+    dropout_masks = draw_dropout_masks(architecture, jax.random.key(1), BATCH)
     variables = variables_of(architecture)
     _, training = jax.jit(apply)(variables, IMAGES, dropout_masks)
     np.testing.assert_allclose(
@@ -422,7 +422,7 @@ def test_dropout_keeps_the_same_mean_in_training_and_at_test(scale, towers_):
     """With 0.3 dropped, 0.7 is kept in training, and outputs are scaled by 0.7 at test (P4.2)."""
     architecture = small(PAPER, dropout=0.3, dropout_scale=scale, width=0.25)
     batch = 32
-    masks = draw_dropout_masks(architecture, 0, jnp.zeros((), jnp.int32), batch)
+    masks = draw_dropout_masks(architecture, jax.random.key(0), batch)
     assert set(masks) == {"fc6", "fc7"}
     for mask in masks.values():
         error = np.sqrt(0.3 * 0.7 / mask.size)

@@ -45,7 +45,7 @@ def network(workdir):
 @pytest.fixture(scope="module")
 def expected(images, network):
     files = [file for file in sorted(images.iterdir()) if file.name != "07.png"]
-    return files, network.features(network.prepare(files), ["conv5", "relu5", "fc7"])
+    return files, network.features(network.preprocess(files), ["conv5", "relu5", "fc7"])
 
 
 def run(*arguments):
@@ -198,7 +198,7 @@ def test_retrieval_by_the_angle_of_another_layer(images, workdir, network, capsy
     arguments = [query, "--workdir", workdir, *options]
     assert retrieve.main([str(argument) for argument in arguments]) == 0
     near = json.loads(capsys.readouterr().out)["neighbors"]
-    images_read = network.prepare([query, *others])
+    images_read = network.preprocess([query, *others])
     rows = np.asarray(network.features(images_read, "pool5")["pool5"], np.float64)
     rows = rows.reshape(len(rows), -1)
     lengths = np.linalg.norm(rows, axis=1)

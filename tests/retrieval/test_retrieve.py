@@ -143,7 +143,7 @@ def check_features(built, network, folder):
 
 
 def relu7(network, files):
-    return np.array(network.features(network.prepare(files), "relu7")["relu7"])
+    return np.array(network.features(network.preprocess(files), "relu7")["relu7"])
 
 
 def test_an_index_is_built_once(build, network, folder):

@@ -15,7 +15,7 @@ from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training.nonfinite import locate
 from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import TrainState
-from alexnet_jax.training.step import draw_dropout_masks
+from alexnet_jax.training.step import draw_dropout_masks, step_key
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -74,7 +74,9 @@ def test_an_output_is_blamed_on_its_layer_and_images(setup):
     last = np.zeros((number, CLASSES))
     last[:2, 0] = HUGE
     params = params_of(setup, fc7=(np.zeros((number, number)), 1.0), fc8=(last, 0.0))
-    masks = draw_dropout_masks(setup.architecture, setup.config.seed, jnp.asarray(0), BATCH)
+    masks = draw_dropout_masks(
+        setup.architecture, step_key(setup.config.seed, jnp.asarray(0)), BATCH
+    )
     rows = np.flatnonzero(np.asarray(masks["fc7"])[:, :2].all(axis=1))
     assert 0 < len(rows) < BATCH
     message = first_nonfinite(setup, params, np.zeros(BATCH))

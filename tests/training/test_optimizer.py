@@ -17,7 +17,7 @@ from alexnet_jax.presets import PRESETS
 from alexnet_jax.training import schedule
 from alexnet_jax.training.optimizer import describe_learning_rates, paper_sgd, set_learning_rates
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.step import draw_dropout_masks, make_gradient, make_train_step
+from alexnet_jax.training.step import draw_dropout_masks, make_gradient, make_train_step, step_key
 
 SHAPES = {"kernel": (6, 4), "bias": (4,)}
 LAYERS = ("conv1", "conv3", "fc8")
@@ -302,7 +302,9 @@ class Network:
     def first_gradient(self):
         """Return the gradient of the mean cross-entropy at the start."""
         apply, labels = towers.forward(self.architecture, self.mesh), self.batch["label"]
-        dropout_masks = draw_dropout_masks(self.architecture, 5, jnp.asarray(0), len(labels))
+        dropout_masks = draw_dropout_masks(
+            self.architecture, step_key(5, jnp.asarray(0)), len(labels)
+        )
 
         def loss(params):
             logits = apply(

@@ -22,6 +22,7 @@ from alexnet_jax.training.state import abstract_state
 from alexnet_jax.training.step import (
     draw_dropout_masks,
     make_train_step,
+    step_key,
 )
 
 WITH_GATHER = optax.softmax_cross_entropy_with_integer_labels
@@ -95,7 +96,7 @@ def programs() -> str:
     architecture = build_architecture(ModelConfig(width=0.02), 3, 36)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     create, _ = abstract_state(architecture, paper_sgd(OptimizerConfig()), mesh, seed=3)
-    masks = jax.jit(lambda step: draw_dropout_masks(architecture, 3, step, 4))
+    masks = jax.jit(lambda step: draw_dropout_masks(architecture, step_key(3, step), 4))
     texts = (create.lower().as_text(), masks.lower(jnp.asarray(7)).as_text())
     return hashlib.sha256("".join(texts).encode()).hexdigest()
 
