@@ -167,9 +167,12 @@ def _devices(facts: dict[str, Any]) -> Iterator[str]:
         "and in training their gradients and velocities. In the forward pass "
         f"{totals['crossing']:,} values per image cross in each direction; on one device, none."
     )
-    # With a bottleneck the 2012 code has half of the classes on each GPU (layers-146-2011.cfg).
-    sees = {row["sees"] for row in facts["devices"]}
-    if {"own tower", "own half"} <= sees:
+    if any(row["name"] == "bottleneck" for row in facts["devices"]):
+        yield from _wrapped(
+            "The 2012 code has half of the classes on each GPU, and both see all of the bottleneck "
+            "(layers-146-2011.cfg:358-371); the logits are the same."
+        )
+    elif any(row["sees"] == "own tower" for row in facts["devices"]):
         yield from _wrapped(
             "The 2012 code has all of fc8 on one GPU, to which the other sends its half of fc7 "
             "(layers-145.cfg:294-299); the logits are the same."

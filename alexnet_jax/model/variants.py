@@ -140,8 +140,7 @@ def _fully_connected(model: ModelConfig, num_classes: int) -> list[Layer]:
     ]
     if model.bottleneck:
         layers.append(Dense("bottleneck", model.bottleneck, "both", (), model.init_std, 0))
-    sees = "own" if model.bottleneck else "row-split"
-    return [*layers, Dense("fc8", num_classes, sees, (), model.init_std, 0)]
+    return [*layers, Dense("fc8", num_classes, "row-split", (), model.init_std, 0)]
 
 
 def _without(name: str, layers: list[Conv]) -> list[Conv]:

@@ -63,8 +63,8 @@ def _text(axes: Axes, architecture: Architecture, width: float, height: float) -
     ]
     for part in partitions:
         side = part.row.side
-        shape = " or ".join(f"{n:,}" for n in dict.fromkeys(part.tower_outputs))
-        shape = f"{side} × {side} × {shape}" if side > 1 else shape
+        outputs = f"{part.tower_outputs:,}"
+        shape = f"{side} × {side} × {outputs}" if side > 1 else outputs
         columns.append((part.name, shape, _kernel(part), _then(part.layer), f"{part.parameters:,}"))
     for column, (name, shape, *notes) in enumerate(columns):
         centered = {"x": _center(column), "ha": "center", "va": "center"}
@@ -94,8 +94,7 @@ def _blocks(axes: Axes, architecture: Architecture, tower: int, middle: float) -
     right = _block(axes, _center(0), middle, IMAGE, architecture.crop, 3)
     for column, part in enumerate(partition_layers(architecture, TOWERS), 1):
         entered, center = right, _center(column)
-        outputs = part.tower_outputs[tower]
-        right = _block(axes, center, middle, COLORS[tower], part.row.side, outputs)
+        right = _block(axes, center, middle, COLORS[tower], part.row.side, part.tower_outputs)
         _arrow(axes, entered, 2 * center - right, middle)
     end = (len(architecture.layers) + 1.3) * COLUMN
     _arrow(axes, right, end, middle)

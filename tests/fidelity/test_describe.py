@@ -95,11 +95,11 @@ def test_outermost_maps_cross_if_lrn_covers_all_maps():
     assert "norm2 own and border 128 of 256 maps 1,458 halo exchange of maps" in printed
 
 
-def test_both_devices_hold_all_classes_after_a_bottleneck():
-    # 1,024 inputs and a bias for each of 21,843 classes, on both.
+def test_each_device_holds_half_of_the_inputs_of_all_classes_after_a_bottleneck():
+    # 1,024 inputs and a bias for each of 21,843 classes.
     printed = words(changed(PAPER, "model.bottleneck", 2048), 21_843)
-    assert "fc8 own tower 10,921 of 21,843 classes 22,389,075 21,843 all-reduce" in printed
-    # The 2012 code divides these classes too, and only 1,000 lie on one GPU.
+    assert "fc8 own half 1,024 of 2,048 inputs 22,389,075 21,843 all-reduce" in printed
+    assert "both see all of the bottleneck (layers-146-2011.cfg:358-371)" in printed
     assert "all of fc8 on one GPU" not in printed
     assert "all of fc8 on one GPU" in words(PAPER)
     assert "all of fc8 on one GPU" not in words(PRESETS["merged"])
