@@ -1,5 +1,6 @@
 """The facts about a network as text, 100 columns wide at most."""
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ def render(facts: dict[str, Any], name_of: Callable[[str], str] = str) -> str:
         _layers(facts),
         _devices(facts),
         _comparison(facts, name_of),
+        _notes(facts),
         _errata(facts),
     )
     return "\n\n".join(text for section in sections if (text := "\n".join(section)))
@@ -216,13 +218,22 @@ def _point(point: dict[str, Any], column: int, name_of: Callable[[str], str]) ->
         yield from _wrapped(_settings(point["fields"], name_of), "  > ", "    ")
     for choice in point["choices"]:
         cited = (f"{source} ({citation})" for source, citation in choice["sources"].items())
-        sources = "; ".join(text.replace(" ", "\xa0") for text in cited)  # not broken into lines
+        # A line ends between sources or citations, not within one.
+        sources = "; ".join(re.sub("(?<!;) ", "\xa0", text) for text in cited)
         line = f"{choice['text']:<{column}}  {sources}"
         mark = ">" if choice["chosen"] else " "
         yield from _wrapped(line, f"  {mark} ", " " * (column + 6))
     if point["silent"]:
         yield f"    {'not stated':<{column}}  {', '.join(point['silent'])}"
     yield from _wrapped(f"why: {point['why']}", "    ", " " * 9)
+
+
+def _notes(facts: dict[str, Any]) -> Iterator[str]:
+    if not facts["notes"]:
+        return
+    yield "How the preset follows its source"
+    for note in facts["notes"]:
+        yield from _wrapped(f"- {note}", "  ", "    ")
 
 
 def _errata(facts: dict[str, Any]) -> Iterator[str]:

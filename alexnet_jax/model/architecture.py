@@ -99,6 +99,7 @@ class Pooling:
     window: int = 3
     stride: int = 2
     rounds: Literal["up", "down"] = "up"  # the number of windows
+    ties: Literal["first", "all"] = "first"  # pixels of a tie that get the gradient, all of it
 
     def output_side(self, side: int) -> int:
         """Return the side after pooling; the 2012 code rounds up (layer.py:1164)."""

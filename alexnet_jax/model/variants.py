@@ -65,6 +65,7 @@ def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Archi
         pooling=Pooling(
             window=model.pool_window,
             rounds="down" if model.pool_window == 2 or model.variant == "torchvision" else "up",
+            ties=model.pool_ties,
         ),
         dropout=model.dropout,
         dropout_scale=model.dropout_scale,

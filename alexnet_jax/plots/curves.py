@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-TRAINING_COLOR, VALIDATION_COLOR = "black", "red"  # shownet.py:101-108
+TRAINING_COLOR, VALIDATION_COLOR = "black", "red"  # shownet.py:97-98
 
 
 def draw(metrics: Sequence[dict[str, Any]]) -> Figure:

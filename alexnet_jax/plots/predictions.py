@@ -11,7 +11,7 @@ from alexnet_jax.plots.class_labels import short
 ROWS, COLUMNS = 2, 4  # of images, as in Figure 4
 MAX_IMAGES = ROWS * COLUMNS
 CLASSES = 5  # bars of an image
-TRUE_CLASS, OTHER_CLASS = "#ffaaaa", "#aaaaff"  # shownet.py:252-257
+TRUE_CLASS, OTHER_CLASS = "#ffaaaa", "#aaaaff"  # shownet.py:259
 
 
 def draw(
