@@ -242,23 +242,24 @@ NOTES: dict[str, tuple[str, ...]] = {
     "half": (
         _EPOCHS,
         (
-            "Not expressed: the biases of conv1 and conv2 end at a rate of 0.002, the others at 0.02 "
-            "(layer-params-145-half.cfg:3,11,19,60), and the notes do not say since when; here all "
-            "keep 0.02."
+            "Not expressed: the biases of conv1 and conv2 end at a rate of 0.002, the others at "
+            "0.02 (layer-params-145-half.cfg:3,11,19,60), and the notes do not say since when; "
+            "here all keep 0.02."
         ),
     ),
     "six_conv": (
         _EPOCHS,
         (
             "It is the schedule of fine-tuning a net trained on Fall 2011 "
-            "(layer-params-146-2012-2011.cfg:181): it needs init_from. To train from random weights, "
-            "use preset=source2012 with model.variant=six_conv."
+            "(layer-params-146-2012-2011.cfg:181): it needs init_from. To train from random "
+            "weights, use preset=source2012 with model.variant=six_conv."
         ),
         (
             "Not expressed: fc8 alone at a rate of 0.01 from batch 300 to epoch 9 "
             "(layer-params-146-2012-2011.cfg:186,189); here it has 0.001, and "
             "optimizer.layer_learning_rates takes fc8=10 for the whole run. The rates of conv1's "
-            "biases before it is frozen are not known (:3,11); here they are a tenth of the others'."
+            "biases before it is frozen are not known (layer-params-146-2012-2011.cfg:3,11); here "
+            "they are a tenth of the others'."
         ),
     ),
 }

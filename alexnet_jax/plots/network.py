@@ -9,6 +9,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectang
 
 from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, Layer
 from alexnet_jax.model.partition import Crossing, LayerPartition, partition_layers
+from alexnet_jax.plots.text import literal
 
 # Inches.
 COLUMN, EDGE = 1.16, 0.06  # per layer; around the picture
@@ -24,6 +25,7 @@ SHADES = {"front": 1.0, "top": 0.6, "side": 0.8}
 IMAGE, CROSSING, QUIET = "#969696", "#b2182b", "#444444"
 
 
+@literal
 def draw(architecture: Architecture) -> Figure:
     """Draw what each of two devices computes and holds, and what crosses between them."""
     exchanges = any(crossing.kind == "halo exchange" for _, crossing in _crossings(architecture))

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.plots.class_labels import short
+from alexnet_jax.plots.text import literal
 
 ROWS, COLUMNS = 2, 4  # of images, as in Figure 4
 MAX_IMAGES = ROWS * COLUMNS
@@ -14,6 +15,7 @@ CLASSES = 5  # bars of an image
 TRUE_CLASS, OTHER_CLASS = "#ffaaaa", "#aaaaff"  # shownet.py:259
 
 
+@literal
 def draw(
     images: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
