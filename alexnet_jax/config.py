@@ -256,6 +256,9 @@ class ModelConfig(_Section):
     spatial_norm: bool = False
     # side of the pooling window, pixels, at stride 2: 3 overlaps (P3.4), 2 does not
     pool_window: Literal[3, 2] = 3
+    # pixels that get the gradient of a pooling window where several have its maximum: the first
+    # (Caffe, PyTorch), or each of them all of it (2012 code, conv_util.cu:1766); P3.4 names none
+    pool_ties: Literal["first", "all"] = "first"
     # fraction of outputs set to zero in training (P4.2)
     dropout: Fraction = 0.5
     # outputs with dropout: of fc6 and fc7 (P4.2), or of pool5 and fc6 (torchvision)
@@ -301,7 +304,7 @@ class OptimizerConfig(_Section):
     # learning rate of biases as a multiple of the weights': 1 in P5, 2 in the 2012 code
     bias_lr_multiplier: NonNegative = 1.0
     # how many drops of the learning rate apply to biases: all in P5, 1 in the 2012 code
-    # (layer-params-120-4gpu-auto2.cfg)
+    # (layer-params-120-4gpu-auto3.cfg:2-3)
     bias_lr_drops: Annotated[int | Literal["all"], Ge(0)] = "all"
     # layers with multiples of the learning rate, such as conv1=0 fc8=10; 0: frozen, and its
     # gradient is not computed

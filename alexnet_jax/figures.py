@@ -16,6 +16,7 @@ from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import invalid
 from alexnet_jax.plots import curves, feature_maps, filters, predictions, specialization
 from alexnet_jax.plots.tiles import save
+from alexnet_jax.storage.names import printable
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.network import Network
@@ -87,14 +88,15 @@ def draw(args: Command) -> None:
         name = f"maps-{args.layer}-{photograph.stem}"
         files[name] += 1  # photographs in several folders often have the same names
         name += f"-{files[name]}" if files[name] > 1 else ""
-        print(draw_maps(network, photograph, args.layer, folder / f"{name}.png"))
+        path = draw_maps(network, photograph, args.layer, folder / f"{name}.png")
+        print(printable(path))
     for kind in args.only or (() if args.maps else tuple(_FIGURES)):
         try:
-            print(_FIGURES[kind](network, folder))
+            print(printable(_FIGURES[kind](network, folder)))
         except FigureUnavailable as reason:
             if args.only:
                 raise invalid("only", kind, str(reason), "leave it out") from reason
-            print(f"No {kind}: {reason}.")
+            print(printable(f"No {kind}: {reason}."))
 
 
 def draw_maps(network: "Network", photograph: Path, layer: str, path: Path) -> Path:

@@ -17,6 +17,7 @@ from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage, image_files, open_image
+from alexnet_jax.storage.names import as_utf8, printable
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.network import Network
@@ -92,7 +93,8 @@ def show(args: Command) -> int:
     for prediction in predict(network, find(args.files), args.views):
         if prediction.probabilities is None:
             num_unread += 1
-            print(f"{prediction.file}: {prediction.error}; skipped", file=sys.stderr)
+            message = printable(f"{prediction.file}: {prediction.error}; skipped")
+            print(message, file=sys.stderr)
             continue
         num_read += 1
         if args.save and len(panel) < PANEL:
@@ -100,7 +102,8 @@ def show(args: Command) -> int:
         _print(prediction, prediction.probabilities, network.class_names, args)
     if panel and args.save:
         _draw(panel, network.class_names, args.save)
-        print(f"Saved {args.save}: {len(panel)} of {num_read:,} images.", file=sys.stderr)
+        saved = f"Saved {printable(args.save)}: {len(panel)} of {num_read:,} images."
+        print(saved, file=sys.stderr)
     if num_unread:
         print(f"{num_unread:,} of {num_read + num_unread:,} are unreadable.", file=sys.stderr)
     return num_unread
@@ -164,11 +167,11 @@ def _print(
     order = np.argsort(-probabilities, kind="stable")[: args.top]
     best = [(class_names[index], float(probabilities[index])) for index in order]
     if args.json:
-        classes = [{"class": name, "probability": probability} for name, probability in best]
-        line = json.dumps({"file": str(prediction.file), "predictions": classes})
+        classes = [{"class": as_utf8(name), "probability": p} for name, p in best]
+        line = json.dumps({"file": as_utf8(prediction.file), "predictions": classes})
     else:
-        bars = [f"  {p:6.1%}  {'█' * round(p * BAR):{BAR}}  {name}" for name, p in best]
-        line = "\n".join([str(prediction.file), *bars])
+        bars = [f"  {p:6.1%}  {'█' * round(p * BAR):{BAR}}  {printable(name)}" for name, p in best]
+        line = "\n".join([printable(prediction.file), *bars])
     print(line, flush=True)  # each as soon as it is known, also into a pipe
 
 

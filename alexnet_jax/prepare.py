@@ -15,6 +15,7 @@ from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.sources import Source
 from alexnet_jax.storage.lock import hold_lock
+from alexnet_jax.storage.names import printable
 
 PROGRAM = "python -m alexnet_jax.prepare"
 
@@ -83,7 +84,7 @@ def prepare(args: Command) -> None:
 
     config, sources, notes = _open_source(args)
     for note in notes:
-        print(note)
+        print(printable(note))
     classes = sources["train"].class_names
     if len(classes) < 2:
         option, value = ("--from", args.source) if args.source else ("--name", args.name)
@@ -105,10 +106,10 @@ def prepare(args: Command) -> None:
             flush=True,
         )
     else:
-        print(f"{args.to}: all shards are present; --verify compares their content.")
+        print(f"{printable(args.to)}: all shards are present; --verify compares their content.")
     with hold_lock(preparation.begin(), "to"):
         manifest = preparation.write(processes)
-    print(f"{args.to}: {describe(manifest)}")
+    print(f"{printable(args.to)}: {describe(manifest)}")
 
 
 def _open_source(
@@ -138,7 +139,7 @@ def verify(args: Command) -> None:
     from alexnet_jax.data.shards import manifest as shard_manifest
 
     manifest = shard_manifest.verify(args.to, args.processes or os.cpu_count() or 1)
-    print(f"{args.to}: verified, all files are intact: {describe(manifest)}")
+    print(f"{printable(args.to)}: verified, all files are intact: {describe(manifest)}")
 
 
 def describe(manifest: Mapping[str, Any]) -> str:

@@ -70,6 +70,7 @@ _PAPER = Config(
         lrn_scope="tower",
         spatial_norm=False,
         pool_window=3,
+        pool_ties="first",
         dropout=0.5,
         dropout_on="fc6-fc7",
         dropout_scale="test",
@@ -88,7 +89,7 @@ _PAPER = Config(
 )
 
 # Net 145 of the released 2012 code on ILSVRC-2010, which produced the published 37.5 / 17.0 %
-# (layers-145.cfg, layer-params-145-2010.cfg:165-180).
+# (layers-145.cfg, layer-params-145-2010.cfg:165-180). Of epochs, see EPOCHS.
 _SOURCE2012 = Config(
     preset="source2012",
     data=DataConfig(
@@ -124,6 +125,7 @@ _SOURCE2012 = Config(
         lrn_scope="tower",
         spatial_norm=True,
         pool_window=3,
+        pool_ties="all",
         dropout=0.5,
         dropout_on="fc6-fc7",
         dropout_scale="test",
@@ -155,8 +157,29 @@ def _variant(
 
 # Networks that are called AlexNet, each with the preprocessing that its weights need.
 _MERGED = _variant("merged", _PAPER, variant="merged", lrn_scope="all")
-_HALF = _variant("half", _SOURCE2012, variant="half", lrn_scope="all")  # layers-145-half.cfg
-_SIX_CONV = _variant("six_conv", _SOURCE2012, variant="six_conv")  # layers-146-2012-2011.cfg
+# Net 145-half by its own notes (layers-145-half.cfg, layer-params-145-half.cfg:94-99).
+_HALF = dataclasses.replace(
+    _variant("half", _SOURCE2012, {"pca_epochs": 66}, variant="half", lrn_scope="all"),
+    optimizer=dataclasses.replace(_SOURCE2012.optimizer, bias_lr_drops=0),
+    schedule=dataclasses.replace(
+        _SOURCE2012.schedule, epochs=96, milestones=(20, 48), slow_conv1=66, freeze_conv1=72
+    ),
+)
+# Net 146 fine-tuned on ILSVRC-2012 by its own notes (layers-146-2012-2011.cfg,
+# layer-params-146-2012-2011.cfg:181-193). Its biases have 0.02 throughout, conv1's a tenth of it.
+_SIX_CONV = dataclasses.replace(
+    _variant("six_conv", _SOURCE2012, {"pca_epochs": 38}, variant="six_conv"),
+    optimizer=dataclasses.replace(
+        _SOURCE2012.optimizer,
+        learning_rate=0.001,
+        layer_learning_rates=("conv1=0.1",),
+        bias_lr_multiplier=20.0,
+        bias_lr_drops=0,
+    ),
+    schedule=dataclasses.replace(
+        _SOURCE2012.schedule, epochs=54, milestones=(22, 42), slow_conv1=5, freeze_conv1=7
+    ),
+)
 _TORCHVISION = _variant(
     "torchvision",
     _PAPER,
@@ -206,4 +229,37 @@ PRESETS: dict[str, Config] = {
         *(_QUICKSTART, _PHOTOS, _PAPER, _SOURCE2012, _MERGED, _HALF, _SIX_CONV),
         *(_TORCHVISION, _BVLC_ALEXNET, _CAFFENET),
     )
+}
+
+# What a preset says about the training that it follows, and what no field expresses of it.
+_EPOCHS = (
+    "Epochs are the numbers in the notes of 2012. Those count from 1 (gpumodel.py:82,151), so a "
+    "change at epoch 23 was made during the 23rd pass over the images; here it is made after 23 "
+    "passes, the latest reading. The earliest is one epoch less throughout."
+)
+NOTES: dict[str, tuple[str, ...]] = {
+    "source2012": (_EPOCHS,),
+    "half": (
+        _EPOCHS,
+        (
+            "Not expressed: the biases of conv1 and conv2 end at a rate of 0.002, the others at "
+            "0.02 (layer-params-145-half.cfg:3,11,19,60), and the notes do not say since when; "
+            "here all keep 0.02."
+        ),
+    ),
+    "six_conv": (
+        _EPOCHS,
+        (
+            "It is the schedule of fine-tuning a net trained on Fall 2011 "
+            "(layer-params-146-2012-2011.cfg:181): it needs init_from. To train from random "
+            "weights, use preset=source2012 with model.variant=six_conv."
+        ),
+        (
+            "Not expressed: fc8 alone at a rate of 0.01 from batch 300 to epoch 9 "
+            "(layer-params-146-2012-2011.cfg:186,189); here it has 0.001, and "
+            "optimizer.layer_learning_rates takes fc8=10 for the whole run. The rates of conv1's "
+            "biases before it is frozen are not known (layer-params-146-2012-2011.cfg:3,11); here "
+            "they are a tenth of the others'."
+        ),
+    ),
 }

@@ -13,6 +13,7 @@ from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import invalid
 from alexnet_jax.data.images import image_files
+from alexnet_jax.storage.names import as_utf8, printable
 
 if TYPE_CHECKING:
     from alexnet_jax.plots.neighbors import Line
@@ -152,17 +153,17 @@ def search(
 
 def _print_note(text: str) -> None:
     """Print to stderr what is not a result, as results may be JSON."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _text(neighbors: Neighbors) -> str:
-    lines = [f"  {distance:10.3f}  {file}" for file, distance in neighbors.images]
-    return "\n".join([str(neighbors.file), *lines])
+    lines = [f"  {distance:10.3f}  {printable(file)}" for file, distance in neighbors.images]
+    return "\n".join([printable(neighbors.file), *lines])
 
 
 def _json(neighbors: Neighbors) -> str:
-    images = [{"file": str(file), "distance": distance} for file, distance in neighbors.images]
-    return json.dumps({"file": str(neighbors.file), "neighbors": images})
+    images = [{"file": as_utf8(file), "distance": distance} for file, distance in neighbors.images]
+    return json.dumps({"file": as_utf8(neighbors.file), "neighbors": images})
 
 
 def _draw(panel: Sequence[Neighbors], total: int, path: Path) -> None:

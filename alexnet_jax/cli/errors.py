@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from alexnet_jax.cli.arguments import options
+from alexnet_jax.storage.names import ESCAPED, printable
 from alexnet_jax.training.stopping import Stopped
 
 STDOUT = 1  # file descriptor
@@ -40,6 +42,7 @@ def run_command(
     for logger in ("absl", "asyncio"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _show_unraisable
+    _escape_what_streams_lack()
     names = {**option_names(command), **(names or {})}
     try:
         with _warnings_on_stderr(names):
@@ -55,7 +58,7 @@ def run_command(
         _print_error(with_options(str(error), names))
         return 1
     except Stopped as stopped:
-        print(stopped)
+        print(printable(stopped))
     except KeyboardInterrupt:
         _print_error(interrupted)
         return 130
@@ -92,7 +95,14 @@ def option_names(command: type) -> dict[str, str]:
 
 
 def _print_error(message: str) -> None:
-    print(f"alexnet_jax: {message}", file=sys.stderr)
+    print(f"alexnet_jax: {printable(message)}", file=sys.stderr)
+
+
+def _escape_what_streams_lack() -> None:
+    """Print escapes for letters that the terminal's encoding lacks, instead of failing on them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPED)
 
 
 def _describe_os_error(error: Exception) -> str:
@@ -127,7 +137,7 @@ class _Formatter(logging.Formatter):
         self._option_names = names
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"alexnet_jax: {with_options(record.getMessage(), self._option_names)}"
+        return f"alexnet_jax: {printable(with_options(record.getMessage(), self._option_names))}"
 
 
 def _nobody_reads() -> bool:

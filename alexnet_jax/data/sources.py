@@ -10,6 +10,7 @@ import numpy as np
 
 from alexnet_jax.data.images import UnreadableImage, decode, list_images, open_image, subfolders
 from alexnet_jax.storage.digest import digest
+from alexnet_jax.storage.names import printable
 
 
 class Record(TypedDict):
@@ -115,7 +116,7 @@ class Folder:
 
     def describe(self, index: int) -> str:
         """Return the path of the file."""
-        return str(self._files[index])
+        return printable(self._files[index])
 
     def fingerprint(self) -> str:
         """Digest the class names and the paths below the root, in order."""

@@ -8,7 +8,16 @@ from typing import Any, Literal
 from alexnet_jax.config import Config
 
 # "P" is Krizhevsky, Sutskever and Hinton (2012); the 2012 code is net 145 unless another net is
-# named. "Caffe" stands for both of Caffe's networks.
+# named; "cuda-convnet2" is the authors' later code. "Caffe" stands for both of Caffe's networks.
+#
+# Citations are a section of the paper or `file:lines`, several of them joined by "; ". Lines are
+# those of computerhistory/AlexNet-Source-Code 2f8b81f (the 2012 code; its folders layers/ and src/
+# are left out), akrizhevsky/cuda-convnet2 3238bf0 (conv_util.cu, data.py, gpumodel.py, make-data.py
+# and pyext.cpp, which the 2012 code lacks), BVLC/caffe 9b89154 (without a folder:
+# models/bvlc_alexnet, of CaffeNet models/bvlc_reference_caffenet; examples/imagenet, src/caffe),
+# torchvision 0.21 (models/, torchvision/datasets/), references/classification of pytorch/vision
+# (presets.py 080836e, train.py 017e9b9), and torch 2.13. What the lines say is in
+# tests/fidelity/test_citations.py.
 Source = Literal[
     "paper",
     "2012 code",
@@ -18,6 +27,7 @@ Source = Literal[
     "bvlc_alexnet",
     "CaffeNet",
     "torchvision",
+    "cuda-convnet2",
     "text, literally",
 ]
 # Networks that a configuration is compared with as a whole, and the sources that describe each.

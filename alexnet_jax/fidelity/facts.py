@@ -12,7 +12,7 @@ from alexnet_jax.fidelity.saved_run import SavedRun
 from alexnet_jax.fidelity.table import describe_layers
 from alexnet_jax.fidelity.training import INITIALIZATION, UPDATE
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.presets import PRESETS
+from alexnet_jax.presets import NOTES, PRESETS
 
 PARTS: dict[str, Sequence[Point]] = {
     "network": (*LAYERS, *NORMALIZATION),
@@ -64,6 +64,7 @@ def describe_network(config: Config, classes: int, saved: SavedRun | None = None
         **describe_layers(architecture),
         "agreement": agreement(findings),
         "comparison": [_finding(finding, saved) for finding in findings],
+        "notes": [] if saved and saved.imported else list(NOTES.get(config.preset, ())),
         "errata": list(ERRATA),
     }
 

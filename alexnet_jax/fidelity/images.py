@@ -3,8 +3,6 @@
 from alexnet_jax.config import Config
 from alexnet_jax.fidelity.comparison import Choice, Point
 
-TRANSFORMS = "references/classification/presets.py"
-
 
 def _mean(config: Config) -> str:
     # The published statistics have no mean image (PUBLISHED in data/statistics.py).
@@ -26,9 +24,9 @@ IMAGES = (
                 "256",
                 {
                     "paper": "P2",
-                    "2012 code": "convdata_jpeg.py:72-73",
-                    "Caffe": "create_imagenet.sh:16-18",
-                    "torchvision": TRANSFORMS,
+                    "2012 code": "convdata_jpeg.py:31; make-data.py:41",
+                    "Caffe": "create_imagenet.sh:17-18",
+                    "torchvision": "classification/presets.py:54,62",
                 },
             ),
         ),
@@ -41,10 +39,16 @@ IMAGES = (
             Choice(
                 "shorter-side",
                 "shorter side, then the center square",
-                {"paper": "P2", "2012 code": "make-data.py:32-41", "torchvision": TRANSFORMS},
+                {
+                    "paper": "P2",
+                    "2012 code": "make-data.py:32-34,40; pyext.cpp:102-106,117-121",
+                    "torchvision": "classification/presets.py:62-63",
+                },
             ),
             Choice(
-                "stretch", "both sides, aspect ratio lost", {"Caffe": "create_imagenet.sh:41-42"}
+                "stretch",
+                "both sides, aspect ratio lost",
+                {"Caffe": "create_imagenet.sh:41-42; io.cpp:84"},
             ),
         ),
         "Caffe's script resizes both sides",
@@ -53,10 +57,18 @@ IMAGES = (
         "resize filter",
         ("data.filter",),
         (
-            Choice("antialias", "average of all pixels that shrink", {"torchvision": TRANSFORMS}),
-            Choice("bilinear", "between the four nearest pixels", {"Caffe": "cv::resize"}),
+            Choice(
+                "antialias",
+                "bilinear, over all pixels that shrink",
+                {"torchvision": "classification/presets.py:57,62"},
+            ),
+            Choice("bilinear", "bilinear, the four nearest pixels", {"Caffe": "io.cpp:84"}),
+            # Pillow's BOX is nearest to the average; no field of the configuration selects it.
+            Choice(
+                None, "average of a box; enlarged, bicubic", {"cuda-convnet2": "pyext.cpp:109-110"}
+            ),
         ),
-        "P2 names no filter; both are called bilinear, and differ where images shrink",
+        "P2 names no filter, and the tool of 2012 is not released; cuda-convnet2's is of 2014",
     ),
     Point(
         "channel order",
@@ -65,9 +77,13 @@ IMAGES = (
             Choice(
                 "rgb",
                 "red, green, blue",
-                {"paper": "P2", "2012 code": "make-data.py:32-41", "torchvision": TRANSFORMS},
+                {
+                    "paper": "P2",
+                    "2012 code": "convdata_jpeg.py:34",
+                    "torchvision": "torchvision/datasets/folder.py:264",
+                },
             ),
-            Choice("bgr", "blue, green, red", {"Caffe": "create_imagenet.sh"}),
+            Choice("bgr", "blue, green, red", {"Caffe": "io.cpp:76-78"}),
         ),
         "OpenCV reads images as BGR",
     ),
@@ -79,9 +95,11 @@ IMAGES = (
             Choice(
                 "all",
                 "33 x 33, all (30 x 30 at 227 pixels)",
-                {"2012 code": "convdata_jpeg.py:239", "Caffe": "data_transformer.cpp"},
+                {"2012 code": "convdata_jpeg.py:239", "Caffe": "data_transformer.cpp:88-89"},
             ),
-            Choice(None, "random sizes and shapes", {"torchvision": TRANSFORMS}),
+            Choice(
+                None, "random sizes and shapes", {"torchvision": "classification/presets.py:20"}
+            ),
         ),
         "P4.1 counts 2,048 = 32 x 32 x 2 variants; the code's range ends at 32 inclusive: 2,178",
         training_only=True,
@@ -96,8 +114,8 @@ IMAGES = (
                 {
                     "paper": "P4.1",
                     "2012 code": "convdata_jpeg.py:244",
-                    "Caffe": "train_val.prototxt",
-                    "torchvision": TRANSFORMS,
+                    "Caffe": "train_val.prototxt:11; data_transformer.cpp:51",
+                    "torchvision": "classification/presets.py:14,22",
                 },
             ),
         ),
@@ -111,7 +129,11 @@ IMAGES = (
             Choice(
                 1,
                 "1",
-                {"paper": "P4.1", "Caffe": "data_transformer.cpp", "torchvision": TRANSFORMS},
+                {
+                    "paper": "P4.1",
+                    "Caffe": "data_transformer.cpp:42,88-89",
+                    "torchvision": "classification/presets.py:20,45-46",
+                },
             ),
             Choice(32, "32 in a row", {"2012 code": "convdata_jpeg.py:77,238-246"}),
         ),
@@ -125,14 +147,14 @@ IMAGES = (
             Choice(
                 "image",
                 "mean image, aligned with the crop",
-                {"paper": "P2", "Caffe": "data_transformer.cpp:115"},
+                {"paper": "P2", "Caffe": "data_transformer.cpp:101,115"},
             ),
             Choice(
                 "image-center",
                 "its center, never flipped",
-                {"2012 code": "convdata_jpeg.py:95,209-211"},
+                {"2012 code": "convdata_jpeg.py:95,209-210"},
             ),
-            Choice("channel", "mean color", {"torchvision": TRANSFORMS}),
+            Choice("channel", "mean color", {"torchvision": "classification/presets.py:11,37"}),
         ),
         "P2 subtracts it from each pixel of the image; the code crops it once",
         compute=_mean,
@@ -150,7 +172,11 @@ IMAGES = (
                     "Caffe": "data_transformer.cpp:115",
                 },
             ),
-            Choice("divided", "/ 255, then / (0.229, 0.224, 0.225)", {"torchvision": TRANSFORMS}),
+            Choice(
+                "divided",
+                "/ 255, then / (0.229, 0.224, 0.225)",
+                {"torchvision": "classification/presets.py:12,36-37"},
+            ),
         ),
         "weights need the scale that they were trained with: it is saved with them",
         compute=_scale,
@@ -162,9 +188,16 @@ IMAGES = (
             Choice(
                 0.1,
                 "0.1 along the principal axes of color",
-                {"paper": "P4.1", "2012 code": "convdata_jpeg.py:155-179"},
+                {
+                    "paper": "P4.1",
+                    "2012 code": "convdata_jpeg.py:155,177; layer-params-145-2010.cfg:173",
+                },
             ),
-            Choice(0.0, "none", {"Caffe": "data_transformer.cpp", "torchvision": TRANSFORMS}),
+            Choice(
+                0.0,
+                "none",
+                {"Caffe": "readme.md:13", "torchvision": "classification/presets.py:20-39"},
+            ),
         ),
         "P4.1: it reduces the top-1 error by more than 1 point",
         training_only=True,
@@ -176,14 +209,11 @@ IMAGES = (
             Choice(
                 "std",
                 "the standard deviation",
-                {
-                    "paper": "P4.1, 'eigenvalue' read as its root",
-                    "2012 code": "convdata_jpeg.py:64-66",
-                },
+                {"paper": "P4.1", "2012 code": "convdata_jpeg.py:65"},
             ),
             Choice("eigenvalue", "the variance", {"text, literally": "P4.1"}),
         ),
-        "literally 0.1 would be 1,483 gray levels; in the code it is 12.2, 3.7 and 2.0",
+        "P4.1's 'eigenvalue' must be its root: 0.1 would be 1,483 gray levels, in the code 12.2",
         requires="data.pca_std",
         training_only=True,
     ),
@@ -192,7 +222,7 @@ IMAGES = (
         ("data.train_divisor",),
         (
             Choice(1.0, "none", {"paper": "P4.1"}),
-            Choice(1.1, "training images / 1.1", {"2012 code": "convdata_jpeg.py:179"}),
+            Choice(1.1, "training images / 1.1", {"2012 code": "convdata_jpeg.py:155,179"}),
         ),
         "1 + 0.1, in training only: test images have 10 % larger values",
         requires="data.pca_std",
@@ -203,7 +233,9 @@ IMAGES = (
         ("data.pca_epochs",),
         (
             Choice(0, "all", {"paper": "P4.1"}),
-            Choice(68, "the first 68", {"2012 code": "layer-params-145-2010.cfg:170-176"}),
+            Choice(68, "the first 68", {"2012 code": "layer-params-145-2010.cfg:172-173"}),
+            Choice(66, "the first 66", {"net 145-half": "layer-params-145-half.cfg:97"}),
+            Choice(38, "the first 38", {"net 146": "layer-params-146-2012-2011.cfg:191"}),
         ),
         "switched off by hand in 2012; not in the text",
         requires="data.pca_std",
@@ -217,11 +249,11 @@ IMAGES = (
                 "once",
                 "once, before training",
                 {
-                    "2012 code": "convdata_jpeg.py:262, data.py:76-83",
-                    "Caffe": "create_imagenet.sh, shuffled",
+                    "2012 code": "make-data.py:136; data.py:76-83; convdata_jpeg.py:262",
+                    "Caffe": "create_imagenet.sh:43",
                 },
             ),
-            Choice("each-epoch", "every epoch", {"torchvision": "train.py"}),
+            Choice("each-epoch", "every epoch", {"torchvision": "classification/train.py:174,177"}),
         ),
         "the paper is silent; in the code the line that permutes is commented out",
         training_only=True,

@@ -7,7 +7,6 @@ from alexnet_jax.model.architecture import (
     SPATIAL_NORM,
     TOWERS,
     Architecture,
-    Conv,
     Dense,
     Layer,
     Operation,
@@ -77,7 +76,7 @@ def _layers(architecture: Architecture) -> Iterator[dict[str, Any]]:
 
 
 def _kernels(layer: Layer) -> int:
-    return TOWERS if isinstance(layer, Conv) and layer.sees == "own" else 1
+    return TOWERS if layer.sees == "own" else 1
 
 
 def _layer(layer: Layer, side: int) -> str:
@@ -90,7 +89,7 @@ def _layer(layer: Layer, side: int) -> str:
 
 def _operation(operation: Operation, architecture: Architecture) -> str:
     pool = f"{architecture.pooling.window}x{architecture.pooling.window}"
-    towers = any(layer.sees == "own" for layer in architecture.layers if isinstance(layer, Conv))
+    towers = any(layer.sees == "own" for layer in architecture.layers)
     n, half = architecture.lrn.n, "tower" if towers else "half"
     maps = f"{n} maps of a {half}" if architecture.lrn_scope == "tower" else f"{n} of all maps"
     return {
@@ -121,12 +120,10 @@ def _held(part: LayerPartition) -> dict[str, Any]:
         inputs = row.kernel_shape[0]
         return {"sees": "own half", "holds": part.inputs, "of": inputs, "unit": "inputs"}
     unit = "units" if isinstance(layer, Dense) else "maps"
-    if part.kernel_axis is None:  # both devices hold all of it and compute their own part
-        unit = "classes"
     sees = "own tower" if layer.sees == "own" else "both towers"
     if part.crossing is None and layer.sees == "both":
         sees = "the image"
-    return {"sees": sees, "holds": part.tower_outputs[0], "of": row.channels, "unit": unit}
+    return {"sees": sees, "holds": part.tower_outputs, "of": row.channels, "unit": unit}
 
 
 def _crossing(crossing: Crossing | None) -> dict[str, Any]:

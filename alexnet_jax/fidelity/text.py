@@ -1,5 +1,6 @@
 """The facts about a network as text, 100 columns wide at most."""
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ def render(facts: dict[str, Any], name_of: Callable[[str], str] = str) -> str:
         _layers(facts),
         _devices(facts),
         _comparison(facts, name_of),
+        _notes(facts),
         _errata(facts),
     )
     return "\n\n".join(text for section in sections if (text := "\n".join(section)))
@@ -167,9 +169,12 @@ def _devices(facts: dict[str, Any]) -> Iterator[str]:
         "and in training their gradients and velocities. In the forward pass "
         f"{totals['crossing']:,} values per image cross in each direction; on one device, none."
     )
-    # With a bottleneck the 2012 code has half of the classes on each GPU (layers-146-2011.cfg).
-    sees = {row["sees"] for row in facts["devices"]}
-    if {"own tower", "own half"} <= sees:
+    if any(row["name"] == "bottleneck" for row in facts["devices"]):
+        yield from _wrapped(
+            "The 2012 code has half of the classes on each GPU, and both see all of the bottleneck "
+            "(layers-146-2011.cfg:358-371); the logits are the same."
+        )
+    elif any(row["sees"] == "own tower" for row in facts["devices"]):
         yield from _wrapped(
             "The 2012 code has all of fc8 on one GPU, to which the other sends its half of fc7 "
             "(layers-145.cfg:294-299); the logits are the same."
@@ -213,13 +218,22 @@ def _point(point: dict[str, Any], column: int, name_of: Callable[[str], str]) ->
         yield from _wrapped(_settings(point["fields"], name_of), "  > ", "    ")
     for choice in point["choices"]:
         cited = (f"{source} ({citation})" for source, citation in choice["sources"].items())
-        sources = "; ".join(text.replace(" ", "\xa0") for text in cited)  # not broken into lines
+        # A line ends between sources or citations, not within one.
+        sources = "; ".join(re.sub("(?<!;) ", "\xa0", text) for text in cited)
         line = f"{choice['text']:<{column}}  {sources}"
         mark = ">" if choice["chosen"] else " "
         yield from _wrapped(line, f"  {mark} ", " " * (column + 6))
     if point["silent"]:
         yield f"    {'not stated':<{column}}  {', '.join(point['silent'])}"
     yield from _wrapped(f"why: {point['why']}", "    ", " " * 9)
+
+
+def _notes(facts: dict[str, Any]) -> Iterator[str]:
+    if not facts["notes"]:
+        return
+    yield "How the preset follows its source"
+    for note in facts["notes"]:
+        yield from _wrapped(f"- {note}", "  ", "    ")
 
 
 def _errata(facts: dict[str, Any]) -> Iterator[str]:

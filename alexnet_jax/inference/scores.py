@@ -8,6 +8,7 @@ import numpy as np
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.storage.digest import digest
+from alexnet_jax.storage.names import printable
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.ensemble import Predictions
@@ -108,7 +109,7 @@ def format_scores(scores: Mapping[str, Any]) -> str:
     unreadable = f" ({scores['unreadable']:,} more are unreadable)" if scores["unreadable"] else ""
     images, classes = f"{scores['count']:,} images{unreadable}", f"{scores['classes']:,} classes"
     lines = [
-        f"{scores['of']}: {images}, {classes}, {views}",
+        printable(f"{scores['of']}: {images}, {classes}, {views}"),
         *_aligned([*_network_rows(scores, top5), *_paper_rows(scores)]),
         scores["about_paper"],
     ]
@@ -120,7 +121,7 @@ def format_scores(scores: Mapping[str, Any]) -> str:
     if "per_class" in scores:
         lines += ["", *_aligned(_class_rows(scores["per_class"], top5))]
     if "confusion" in scores:
-        lines.append(f"Confusion matrix: {scores['confusion']}")
+        lines.append(printable(f"Confusion matrix: {scores['confusion']}"))
     return "\n".join(lines)
 
 
@@ -166,7 +167,7 @@ def _class_rows(classes: Sequence[Mapping[str, Any]], top5: bool) -> list[list[s
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines of columns, the first aligned left and the others right."""
     width = max(map(len, rows))
-    full = [[*row, *[""] * (width - len(row))] for row in rows]
+    full = [[*map(printable, row), *[""] * (width - len(row))] for row in rows]
     widths = [max(map(len, column)) for column in zip(*full, strict=True)]
     return [
         "  ".join(

@@ -24,7 +24,7 @@ from alexnet_jax.model.architecture import (
     ResponseNorm,
     outputs,
 )
-from alexnet_jax.model.partition import LayerPartition, partition_layers, tower_outputs
+from alexnet_jax.model.partition import LayerPartition, partition_layers
 from alexnet_jax.model.platform import Ops
 
 # On this device: one array that both towers see, or one for each tower computed here.
@@ -60,7 +60,6 @@ class TowerCollectives:
     psum: Callable[[Array], Array]  # sums partial outputs
     # The n maps before and after this tower's, among all maps; zeros where there are none.
     halo_exchange: Callable[[Array, int], tuple[Array, Array]]
-    tower_index: Callable[[], Array]  # of this device, 0 or 1
 
 
 class AlexNet(nn.Module):
@@ -185,30 +184,13 @@ class AlexNet(nn.Module):
 
     def _multiply(self, layer: Dense, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:
         kernel, *x = self._rounded(layer, kernel, *x)
-        if layer.sees == "own":
-            return self._multiply_own(layer, kernel, bias, x)
         # Towers are joined before flattening: the inputs of fc6 are in the order row, column, map.
         whole = jnp.concatenate(x, axis=-1)
-        y = self._product(whole.reshape(whole.shape[0], -1), kernel)
+        inputs = whole.reshape(whole.shape[0], -1)
+        y = jnp.matmul(inputs, kernel, precision=self.architecture.precision)
         if layer.sees == "row-split":
             return [add_bias(self.collectives.psum(y) if self.collectives else y, bias)]
         return self._towers(add_bias(y, bias))
-
-    def _multiply_own(
-        self, layer: Dense, kernel: Array, bias: Array, x: TowerArrays
-    ) -> TowerArrays:
-        """Compute the first half of the outputs from tower 0's inputs, the rest from tower 1's."""
-        half, _ = tower_outputs(layer)
-        if self.collectives is None:
-            halves = kernel[:, :half], kernel[:, half:]
-            y = jnp.concatenate(list(map(self._product, x, halves)), axis=-1)
-        else:
-            mine = (jnp.arange(kernel.shape[1]) >= half) == self.collectives.tower_index()
-            y = self.collectives.psum(jnp.where(mine, self._product(x[0], kernel), 0))
-        return [add_bias(y, bias)]
-
-    def _product(self, x: Array, kernel: Array) -> Array:
-        return jnp.matmul(x, kernel, precision=self.architecture.precision)
 
     def _towers(self, x: Array) -> TowerArrays:
         """Split an array by tower, unless no layer treats the towers separately."""

@@ -63,13 +63,12 @@ class Dense:
 
     `sees="both"`: each unit sees the outputs of both towers. `sees="row-split"`: the same, but each
     tower multiplies its half of the inputs and the partial outputs are summed, so that nothing is
-    gathered and the number of outputs may be odd. `sees="own"`: the first half of the outputs,
-    rounded down, sees tower 0, the rest tower 1.
+    gathered and the number of outputs may be odd.
     """
 
     name: str
     features: int
-    sees: Literal["own", "both", "row-split"]
+    sees: Literal["both", "row-split"]
     ops: tuple[Operation, ...]
     std: float
     bias: float
@@ -100,6 +99,7 @@ class Pooling:
     window: int = 3
     stride: int = 2
     rounds: Literal["up", "down"] = "up"  # the number of windows
+    ties: Literal["first", "all"] = "first"  # pixels of a tie that get the gradient, all of it
 
     def output_side(self, side: int) -> int:
         """Return the side after pooling; the 2012 code rounds up (layer.py:1164)."""

@@ -9,10 +9,9 @@ The network is split between at most two devices, one for each tower (P3.2, Figu
 is split follows from what it sees (`architecture.py`):
 
     sees                 kernel            bias         outputs      collective
-    own, of a Conv       by output         by output    by output    none
+    own                  by output         by output    by output    none
     both                 by output         by output    by output    all-gather of the inputs
     row-split (fc8)      by input          replicated   replicated   all-reduce of partial outputs
-    own, of a Dense      replicated        replicated   replicated   all-reduce of partial outputs
 
 The image is on both devices. LRN over the maps of both towers adds a halo exchange: each device
 needs the outermost maps of the other.
@@ -27,7 +26,6 @@ from alexnet_jax.model.architecture import (
     TOWERS,
     Architecture,
     Conv,
-    Dense,
     Layer,
     Row,
     outputs,
@@ -62,7 +60,7 @@ class LayerPartition:
     kernel_shape: tuple[int, ...]  # that one device holds
     bias_axis: int | None
     output_axis: int | None  # of [batch, height, width, maps] or [batch, units]
-    tower_outputs: tuple[int, int]  # that each tower computes; of a row-split layer partial sums
+    tower_outputs: int  # that each tower computes; of a row-split layer partial sums
     crossing: Crossing | None = None  # gathers its inputs, or sums its partial outputs
     halos: tuple[Crossing, ...] = ()  # of the normalizations that follow the layer
 
@@ -105,7 +103,8 @@ def partition_layers(architecture: Architecture, towers: int) -> tuple[LayerPart
     partitions = []
     for layer in architecture.layers:
         row = rows[layer.name]
-        part = LayerPartition(layer, row, None, row.kernel_shape, None, None, tower_outputs(layer))
+        computed = layer.features // (1 if layer.sees == "row-split" else TOWERS)
+        part = LayerPartition(layer, row, None, row.kernel_shape, None, None, computed)
         if towers == TOWERS:
             part = dataclasses.replace(
                 _split(part),
@@ -118,14 +117,6 @@ def partition_layers(architecture: Architecture, towers: int) -> tuple[LayerPart
     return tuple(partitions)
 
 
-def tower_outputs(layer: Layer) -> tuple[int, int]:
-    """Return the number of outputs that each tower computes; of a row-split layer partial sums."""
-    if layer.sees == "row-split":
-        return layer.features, layer.features
-    half = layer.features // TOWERS
-    return half, layer.features - half
-
-
 def _split(part: LayerPartition) -> LayerPartition:
     """Return a layer that is held whole as one of two devices holds it."""
     layer, kernel = part.layer, part.kernel_shape
@@ -133,8 +124,6 @@ def _split(part: LayerPartition) -> LayerPartition:
         return dataclasses.replace(
             part, kernel_axis=0, kernel_shape=(kernel[0] // TOWERS, kernel[1])
         )
-    if isinstance(layer, Dense) and layer.sees == "own":
-        return part  # an odd number of classes cannot be split into two equal shards
     return dataclasses.replace(
         part,
         kernel_axis=len(kernel) - 1,
@@ -145,7 +134,7 @@ def _split(part: LayerPartition) -> LayerPartition:
 
 
 def _crossing(layer: Layer, entering: Row | None) -> Crossing | None:
-    if isinstance(layer, Dense) and layer.sees != "both":
+    if layer.sees == "row-split":
         return Crossing("all-reduce", layer.name, "logits", layer.features)
     if layer.sees == "own" or entering is None:
         return None
@@ -207,9 +196,6 @@ def step_collectives(
     for part in partitions:
         for crossing in part.crossings:
             collectives += _between_towers(crossing, images // data)
-        if towers == TOWERS and part.kernel_axis is None:  # each device has part of the gradient
-            weights = math.prod(part.kernel_shape)
-            collectives.append(Collective("all-reduce", part.name, TOWERS, 1, weights, "backward"))
     if data > 1:
         held = sum(part.parameters for part in partitions)
         collectives.append(Collective("all-reduce", "gradients", data, towers, held, "backward"))

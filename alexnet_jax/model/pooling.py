@@ -16,7 +16,13 @@ def _overhang(side: int, pooling: Pooling) -> int:
 
 
 def pool(x: Array, pooling: Pooling) -> Array:
-    """Max pooling over [B, H, W, C]; the gradient of a tie goes to the first pixel (P3.4)."""
+    """Max pooling over [B, H, W, C] (P3.4).
+
+    The gradient of a tie goes to the first pixel, or as in the 2012 code to each of them: with
+    `pooling.ties` "all" every pixel that equals the maximum gets all of it (conv_util.cu:1766).
+    """
+    if pooling.ties == "all":  # reduce_window's gradient always goes to the first
+        return pool_by_index(x, pooling)
     height, width = x.shape[1:3]
     return lax.reduce_window(
         x,
@@ -63,9 +69,11 @@ def _pool_backward(pooling, saved, g):
     x, y = saved
     shares, assigned = [], jnp.zeros(y.shape, bool)
     for pixels in _window_slices(x, pooling):
-        winner = (pixels == y) & ~assigned
+        winner = pixels == y
+        if pooling.ties == "first":
+            winner &= ~assigned
+            assigned |= winner
         shares.append(jnp.where(winner, g, 0))
-        assigned |= winner
     return (_unslice(shares, x.shape, pooling),)
 
 
@@ -109,14 +117,20 @@ pool_by_slices.defvjp(_pool_forward, _pool_backward)
 def pool_by_index(x: Array, pooling: Pooling) -> Array:
     """Compute `pool` as `pool_by_slices` does; the backward pass reads no pixels.
 
-    Between the passes lies one byte for each window, the first position of its maximum, instead of
-    the pixels. A GPU's speed here is the bytes it moves.
+    Between the passes lies one byte for each window, the first position of its maximum, or with
+    `ties` "all" two bytes, a bit for each position, instead of the pixels. A GPU's speed here is
+    the bytes it moves.
     """
     return _index_forward(x, pooling)[0]
 
 
 def _index_forward(x, pooling):
     first, *slices = _window_slices(x, pooling)
+    if pooling.ties == "all":
+        y = functools.reduce(jnp.maximum, slices, first)
+        bits = [(pixels == y).astype(jnp.uint16) << i for i, pixels in enumerate((first, *slices))]
+        index = functools.reduce(jnp.bitwise_or, bits)
+        return y, (index, jnp.zeros((x.shape[1], x.shape[2], 0), x.dtype))
     y, index = first, jnp.zeros(first.shape, jnp.uint8)
     for i, pixels in enumerate(slices, start=1):
         index = jnp.where(pixels > y, jnp.uint8(i), index)
@@ -126,7 +140,11 @@ def _index_forward(x, pooling):
 
 def _index_backward(pooling, saved, g):
     index, sides = saved
-    shares = [jnp.where(index == i, g, 0) for i in range(pooling.window**2)]
+    positions = range(pooling.window**2)
+    if pooling.ties == "all":
+        shares = [jnp.where((index >> i) & 1, g, 0) for i in positions]
+    else:
+        shares = [jnp.where(index == i, g, 0) for i in positions]
     shape = (g.shape[0], *sides.shape[:2], g.shape[3])
     # Without the barrier XLA computes it once for each operation that reads it.
     return (lax.optimization_barrier(_unslice(shares, shape, pooling)),)

@@ -256,9 +256,7 @@ def halo_exchange(x: Array, n: int) -> tuple[Array, Array]:
     return jnp.where(tower == 1, received, 0), jnp.where(tower == 0, received, 0)
 
 
-TOWER_COLLECTIVES = TowerCollectives(
-    all_gather_towers, psum_towers, halo_exchange, lambda: lax.axis_index(TOWER)
-)
+TOWER_COLLECTIVES = TowerCollectives(all_gather_towers, psum_towers, halo_exchange)
 
 
 def _batch_axis(mesh: Mesh) -> str | None:

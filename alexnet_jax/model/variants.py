@@ -65,6 +65,7 @@ def build_architecture(model: ModelConfig, num_classes: int, crop: int) -> Archi
         pooling=Pooling(
             window=model.pool_window,
             rounds="down" if model.pool_window == 2 or model.variant == "torchvision" else "up",
+            ties=model.pool_ties,
         ),
         dropout=model.dropout,
         dropout_scale=model.dropout_scale,
@@ -140,8 +141,7 @@ def _fully_connected(model: ModelConfig, num_classes: int) -> list[Layer]:
     ]
     if model.bottleneck:
         layers.append(Dense("bottleneck", model.bottleneck, "both", (), model.init_std, 0))
-    sees = "own" if model.bottleneck else "row-split"
-    return [*layers, Dense("fc8", num_classes, sees, (), model.init_std, 0)]
+    return [*layers, Dense("fc8", num_classes, "row-split", (), model.init_std, 0)]
 
 
 def _without(name: str, layers: list[Conv]) -> list[Conv]:

@@ -2,6 +2,8 @@
 
 import re
 
+from alexnet_jax.storage.names import printable
+
 MAX_LENGTH = 24  # characters
 
 
@@ -10,5 +12,5 @@ def short(name: str) -> str:
 
     "n01440764 tench, Tinca tinca" becomes "tench", as in the paper's Figure 4.
     """
-    plain = re.sub(r"^n\d{8}[ _-]+", "", name).split(",")[0].strip()
+    plain = printable(re.sub(r"^n\d{8}[ _-]+", "", name).split(",")[0].strip())
     return plain if len(plain) <= MAX_LENGTH else f"{plain[: MAX_LENGTH - 1]}…"

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alexnet_jax.plots.class_labels import short
+from alexnet_jax.plots.text import literal
 
 # Numbers of classes up to which shares are printed, names are printed, a figure is drawn at all.
 MAX_NUMBERED, MAX_NAMED, MAX_CLASSES = 25, 130, 2000
@@ -21,6 +22,7 @@ def check_classes(number: int) -> None:
         )
 
 
+@literal
 def draw(label: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draw the share of each class's images that is predicted as each class.
 

@@ -12,9 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-TRAINING_COLOR, VALIDATION_COLOR = "black", "red"  # shownet.py:101-108
+from alexnet_jax.plots.text import literal
+
+TRAINING_COLOR, VALIDATION_COLOR = "black", "red"  # shownet.py:97-98
 
 
+@literal
 def draw(metrics: Sequence[dict[str, Any]]) -> Figure:
     """Draw top-1 error and loss from the records of metrics.jsonl.
 

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture, weighted_rows
 from alexnet_jax.plots.specialization import COLORS
+from alexnet_jax.plots.text import literal
 
 # Inches.
 COLUMN, ROW = 1.5, 0.44  # per device, per array
@@ -23,6 +24,7 @@ IMAGES, EMPTY, FRAME = ("darkgray",), "#f4f4f4", "#9a9a9a"
 PlacedArray = tuple[tuple[int, ...], NamedSharding]  # its shape and sharding
 
 
+@literal
 def draw(architecture: Architecture, mesh: Mesh, images: int) -> Figure:
     """Draw a column for each device and a row for the images and each layer's kernel.
 

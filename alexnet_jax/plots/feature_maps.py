@@ -5,12 +5,14 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
+from alexnet_jax.plots.text import literal
 from alexnet_jax.plots.tiles import DPI, NAME, draw_mosaic, mosaic
 
 MIN_SIDE = 48  # of a map, pixels of the file
 CLIPPED = 0.5  # percent of the values at either end that are drawn as black or as white
 
 
+@literal
 def draw(maps: np.ndarray, name: str, towers: bool) -> Figure:
     """Draw the maps of a layer, [H, W, C] of any range; the first half of C is tower 0's.
 

@@ -3,11 +3,13 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from alexnet_jax.plots.text import literal
 from alexnet_jax.plots.tiles import draw_mosaic, mosaic
 
 SCALE = 6  # pixels of the file to a side of a weight
 
 
+@literal
 def draw(kernel: np.ndarray, towers: bool = True) -> Figure:
     """Draw `filter_mosaic(kernel, towers)`, a weight as 6 x 6 pixels, with the towers named."""
     return draw_mosaic(filter_mosaic(kernel, towers), SCALE, towers)

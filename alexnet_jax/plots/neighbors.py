@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage, open_image
+from alexnet_jax.plots.text import literal
+from alexnet_jax.storage.names import printable
 
 SIDE = 1.25  # of an image, inches
 GAP = 0.25  # between a photograph and its neighbors, inches
@@ -34,6 +36,7 @@ def thumbnail(file: Path) -> np.ndarray:
         return np.full((PIXELS, PIXELS, 3), 255, np.uint8)
 
 
+@literal
 def draw(lines: Sequence[Line]) -> Figure:
     """Draw a line for each photograph, followed by its neighbors with their distances.
 
@@ -45,7 +48,8 @@ def draw(lines: Sequence[Line]) -> Figure:
     width, height = columns * SIDE + GAP, len(lines) * (SIDE + 0.3)
     figure = Figure(figsize=(width, height))
     for row, line in enumerate(lines):
-        shown = [(line.image, line.name), *((i, f"{n}\n{d:#.4g}") for i, n, d in line.neighbors)]
+        shown = [(line.image, printable(line.name))]
+        shown += [(i, f"{printable(name)}\n{d:#.4g}") for i, name, d in line.neighbors]
         for column, (image, text) in enumerate(shown):
             left = column * SIDE + GAP * (column > 0) + 0.03
             bottom = height - (row + 1) * (SIDE + 0.3) + 0.3

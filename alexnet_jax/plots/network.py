@@ -9,6 +9,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectang
 
 from alexnet_jax.model.architecture import TOWERS, Architecture, Dense, Layer
 from alexnet_jax.model.partition import Crossing, LayerPartition, partition_layers
+from alexnet_jax.plots.text import literal
 
 # Inches.
 COLUMN, EDGE = 1.16, 0.06  # per layer; around the picture
@@ -24,6 +25,7 @@ SHADES = {"front": 1.0, "top": 0.6, "side": 0.8}
 IMAGE, CROSSING, QUIET = "#969696", "#b2182b", "#444444"
 
 
+@literal
 def draw(architecture: Architecture) -> Figure:
     """Draw what each of two devices computes and holds, and what crosses between them."""
     exchanges = any(crossing.kind == "halo exchange" for _, crossing in _crossings(architecture))
@@ -63,8 +65,8 @@ def _text(axes: Axes, architecture: Architecture, width: float, height: float) -
     ]
     for part in partitions:
         side = part.row.side
-        shape = " or ".join(f"{n:,}" for n in dict.fromkeys(part.tower_outputs))
-        shape = f"{side} × {side} × {shape}" if side > 1 else shape
+        outputs = f"{part.tower_outputs:,}"
+        shape = f"{side} × {side} × {outputs}" if side > 1 else outputs
         columns.append((part.name, shape, _kernel(part), _then(part.layer), f"{part.parameters:,}"))
     for column, (name, shape, *notes) in enumerate(columns):
         centered = {"x": _center(column), "ha": "center", "va": "center"}
@@ -94,8 +96,7 @@ def _blocks(axes: Axes, architecture: Architecture, tower: int, middle: float) -
     right = _block(axes, _center(0), middle, IMAGE, architecture.crop, 3)
     for column, part in enumerate(partition_layers(architecture, TOWERS), 1):
         entered, center = right, _center(column)
-        outputs = part.tower_outputs[tower]
-        right = _block(axes, center, middle, COLORS[tower], part.row.side, outputs)
+        right = _block(axes, center, middle, COLORS[tower], part.row.side, part.tower_outputs)
         _arrow(axes, entered, 2 * center - right, middle)
     end = (len(architecture.layers) + 1.3) * COLUMN
     _arrow(axes, right, end, middle)

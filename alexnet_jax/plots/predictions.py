@@ -7,13 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.plots.class_labels import short
+from alexnet_jax.plots.text import literal
 
 ROWS, COLUMNS = 2, 4  # of images, as in Figure 4
 MAX_IMAGES = ROWS * COLUMNS
 CLASSES = 5  # bars of an image
-TRUE_CLASS, OTHER_CLASS = "#ffaaaa", "#aaaaff"  # shownet.py:252-257
+TRUE_CLASS, OTHER_CLASS = "#ffaaaa", "#aaaaff"  # shownet.py:259
 
 
+@literal
 def draw(
     images: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> Figure:

@@ -6,12 +6,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alexnet_jax.analysis.tower_specialization import Measure, Specialization
+from alexnet_jax.plots.text import literal
 
 COLORS = ("tab:blue", "tab:orange")  # of towers 0 and 1
 MARKERS = ("o", "s")
 BINS = 20
 
 
+@literal
 def draw(measured: Specialization) -> Figure:
     """Draw color against orientation of every filter, with histograms of each tower.
 

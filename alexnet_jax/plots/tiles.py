@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
 
+from alexnet_jax.plots.text import width_of
 from alexnet_jax.storage.atomic import replacing
+from alexnet_jax.storage.names import printable
 
 DPI = 150
 PER_ROW = 16  # shownet.py:110
@@ -64,7 +65,8 @@ def draw_mosaic(
     left = MARGIN if towers else EDGE
     above = EDGE + LINE * len(title)
     total_height = EDGE + height + above
-    points = max((TextPath((0, 0), line, FONT_SIZE).get_extents().x1 for line in title), default=0)
+    title = tuple(map(printable, title))
+    points = max((width_of(line, FONT_SIZE) for line in title), default=0)
     total_width = left + EDGE + max(width, 1.1 * points / 72)  # characters start at whole pixels
     figure = Figure(figsize=(total_width, total_height))
     box = (left / total_width, EDGE / total_height, width / total_width, height / total_height)

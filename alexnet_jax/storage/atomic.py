@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.storage.names import as_utf8
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -32,8 +34,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write a file in UTF-8, whole or not at all; names in it that are not UTF-8 are escaped."""
+    write_bytes(path, as_utf8(text).encode())
 
 
 def write_json(path: Path, value: Any) -> None:

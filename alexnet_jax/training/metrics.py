@@ -13,6 +13,7 @@ from typing import Any, Self, SupportsFloat
 from tqdm import tqdm
 
 from alexnet_jax.storage.atomic import write_text
+from alexnet_jax.storage.names import printable
 from alexnet_jax.training.tensorboard import Events
 
 METRICS = "metrics.jsonl"
@@ -76,7 +77,7 @@ class MetricsWriter:
 
     def print_line(self, text: str) -> None:
         """Print lines on standard output, above the bar."""
-        tqdm.write(text)
+        tqdm.write(printable(text, keep="\n"))
         sys.stdout.flush()
 
     def flush(self) -> None:

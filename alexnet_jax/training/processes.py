@@ -18,6 +18,7 @@ from orbax.checkpoint import multihost
 
 from alexnet_jax.config import PER_PROCESS, Config, fields_marked, flatten, invalid
 from alexnet_jax.model import towers
+from alexnet_jax.storage.names import printable
 from alexnet_jax.training.stopping import Stopped
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ def is_main_process() -> bool:
 def print_from_main(text: str) -> None:
     """Print lines, from the main process only."""
     if is_main_process():
-        print(text, flush=True)
+        print(printable(text, keep="\n"), flush=True)
 
 
 def barrier(name: str) -> None:

@@ -46,8 +46,8 @@ def test_a_device_holds_half_of_the_network_of_2012_and_all_of_fc8s_biases():
     assert parts["fc6"].kernel_shape == (9216, 2048)
     assert parts["fc8"].kernel_shape == (2048, 1001)
     assert parts["fc8"].parameters == 2048 * 1001 + 1001
-    assert parts["fc6"].tower_outputs == (2048, 2048)
-    assert parts["fc8"].tower_outputs == (1001, 1001)  # partial sums
+    assert parts["fc6"].tower_outputs == 2048
+    assert parts["fc8"].tower_outputs == 1001  # partial sums
     assert (parts["fc7"].inputs, parts["fc8"].inputs) == (4096, 2048)
 
 
@@ -70,11 +70,12 @@ def test_lrn_over_all_maps_adds_halo_exchanges():
     assert narrow["conv1"].halos[0].values == 55**2
 
 
-def test_classes_of_one_tower_each_are_held_whole():
-    fc8 = held_by_one_device(bottleneck=8)["fc8"]
-    assert (fc8.kernel_axis, fc8.bias_axis, fc8.output_axis) == (None, None, None)
-    assert fc8.kernel_shape == (4, 1001)
-    assert fc8.tower_outputs == (500, 501)
+def test_classes_after_a_bottleneck_see_both_halves_of_it():
+    parts = held_by_one_device(bottleneck=8)
+    assert parts["bottleneck"].crossings == (Crossing("all-gather", "bottleneck", "drop7", 2_048),)
+    fc8 = parts["fc8"]
+    assert (fc8.row.kernel_shape, fc8.kernel_shape) == ((8, 1001), (4, 1001))
+    assert (fc8.kernel_axis, fc8.bias_axis, fc8.output_axis) == (0, None, None)
     assert fc8.crossings == (Crossing("all-reduce", "fc8", "logits", 1_001),)
 
 

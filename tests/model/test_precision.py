@@ -183,9 +183,9 @@ def test_every_product_of_a_step_has_the_precision_of_the_model(
     evaluated["mask"] = placed["mirror"]
     eval_step: Any = make_eval_step(architecture, mesh, constants)
     test = precisions(eval_step.lower(state.variables, evaluated).as_text())
-    # One device convolves conv2, conv4 and conv5 for both towers, and so with the bottleneck's fc8.
+    # One device convolves conv2, conv4 and conv5 for both towers.
     convolutions = {1: 2 + 3 * 2, 2: 5}[count]
-    products = {0: 3, 8: 4 if count == 2 else 5}[bottleneck]
+    products = {0: 3, 8: 4}[bottleneck]
     # LRN's window sums on a TPU, after conv1 and conv2 of each tower.
     sums = 2 * 2 // count if ops is platform.TPU else 0
     both = " ".join([precision.upper()] * 2)

@@ -65,12 +65,12 @@ def test_the_heads_of_pretraining():
     body = 61_555_304 - 4_097_000  # all but fc8
     # Fall 2009: 10,184 classes see 4,096 units.
     assert counts(six, 10_184)[0] == body + 4096 * 10_184 + 10_184
-    # Fall 2011: 4,096 units -> 2 x 1,024 linear ones; 10,921 classes see the first half of these
-    # and 10,922 the other.
-    linear = 4096 * 2048 + 2048
-    heads = (1024 * 10_921 + 10_921) + (1024 * 10_922 + 10_922)
+    # Fall 2011: 4,096 units -> 2 x 1,024 linear ones, all of which each class sees
+    # (layers-146-2011.cfg:358-371).
+    linear, head = 4096 * 2048 + 2048, 2048 * 21_843 + 21_843
     bottleneck = dataclasses.replace(six, bottleneck=2048)
-    assert counts(bottleneck, 21_843)[0] == body + linear + heads == 88_238_035
+    assert head == 44_756_307
+    assert counts(bottleneck, 21_843)[0] == body + linear + head == 110_605_267
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""Text in pictures: drawn literally, and in a font that has its letters where one is installed.
+
+Class and file names are anybody's text. Matplotlib would read `$5$` as a formula and fail on
+`$\\x$`, and its font has no Chinese.
+"""
+
+import functools
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ParamSpec
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+from matplotlib.textpath import TextPath
+
+from alexnet_jax.storage.names import printable
+
+LOGGER = logging.getLogger(__name__)
+SHOWN = 5  # letters that a warning names
+P = ParamSpec("P")
+
+
+def literal(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Return a function that draws as `draw` does, with the text of the figure literal."""
+
+    @functools.wraps(draw)
+    def draw_literally(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        figure = draw(*args, **kwargs)
+        make_literal(figure)
+        return figure
+
+    return draw_literally
+
+
+def make_literal(figure: Figure) -> None:
+    """Draw the text of a figure as it is: no formulas, no control characters, in fonts with it.
+
+    Warns in one sentence of letters that no installed font has.
+    """
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text(), keep="\n"))
+    letters = {letter for text in texts for letter in text.get_text() if letter.isprintable()}
+    default = mpl.rcParams["font.family"]
+    missing = letters - _letters(font_manager.findfont(font_manager.FontProperties()))
+    fallbacks, missing = _fallbacks(frozenset(missing)) if missing else ((), frozenset())
+    for text in texts if fallbacks else ():
+        if not text.get_text().isascii():
+            text.set_fontfamily([*default, *fallbacks])
+    if missing:
+        some = " ".join(sorted(missing)[:SHOWN])
+        LOGGER.warning(
+            "No installed font has %d of the letters in the picture (%s%s): boxes are drawn in "
+            "their place; install a font that has them, such as Noto Sans CJK, and draw again.",
+            *(len(missing), some, " ..." if len(missing) > SHOWN else ""),
+        )
+        _ignore_missing_letters()
+
+
+def width_of(line: str, size: float) -> float:
+    """Return the width of a line of literal text in points."""
+    # A path is measured with the settings of its moment, not with those of a Text.
+    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(TextPath((0, 0), line, size).get_extents().x1)
+
+
+def _ignore_missing_letters() -> None:
+    """Leave out Matplotlib's warnings, one a letter and drawing: they have been named."""
+    warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+
+
+@functools.cache
+def _fallbacks(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return installed fonts that have as many of the letters as any, and the letters in none."""
+    families: list[str] = []
+    missing = set(letters)
+    for family, path in _installed():
+        if not missing:
+            break
+        if found := missing & _letters(path):
+            families.append(family)
+            missing -= found
+    return tuple(families), frozenset(missing)
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    """Yield family and file of the installed fonts, upright regular ones, sans serif first."""
+    fonts = [
+        font
+        for font in font_manager.fontManager.ttflist
+        if font.style == "normal" and font.weight in (400, "normal", "regular", "book")
+    ]
+    seen = set()
+    for font in sorted(fonts, key=lambda font: ("sans" not in font.name.lower(), font.name)):
+        if font.name not in seen and Path(font.fname).exists():
+            seen.add(font.name)
+            yield font.name, font.fname
+
+
+@functools.cache
+def _letters(path: str) -> frozenset[str]:
+    """Return the letters that a font file can draw; none of one that holds bitmaps alone."""
+    try:
+        font = FT2Font(path)
+        return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
+    except (OSError, RuntimeError, ValueError):
+        return frozenset()
