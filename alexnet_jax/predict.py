@@ -16,7 +16,8 @@ from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.images import UnreadableImage, image_files, open_image
+from alexnet_jax.data.folders import list_images
+from alexnet_jax.data.images import UnreadableImage, open_image
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.network import Network
@@ -109,17 +110,20 @@ def show(args: Command) -> int:
 def find(paths: Iterable[Path]) -> Iterator[Path | Prediction]:
     """Yield the files among `paths`, and those in the folders among them, folder by folder.
 
-    For a folder without images, or that cannot be read, yield a prediction with the error.
+    For a folder without images, or that cannot be read, yield a prediction with the error. What is
+    passed over in a folder is printed on stderr.
     """
     for path in paths:
         try:
-            files = image_files(path)
+            listing = list_images(path)
         except ValueError as error:
             yield Prediction(path, None, None, str(error).rstrip("."))
             continue
-        if not files:
+        for note in listing.notes:
+            print(note, file=sys.stderr)
+        if not listing.files:
             yield Prediction(path, None, None, "holds no images")
-        yield from files
+        yield from listing.files
 
 
 def predict(

@@ -12,7 +12,7 @@ import tyro
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import invalid
-from alexnet_jax.data.images import image_files
+from alexnet_jax.data.folders import list_images
 
 if TYPE_CHECKING:
     from alexnet_jax.plots.neighbors import Line
@@ -80,7 +80,12 @@ def show(args: Command) -> int:
         raise invalid("--top", args.top, "must be at least 1", "try 6")
     if args.save:
         check_picture(args.save, "--save")
-    files = [file for path in args.files for file in image_files(path)]
+    files = []
+    for path in args.files:
+        listing = list_images(path)
+        files += listing.files
+        for note in listing.notes:
+            _print_note(note)
     if args.files and not files:
         raise ValueError(f"{', '.join(map(str, args.files))}: no images found; name other paths.")
     extractor, index = _open(args)
