@@ -80,14 +80,13 @@ def show(args: Command) -> int:
         raise invalid("--top", args.top, "must be at least 1", "try 6")
     if args.save:
         check_picture(args.save, "--save")
-    files = []
-    for path in args.files:
-        listing = list_images(path)
-        files += listing.files
-        for note in listing.notes:
-            _print_note(note)
+    listings = [list_images(path) for path in args.files]
+    files = [file for listing in listings for file in listing.files]
     if args.files and not files:
         raise ValueError(f"{', '.join(map(str, args.files))}: no images found; name other paths.")
+    for listing in listings:
+        for note in listing.notes:
+            _print_note(note)
     extractor, index = _open(args)
     num_unread, panel = 0, []
     for neighbors in search(extractor, index, files, args.top):

@@ -42,37 +42,46 @@ class Labels:
     num_unlisted: int  # files without a label
 
 
-def find_labels(
-    split: str,
-    files: Sequence[str],
-    places: Sequence[Path],
-    class_names: Sequence[str] | None,
-    belongs_to: Mapping[str, str],
+def labels_from_tables(
+    paths: Sequence[Path], files: Sequence[str], class_names: Sequence[str] | None
 ) -> Labels | None:
-    """Return the labels of files from the first table beside them that lists them; None without.
+    """Return the labels of files from the first table that lists them; None if none does.
 
     Args:
-        split: of the files: train, validation or test.
-        files: their names.
-        places: folders in which tables are looked for.
+        paths: of the tables.
+        files: names in one folder.
         class_names: of the training split; None: the labels of the table are the classes.
-        belongs_to: split by the path of each table that is named after one.
 
     Raises:
         ValueError: a table lists these files, but with labels that are no classes, or twice.
     """
-    for path in tables(places):
-        if belongs_to.get(str(path), split) == split and (
-            found := _from_table(path, files, class_names)
-        ):
-            return found
-    if split == "validation" and class_names is not None:
-        return _from_devkit(files, places, class_names)
+    found = (_from_table(path, files, class_names) for path in paths)
+    return next(filter(None, found), None)
+
+
+def labels_from_devkit(
+    places: Sequence[Path], files: Sequence[str], class_names: Sequence[str]
+) -> Labels | None:
+    """Return the labels of ILSVRC-2012's validation images from its development kit.
+
+    The kit is looked for, packed or unpacked, in some folders and above them.
+
+    Raises:
+        ValueError: the kit is damaged, or an image is of none of the classes.
+    """
+    from alexnet_jax.data.imagenet import read_devkit, read_unpacked_devkit
+
+    for place in _with_parents(places):
+        if (place / DEVKIT).is_file():
+            return _by_number(place / DEVKIT, read_devkit(place / DEVKIT), files, class_names)
+        for folder in (place, place / UNPACKED):
+            if (folder / TRUTH).is_file() and (folder / META).is_file():
+                return _by_number(folder / TRUTH, read_unpacked_devkit(folder), files, class_names)
     return None
 
 
-def tables(places: Sequence[Path]) -> list[Path]:
-    """Return the files in and above some folders that may be tables of labels."""
+def find_tables(places: Sequence[Path]) -> list[Path]:
+    """Return the files in some folders that may be tables of labels, and Kaggle's above them."""
     paths: dict[Path, None] = {}
     for place in places:
         for name in sorted(p.name for p in place.iterdir()) if place.is_dir() else ():
@@ -194,20 +203,6 @@ def _label(cell: str, classes: ClassNames) -> int | None:
     label = classes.find(cell, by_first_word=True)
     words = cell.split()
     return classes.find(words[0], by_first_word=True) if label is None and words else label
-
-
-def _from_devkit(
-    files: Sequence[str], places: Sequence[Path], class_names: Sequence[str]
-) -> Labels | None:
-    from alexnet_jax.data.imagenet import read_devkit, read_unpacked_devkit
-
-    for place in _with_parents(places):
-        if (place / DEVKIT).is_file():
-            return _by_number(place / DEVKIT, read_devkit(place / DEVKIT), files, class_names)
-        for folder in (place, place / UNPACKED):
-            if (folder / TRUTH).is_file() and (folder / META).is_file():
-                return _by_number(folder / TRUTH, read_unpacked_devkit(folder), files, class_names)
-    return None
 
 
 def _by_number(

@@ -9,15 +9,20 @@ import dataclasses
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from alexnet_jax.config import invalid
-from alexnet_jax.data.class_names import ClassNames
+from alexnet_jax.data.class_names import ClassNames, normalize
 from alexnet_jax.data.folders import PassedOver, Tree, some
-from alexnet_jax.data.label_tables import Labels, find_labels, tables
-from alexnet_jax.data.sources import Folder, ImageFiles
+from alexnet_jax.data.label_tables import (
+    Labels,
+    find_tables,
+    labels_from_devkit,
+    labels_from_tables,
+)
+from alexnet_jax.data.sources import Folder, ImageFiles, loose_images
 
 # Words that name a split, alone or with words that say nothing ("train_images", "val2017").
 _SPLIT_WORDS = {
@@ -52,6 +57,7 @@ class Layout:
     base: str  # the folder in it that holds the splits or the classes
     splits: dict[str, str]  # path by split; {"train": base} if `base` holds the classes
     others: list[str]  # folders beside the splits
+    above: list[str]  # the folders from the root on that hold no classes
 
     @property
     def has_splits(self) -> bool:
@@ -92,7 +98,7 @@ def _split_folders(base: str, names: Sequence[str]) -> dict[str, list[str]]:
         if split:
             groups.setdefault(rest, {}).setdefault(split, []).append(name)
     if () in groups:
-        return groups[()]
+        return _with_evaluation(groups[()])
     several = [group for group in groups.values() if "train" in group and len(group) > 1]
     if len(several) > 1:
         listed = some(name for group in several for names in group.values() for name in names)
@@ -103,27 +109,37 @@ def _split_folders(base: str, names: Sequence[str]) -> dict[str, list[str]]:
     return several[0] if several else {}
 
 
-def find_layout(tree: Tree, root: Path, class_names: Collection[str] = ()) -> Layout:
+def _with_evaluation(splits: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the splits with eval as test beside dev or val: train, dev and eval is customary."""
+    names = splits.get("validation", [])
+    evaluation = [name for name in names if "eval" in name.casefold()]
+    if len(evaluation) == 1 and len(names) == 2 and "test" not in splits:
+        others = [name for name in names if name not in evaluation]
+        return {**splits, "validation": others, "test": evaluation}
+    return splits
+
+
+def find_layout(tree: Tree, root: Path, class_names: Sequence[str] = ()) -> Layout:
     """Return what the folders below `root` are, or raise a ValueError if that cannot be told.
 
     `class_names`: folders with these names are classes.
     """
-    base = str(root)
+    base, above, known = str(root), [], ClassNames(class_names)
     for _ in range(MAX_NESTED):
         names = tree.scan(base).folders
-        known = ClassNames(list(class_names))
-        if class_names and all(known.find(name, by_first_word=True) is not None for name in names):
+        if any(known.find(name, by_first_word=True) is not None for name in names):
             break
         splits = _split_folders(base, names)
         others = [name for name in names if not any(name in found for found in splits.values())]
-        if splits and _are_splits(tree, base, splits, others):
+        if splits and (class_names or _are_splits(tree, base, splits, others)):
             paths = {split: f"{base}/{found[0]}" for split, found in splits.items()}
-            return Layout(str(root), base, paths, others)
+            return Layout(str(root), base, paths, others, [*above, base])
         inner = _only_folder(tree, base)
         if inner is None:
             break
+        above.append(base)
         base = inner
-    return Layout(str(root), base, {"train": base}, [])
+    return Layout(str(root), base, {"train": base}, [], above)
 
 
 def _are_splits(tree: Tree, base: str, splits: dict[str, list[str]], others: Sequence[str]) -> bool:
@@ -175,10 +191,12 @@ def _only_folder(tree: Tree, base: str) -> str | None:
         for name in scan.folders
         if name.lower() not in _COMPANIONS or _images(tree, f"{base}/{name}")
     ]
-    if len(inner) != 1 or scan.images:
+    if len(inner) != 1:
         return None
     path = f"{base}/{inner[0]}"
-    return path if tree.scan(path).folders else None
+    within = tree.scan(path)
+    # Images in both might be those of one class.
+    return path if within.folders and not (scan.images and within.images) else None
 
 
 def check_classes(tree: Tree, base: str, name: str) -> None:
@@ -236,11 +254,22 @@ def open_folders(root: Path) -> OpenedFolders:
                 notes.append(f"{error.rstrip('.')}; until then there is no test split.")
             else:
                 raise _without_classes(tree, layout, split)
-    notes = [_taken(layout, splits), *notes]
+    notes = [_taken(layout, splits), *notes, *_notes_above(tree, layout)]
     if layout.has_splits and layout.others:
         notes.append(f"{layout.base}: ignored folders that are not splits: {some(layout.others)}.")
     notes += [note for source in splits.values() for note in source.notes]
     return OpenedFolders(splits, tuple(notes))
+
+
+def _notes_above(tree: Tree, layout: Layout) -> list[str]:
+    """Return what lies beside the splits, or beside the folder that holds all others."""
+    notes = []
+    for path in layout.above:
+        passed, scan = PassedOver(), tree.scan(path)
+        passed.add(tree, path, scan)
+        passed.non_images.clear()  # texts and tables belong there
+        notes += [*loose_images(path, scan.images), *passed.describe(path)]
+    return notes
 
 
 def open_class_folders(root: Path, class_names: Sequence[str], name: str) -> ImageFiles:
@@ -264,7 +293,7 @@ def open_class_folders(root: Path, class_names: Sequence[str], name: str) -> Ima
         raise invalid(name, root, rule, f"name {' or '.join(layout.splits.values())}")
     files = tree.scan(layout.base)
     if not files.folders or _flat(tree, layout.base, class_names):
-        opened = _open_flat(tree, layout, "test", layout.base, class_names)
+        opened = _open_flat(tree, layout, "validation", layout.base, class_names)
         if opened is None:
             number = len(_images(tree, layout.base))
             raise invalid(
@@ -332,15 +361,22 @@ def _open_flat(
         folder = f"{folder}/{scan.folders[0]}"
     own = layout.splits.get(split, path)
     places = [Path(place) for place in dict.fromkeys((folder, own, layout.base, layout.root))]
-    named = {str(t): s for t in tables(places) if (s := _split_and_rest(t.stem)[0])}
-    labels = find_labels(split, scan.images, places, class_names, named)
+    tables = find_tables(places)
+    if layout.has_splits:  # 0.png may be in every split: not by the table of another one
+        tables = [t for t in tables if _split_and_rest(t.stem)[0] in (None, split)]
+    else:
+        beside = find_tables([Path(layout.root).absolute().parent])
+        tables += [t for t in beside if t.stem.startswith(Path(layout.root).absolute().name)]
+    labels = labels_from_tables(tables, scan.images, class_names)
+    if labels is None and split == "validation" and class_names is not None:
+        labels = labels_from_devkit(places, scan.images, class_names)
     return None if labels is None else _labeled(tree, folder, labels)
 
 
 def _labeled(tree: Tree, folder: str, labels: Labels) -> ImageFiles:
     passed, scan = PassedOver(), tree.scan(folder)
     passed.add(tree, folder, scan)
-    files = [name for name in scan.images if name in labels.by_file]
+    files = sorted((name for name in scan.images if name in labels.by_file), key=normalize)
     source = ImageFiles(
         Path(folder), labels.class_names, files, [labels.by_file[name] for name in files]
     )
@@ -360,9 +396,8 @@ def _without_classes(tree: Tree, layout: Layout, split: str) -> ValueError:
         "data.path",
         path,
         f"must contain a folder for each class, and holds {number:,} images and no class folders",
-        "name the folder that holds the class folders, or put a table with their labels beside "
-        "the images: a CSV of filename,label, Kaggle's LOC_val_solution.csv or the development "
-        "kit of ILSVRC-2012",
+        "sort the images into class folders, or put their labels beside them: a CSV of "
+        "filename,label, Kaggle's LOC_val_solution.csv or the development kit of ILSVRC-2012",
     )
 
 

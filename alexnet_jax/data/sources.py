@@ -148,7 +148,7 @@ class Folder(ImageFiles):
         super().__init__(root, class_names, names, np.repeat(np.arange(len(counts)), counts))
         self.links_out = self._find_links_out([folder for folder in scan.links if folder in labels])
         self.notes = (
-            *_loose_notes(top, scan.images),
+            *loose_images(top, scan.images),
             *_name_notes(top, labels, self.class_names),
             *self._passed.describe(top),
             *self._link_notes(),
@@ -219,11 +219,12 @@ def _check_class(tree: Tree, root: str, folder: str, files: Sequence[str]) -> No
         )
 
 
-def _loose_notes(root: str, images: Sequence[str]) -> tuple[str, ...]:
+def loose_images(root: str, images: Sequence[str]) -> tuple[str, ...]:
+    """Return a note about images that lie beside class folders or splits."""
     if not images:
         return ()
     number = f"{len(images):,} image{'s' * (len(images) != 1)}"
-    return (f"{root}: passed over {number} beside the class folders ({some(images)}).",)
+    return (f"{root}: passed over {number} beside its folders ({some(images)}).",)
 
 
 def _name_notes(

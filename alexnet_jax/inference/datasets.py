@@ -1,7 +1,6 @@
 """Labeled images for a network: a split of its own run, or a folder of class folders."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -58,14 +57,6 @@ def with_data_path(network: Network, path: Path) -> Network:
 def num_unreadable_at_start(network: Network, split: Split) -> int:
     """Return how many images `open_split` leaves out, unreadable when the run started."""
     return len(network.meta.get("unreadable", {}).get(split, {}))
-
-
-def label_by_name(class_names: Sequence[str]) -> dict[str, int]:
-    """Return class numbers by class name and, if all are distinct, by the names' first words."""
-    first_words = {name.split()[0]: label for label, name in enumerate(class_names) if name}
-    if len(first_words) < len(class_names):
-        first_words = {}
-    return first_words | {name: label for label, name in enumerate(class_names)}
 
 
 def open_image_folder(

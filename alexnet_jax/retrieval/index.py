@@ -129,14 +129,14 @@ def _scan(root: Path, log: Callable[[str], object]) -> dict[str, Stamp]:
     files = {}
     start = len((root / "_").as_posix()) - 1  # "." is not part of the paths below it
     listing = list_images(root)
-    for note in listing.notes:
-        log(note)
     for path in listing.files:
         with contextlib.suppress(OSError):  # a broken link
             status = path.stat()
             files[path.as_posix()[start:]] = (status.st_size, status.st_mtime_ns)
     if not files:
         raise invalid("images", root, "holds no images", remedy)
+    for note in listing.notes:
+        log(note)
     return files
 
 
