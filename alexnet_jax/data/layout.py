@@ -304,7 +304,6 @@ def open_class_folders(root: Path, class_names: Sequence[str], name: str) -> Ima
                 "name the folder that holds the class folders",
             )
         return opened
-    check_classes(tree, layout.base, name)
     known = ClassNames(class_names)
     if unknown := [f for f in files.folders if known.find(f, by_first_word=True) is None]:
         rule = (
@@ -312,6 +311,7 @@ def open_class_folders(root: Path, class_names: Sequence[str], name: str) -> Ima
             f"({some(class_names)})"
         )
         raise invalid(name, root, rule, "rename them, or import the network with its class names")
+    check_classes(tree, layout.base, name)
     source = Folder(Path(layout.base), class_names, tree, by_first_word=True)
     below = f" in {_relative(layout.root, layout.base)}" if layout.base != layout.root else ""
     taken = f"{root}: {len(files.folders):,} class folders{below}, {len(source):,} images."
