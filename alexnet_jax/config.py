@@ -10,6 +10,7 @@ import functools
 import math
 import numbers
 import operator
+import os
 import re
 import types
 import typing
@@ -590,6 +591,24 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def is_local(path: str) -> bool:
+    """Return whether a path is one of this machine, and not the address of a bucket."""
+    return "://" not in path
+
+
+def absolute_path(path: str) -> str:
+    """Return a path that does not depend on the working directory; "" stays "" (none)."""
+    if not path or not is_local(path):
+        return path
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  (links are kept)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return a configuration that means the same in every working directory."""
+    data = dataclasses.replace(config.data, path=absolute_path(config.data.path))
+    return dataclasses.replace(config, init_from=absolute_path(config.init_from), data=data)
 
 
 def unflatten(flat: Mapping[str, Any]) -> Config:

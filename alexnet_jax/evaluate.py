@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -37,6 +37,8 @@ class Command:
     workdir: tyro.conf.UseAppendAction[tuple[Path, ...]]
     # which of the run's own images
     split: Literal["validation", "test", "train"] = "validation"
+    # where the run's images are now, if they have moved since it was trained: its --data.path
+    data_path: Annotated[Path | None, tyro.conf.arg(name="data.path")] = None
     # evaluate on all images of this folder of class folders instead; their names are the network's
     # class names, or the first words of those (synset numbers)
     images: Path | None = None
@@ -151,6 +153,9 @@ def _check(args: Command) -> None:
     real = [os.path.realpath(workdir) for workdir in args.workdir]
     if len(set(real)) < len(real):
         raise invalid("--workdir", args.workdir, "must be different runs", "leave one out")
+    if args.data_path and args.images:
+        rule = "is not used together with --images"
+        raise invalid("--data.path", args.data_path, rule, "leave one of them out")
     if args.confusion:
         check_picture(args.confusion, "--confusion")
     _check_search(args)
@@ -179,12 +184,15 @@ def _check_search(args: Command) -> None:
 def _load(args: Command) -> list["Network"]:
     """Return the networks, all on one mesh; raise a ValueError if their classes differ."""
     from alexnet_jax.inference import network as network_loading
+    from alexnet_jax.inference.datasets import with_data_path
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=args.mesh.towers, data=args.mesh.data, batch=args.batch_size)
     networks = [
         network_loading.load_network(workdir, mesh, args.checkpoint) for workdir in args.workdir
     ]
+    if args.data_path:
+        networks = [with_data_path(network, args.data_path) for network in networks]
     first = networks[0]
     for network in networks[1:]:
         if network.class_names != first.class_names:
@@ -203,13 +211,20 @@ def _first_names(names: Sequence[str]) -> str:
 
 def _open(args: Command, networks: Sequence["Network"]) -> tuple[str, list[Source]]:
     """Return the name of the images to evaluate on, and the images for each network."""
-    from alexnet_jax.inference import datasets
-
     if args.images:
-        folder = args.images
-        return str(folder), [datasets.open_image_folder(network, folder) for network in networks]
+        return str(args.images), _open_folder(networks, args.images, "images")
     remedy = "use images that all of them hold out: --split test if there is one, or --images"
     return args.split, _open_same(networks, args.split, remedy)
+
+
+def _open_folder(networks: Sequence["Network"], folder: Path, name: str) -> list[Source]:
+    """Return the images of a folder for each network, and say what was taken for what."""
+    from alexnet_jax.inference import datasets
+
+    opened = [datasets.open_image_folder(network, folder, name) for network in networks]
+    for note in opened[0][1]:
+        print(note, file=sys.stderr)
+    return [source for source, _ in opened]
 
 
 def _open_same(networks: Sequence["Network"], split: "Split", remedy: str) -> list[Source]:
@@ -234,13 +249,11 @@ def _search(
     sources: Sequence[Source],
 ) -> dict[str, Any]:
     """Return the weights with the lowest loss on held-out images, and what these are."""
-    from alexnet_jax.inference import datasets, ensemble
+    from alexnet_jax.inference import ensemble
 
     if args.held_out:
         name = str(args.held_out)
-        held_out = [
-            datasets.open_image_folder(network, args.held_out, "held_out") for network in networks
-        ]
+        held_out = _open_folder(networks, args.held_out, "held_out")
     else:
         remedy = "search on images that none of them was trained on, with --held-out"
         name, held_out = "validation", _open_same(networks, "validation", remedy)

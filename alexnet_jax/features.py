@@ -10,7 +10,8 @@ import tyro
 
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.data.images import image_files
+from alexnet_jax.data.folders import list_images
+from alexnet_jax.storage.names import printable
 
 PROGRAM = "python -m alexnet_jax.features"
 SHOWN = 5  # unreadable files that are named
@@ -59,10 +60,14 @@ def write(args: Command) -> int:
     from alexnet_jax.retrieval import feature_files
 
     feature_files.check_target(args.to, args.layers)
-    files = [file for path in args.files for file in image_files(path)]
+    listings = [list_images(path) for path in args.files]
+    files = [file for listing in listings for file in listing.files]
     if not files:
         named = ", ".join(map(str, args.files)) or "No files"
         raise ValueError(f"{named}: no images found; name images, or folders of them.")
+    for listing in listings:
+        for note in listing.notes:
+            _print_note(note)
     from alexnet_jax.inference.network import load_network
     from alexnet_jax.model import towers
     from alexnet_jax.retrieval import features
@@ -85,13 +90,13 @@ def write(args: Command) -> int:
         _print_note(f"{len(unreadable):,} unreadable files: {', '.join(shown)}{more}.")
     count = len(files) - len(unreadable)
     arrays = ", ".join(f"{layer} {[count, *shape]}" for layer, shape in shapes.items())
-    print(f"{args.to}: {arrays}, float32.")
+    print(printable(f"{args.to}: {arrays}, float32."))
     return len(unreadable)
 
 
 def _print_note(text: str) -> None:
     """Print to stderr what is not the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

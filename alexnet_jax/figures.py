@@ -7,12 +7,13 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+import tyro
 
 from alexnet_jax.cli.arguments import parse_command
-from alexnet_jax.cli.errors import run_command
+from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.config import invalid
 from alexnet_jax.plots import curves, feature_maps, filters, predictions, specialization
 from alexnet_jax.plots.tiles import save
@@ -43,6 +44,8 @@ class Command:
     layer: str = "conv1"
     # weights: the latest, or those with the lowest validation error
     checkpoint: Literal["latest", "best"] = "latest"
+    # where the run's images are now, if they have moved since it was trained: its --data.path
+    data_path: Annotated[Path | None, tyro.conf.arg(name="data.path")] = None
     # folder for the figures; by default figures/ in --workdir
     out: Path | None = None
 
@@ -77,11 +80,14 @@ def draw(args: Command) -> None:
     Raises:
         ValueError: one that --only or --maps names is not available.
     """
+    from alexnet_jax.inference.datasets import with_data_path
     from alexnet_jax.inference.network import load_network
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     network = load_network(args.workdir, mesh, args.checkpoint)
+    if args.data_path:
+        network = with_data_path(network, args.data_path)
     folder = args.out or args.workdir / "figures"
     files = collections.Counter[str]()
     for photograph in args.maps:
@@ -96,7 +102,7 @@ def draw(args: Command) -> None:
         except FigureUnavailable as reason:
             if args.only:
                 raise invalid("only", kind, str(reason), "leave it out") from reason
-            print(printable(f"No {kind}: {reason}."))
+            print(printable(with_options(f"No {kind}: {reason}.", option_names(Command))))
 
 
 def draw_maps(network: "Network", photograph: Path, layer: str, path: Path) -> Path:

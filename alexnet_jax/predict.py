@@ -15,8 +15,10 @@ import tyro
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig, invalid
+from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.images import UnreadableImage, image_files, open_image
+from alexnet_jax.data.folders import list_images
+from alexnet_jax.data.images import UnreadableImage, open_image
 from alexnet_jax.storage.names import as_utf8, printable
 
 if TYPE_CHECKING:
@@ -112,17 +114,20 @@ def show(args: Command) -> int:
 def find(paths: Iterable[Path]) -> Iterator[Path | Prediction]:
     """Yield the files among `paths`, and those in the folders among them, folder by folder.
 
-    For a folder without images, or that cannot be read, yield a prediction with the error.
+    For a folder without images, or that cannot be read, yield a prediction with the error. What is
+    passed over in a folder is printed on stderr.
     """
     for path in paths:
         try:
-            files = image_files(path)
+            listing = list_images(path)
         except ValueError as error:
             yield Prediction(path, None, None, str(error).rstrip("."))
             continue
-        if not files:
+        for note in listing.notes:
+            print(note, file=sys.stderr)
+        if not listing.files:
             yield Prediction(path, None, None, "holds no images")
-        yield from files
+        yield from listing.files
 
 
 def predict(
@@ -177,15 +182,15 @@ def _print(
 
 def _draw(panel: Sequence[Prediction], class_names: Sequence[str], path: Path) -> None:
     """Draw the paper's Figure 4, left."""
-    from alexnet_jax.inference.datasets import label_by_name
     from alexnet_jax.plots import predictions
     from alexnet_jax.plots.tiles import save
 
-    labels = label_by_name(class_names)
+    known = ClassNames(class_names)
+    labels = [known.find(p.file.absolute().parent.name, by_first_word=True) for p in panel]
     figure = predictions.draw(
         np.stack([p.square for p in panel if p.square is not None]),
         np.stack([p.probabilities for p in panel if p.probabilities is not None]),
-        np.array([labels.get(p.file.absolute().parent.name, -1) for p in panel]),
+        np.array([-1 if label is None else label for label in labels]),
         class_names,
     )
     save(figure, path)

@@ -12,7 +12,7 @@ import tyro
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import invalid
-from alexnet_jax.data.images import image_files
+from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import as_utf8, printable
 
 if TYPE_CHECKING:
@@ -86,9 +86,13 @@ def show(args: Command) -> int:
         raise invalid("--top", args.top, "must be at least 1", "try 6")
     if args.save:
         check_picture(args.save, "--save")
-    files = [file for path in args.files for file in image_files(path)]
+    listings = [list_images(path) for path in args.files]
+    files = [file for listing in listings for file in listing.files]
     if args.files and not files:
         raise ValueError(f"{', '.join(map(str, args.files))}: no images found; name other paths.")
+    for listing in listings:
+        for note in listing.notes:
+            _print_note(note)
     extractor, index = _open(args)
     num_unread, panel = 0, []
     for neighbors in search(extractor, index, files, args.top, args.distance):

@@ -131,15 +131,6 @@ def test_a_path_that_nothing_reads(workdir, capsys):
     assert "--preset photos" in message
 
 
-def test_splits_in_capitals(tmp_path, workdir, capsys):
-    root = photos(tmp_path / "photos/Train", {"cats": 3, "dogs": 3}).parent
-    photos(root / "Val", {"cats": 3, "dogs": 3})
-    message = refused(capsys, "--workdir", workdir, *of_folder(root))
-    assert str(root) in message
-    assert "Train, Val" in message
-    assert "rename them" in message
-
-
 @pytest.mark.parametrize(
     ("arguments", "option", "remedy"),
     [

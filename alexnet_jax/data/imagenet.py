@@ -216,6 +216,15 @@ def read_devkit(path: Path) -> Devkit:
         raise _damaged(path, error) from error
 
 
+def read_unpacked_devkit(folder: Path) -> Devkit:
+    """Read the development kit from its unpacked folder `data`, as `read_devkit` does."""
+    try:
+        meta, truth = ((folder / Path(name).name).read_bytes() for name in (META, TRUTH))
+        return Devkit(*_synsets(meta), truth=[int(line) for line in truth.split()])
+    except Exception as error:  # the reader of MATLAB files raises anything
+        raise _damaged(folder, error) from error
+
+
 def _synsets(meta: bytes) -> tuple[dict[int, str], dict[str, str], dict[str, int]]:
     """Return the fields of a Devkit in meta.mat, of the classes and not of their hypernyms."""
     import scipy.io  # takes a while to import

@@ -1,8 +1,6 @@
-"""Image files: list them, read them, decode them to RGB pixels, encode pixels for records."""
+"""Image files: read them, decode them to RGB pixels, encode pixels for records."""
 
-import dataclasses
 import io
-import os
 import re
 import stat
 import warnings
@@ -12,14 +10,11 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from alexnet_jax.data import formats
+
 # Pillow warns of files that are still read (corrupt EXIF) and of sizes that `_refuse_bomb` refuses.
 _IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as in `warnings.filters`
 
-# Suffixes of files that are not images; all other files are tried.
-NON_IMAGE_SUFFIXES = frozenset(
-    (".csv", ".db", ".htm", ".html", ".ini", ".json", ".mat", ".md", ".npy", ".npz")
-    + (".pdf", ".txt", ".xml", ".yaml", ".yml", ".zip")
-)
 MAX_FILE_BYTES = 2**29  # a file is read whole; a photograph has about a hundredth of this
 
 # A binary PPM as `encode` writes it: the header is followed by 3 bytes a pixel and nothing else.
@@ -28,6 +23,7 @@ PPM = re.compile(rb"P6\n([1-9]\d{0,8}) ([1-9]\d{0,8})\n255\n")
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 SCAN, END = b"\xda", b"\xd9"
 MAX_SCANS = 100  # each is a pass over all pixels for 100 bytes of file; cameras write 10
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
 JPEG_QUALITY = 95  # of JPEG records: the highest that Pillow recommends
 
 Encoding = Literal["jpeg", "raw"]
@@ -40,9 +36,9 @@ class UnreadableImage(ValueError):
 def decode(encoded: bytes | memoryview) -> np.ndarray:
     """Return an image file as a viewer shows it: uint8 [H, W, 3], RGB, upright by its EXIF tag.
 
-    Transparent pixels are composited on white, as their hidden colors are arbitrary. 16-bit gray is
-    scaled to 8 bits. The first of several frames is used; ICC profiles are ignored, as in 2012. The
-    array may be read-only: the pixels of a raw record are not copied.
+    Transparent pixels are composited on white, as their hidden colors are arbitrary. Gray of 12 to
+    32 bits is scaled to 8 bits. The first of several frames is used; ICC profiles are ignored, as
+    in 2012. The array may be read-only: the pixels of a raw record are not copied.
 
     Raises:
         UnreadableImage: Pillow cannot read the file to its end, or it is unsafe to try.
@@ -57,14 +53,17 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
         with Image.open(io.BytesIO(encoded)) as image:
             _refuse_bomb(image.size)
             _refuse_postscript(image)
+            _refuse_thumbnail(image, encoded)
             _refuse_many_scans(encoded)
             image.load()
-            return np.asarray(_to_rgb(_upright(image)))
+            return np.asarray(_to_rgb(image))
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"suspiciously many pixels ({error})") from error
     except Image.UnidentifiedImageError as error:
+        if reason := formats.identify(encoded):
+            raise UnreadableImage(reason) from error
         raise UnreadableImage(f"no image format known to Pillow ({len(encoded)} bytes)") from error
     except Exception as error:  # Pillow's plugins raise anything for damaged files
         raise UnreadableImage(f"damaged: {error or type(error).__name__}") from error
@@ -127,52 +126,6 @@ def open_image(path: Path) -> np.ndarray:
     return decode(encoded)
 
 
-def image_files(path: Path) -> list[Path]:
-    """Return the image files in a folder, at any depth, sorted; or the file itself."""
-    return list_images(path).files if path.is_dir() else [path]
-
-
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """What lies below a folder."""
-
-    files: list[Path]  # images, sorted
-    links: list[Path]
-    num_ignored: int  # files that are not images by their suffix
-
-
-def list_images(folder: Path) -> Listing:
-    """List the images below a folder, hidden files excluded.
-
-    Links are followed; a folder that several paths lead to is listed once.
-    """
-    files, links, num_ignored, seen, stack = [], [], 0, set(), [str(folder)]
-    while stack:
-        path = stack.pop()
-        real = os.path.realpath(path)
-        if real in seen:
-            continue
-        seen.add(real)
-        visible = [entry for entry in _entries(path) if not entry.name.startswith(".")]
-        links += [Path(entry.path) for entry in visible if entry.is_symlink()]
-        stack += sorted((entry.path for entry in visible if _is_folder(entry)), reverse=True)
-        paths = [Path(entry.path) for entry in visible if not _is_folder(entry)]
-        images = [path for path in paths if path.suffix.lower() not in NON_IMAGE_SUFFIXES]
-        num_ignored += len(paths) - len(images)
-        files += images
-    return Listing(sorted(files), links, num_ignored)
-
-
-def subfolders(root: Path) -> list[str]:
-    """Return the sorted names of the folders in `root`, hidden ones excluded.
-
-    Raises:
-        ValueError: `root` does not exist or cannot be read.
-    """
-    entries = _entries(str(root))
-    return sorted(e.name for e in entries if _is_folder(e) and not e.name.startswith("."))
-
-
 def _read_file(path: Path) -> bytes:
     """Return the content of a regular file; reading a pipe or a device might never end."""
     status = path.stat()
@@ -186,24 +139,6 @@ def check_file_size(size: int) -> None:
     """Raise UnreadableImage for a file too large to be an image, of `size` bytes."""
     if size > MAX_FILE_BYTES:
         raise UnreadableImage(f"suspiciously large ({size:,} bytes, limit {MAX_FILE_BYTES:,})")
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise ValueError(
-            f"{error.filename}: {error.strerror}; images are read from a folder: correct the path "
-            "or the permissions."
-        ) from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself, or into a folder without permission: reading reports it
-        return False
 
 
 def _decode_raw(encoded: bytes | memoryview) -> np.ndarray | None:
@@ -228,6 +163,14 @@ def _refuse_postscript(image: Image.Image) -> None:
     """Refuse what Pillow would have Ghostscript execute, without a time limit."""
     if image.format == "EPS":
         raise UnreadableImage("a PostScript program, which is not executed")
+
+
+def _refuse_thumbnail(image: Image.Image, encoded: bytes) -> None:
+    """Refuse a raw photograph, of which Pillow would read the thumbnail."""
+    if image.format == "TIFF" and formats.is_raw(encoded, getattr(image, "tag_v2", {})):
+        raise UnreadableImage(
+            f"{formats.RAW}, of which only a thumbnail could be read; {formats.REMEDY}"
+        )
 
 
 def _refuse_many_scans(encoded: bytes) -> None:
@@ -256,13 +199,48 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(original: Image.Image) -> Image.Image:
+    image = _upright(original)
     if image.mode == "F":
-        raise UnreadableImage("floating-point pixels, whose range is unknown")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        gray = np.asarray(image).clip(0, 65535).astype(np.uint32)
-        image = Image.fromarray(((gray + 128) // 257).astype(np.uint8))
+        raise UnreadableImage(
+            f"floating-point pixels, whose range is unknown; {formats.REMEDY} of 8 or 16 bits"
+        )
+    if image.mode == "I" or image.mode.startswith("I;"):
+        image = Image.fromarray(_scale_gray(np.asarray(image), *_gray_bits(original)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")  # `convert` copies
+
+
+def _scale_gray(pixels: np.ndarray, bits: int, inverted: bool) -> np.ndarray:
+    """Return gray pixels [H, W] of more than 8 bits as uint8, white as 255.
+
+    Raises:
+        UnreadableImage: all of them are nearly black.
+    """
+    white = 2**bits - 1
+    # Pillow has unsigned pixels of 32 bits as signed ones.
+    pixels = pixels.astype(np.uint32).astype(np.int64)
+    if 0 < (brightest := int(pixels.max())) <= white // 16:
+        raise UnreadableImage(
+            f"nearly black: the brightest of its {bits}-bit pixels is {brightest:,} of {white:,}, "
+            "perhaps because it has fewer bits than the file says; scale it to 8 bits"
+        )
+    gray = (pixels * 255 + white // 2) // white
+    return (255 - gray if inverted else gray).astype(np.uint8)
+
+
+def _gray_bits(image: Image.Image) -> tuple[int, bool]:
+    """Return the bits of a gray image that Pillow has not scaled, and whether 0 is white."""
+    if image.format in ("PNG", "JPEG2000", "PPM"):  # Pillow scales the last two to 16 bits
+        return 16, False
+    if image.format != "TIFF":
+        raise UnreadableImage(f"integer pixels of {image.format}, whose range is unknown")
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (1,))[0]
+    if tags.get(_SAMPLE_FORMAT, (1,))[0] != 1:
+        raise UnreadableImage(
+            f"signed {bits}-bit pixels, whose black and white are unknown; {formats.REMEDY}"
+        )
+    return bits, tags.get(_PHOTOMETRIC) == 0

@@ -1,14 +1,20 @@
 """The protocol of a source of labeled images, and the simplest one: a folder of class folders."""
 
+import collections
 import contextlib
+import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from alexnet_jax.data.images import UnreadableImage, decode, list_images, open_image, subfolders
+from alexnet_jax.data.class_names import ClassNames, alike, normalize
+from alexnet_jax.data.folders import PassedOver, Tree, some
+from alexnet_jax.data.formats import REMEDY, UNREAD_SUFFIXES, suffix
+from alexnet_jax.data.images import UnreadableImage, decode, open_image
 from alexnet_jax.storage.digest import digest
 from alexnet_jax.storage.names import printable
 
@@ -61,54 +67,27 @@ class Labeled(Source, Protocol):
         ...
 
 
-class Folder:
-    """A folder of class folders that hold images at any depth; classes and files are sorted.
+class ImageFiles:
+    """Labeled image files below a folder; `notes` says in sentences what was passed over there.
 
-    With `class_names`, labels follow it: other class folders are an error, missing ones are empty.
-    Without it, a class folder without images is an error. `num_ignored` counts the files that are
-    not images by their suffix. Links are followed; `links_out` lists those that lead out of the
-    root, as "link -> target".
+    Names are compared with composed characters, as some file systems decompose them.
     """
 
-    def __init__(self, root: Path, class_names: Sequence[str] | None = None):
+    def __init__(
+        self, root: Path, class_names: Sequence[str], names: Sequence[str], labels: ArrayLike
+    ):
         self.root = Path(root)
-        folders = subfolders(self.root)
-        self.class_names = tuple(folders if class_names is None else class_names)
-        if unknown := sorted(set(folders) - set(self.class_names)):
-            raise ValueError(
-                f"{self.root}: the training split has no class {', '.join(unknown)}; add training "
-                "images of it, or remove its folder here."
-            )
-        self.num_ignored = 0
-        self.links_out: list[str] = []
-        self._files: list[Path] = []
-        labels: list[int] = []
-        for label, name in enumerate(self.class_names):
-            files = self._scan(self.root / name) if name in folders else []
-            if not files and class_names is None:
-                raise ValueError(
-                    f"{self.root / name}: this class folder contains no images; add images, or "
-                    "remove the folder."
-                )
-            self._files += files
-            labels += [label] * len(files)
+        self.class_names = tuple(class_names)
+        self.notes: tuple[str, ...] = ()
+        self._names = list(names)  # below the root
         self._labels = np.array(labels, np.int64)
 
-    def _scan(self, folder: Path) -> list[Path]:
-        listing = list_images(folder)
-        self.num_ignored += listing.num_ignored
-        root = os.path.realpath(self.root)
-        for link in [folder, *listing.links]:
-            target = os.path.realpath(link)
-            if link.is_symlink() and not Path(target).is_relative_to(root):
-                self.links_out.append(f"{link} -> {target}")
-        return listing.files
-
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._names)
 
     def __getitem__(self, index: int) -> Record:
-        return {"image": open_image(self._files[index]), "label": int(self._labels[index])}
+        path = self.root / self._names[index]
+        return {"image": open_image(path), "label": int(self._labels[index])}
 
     def labels(self) -> np.ndarray:
         """Return the label of every record, int64 [n]."""
@@ -116,19 +95,161 @@ class Folder:
 
     def describe(self, index: int) -> str:
         """Return the path of the file."""
-        return printable(self._files[index])
+        return printable(self.root / self._names[index])
 
     def fingerprint(self) -> str:
-        """Digest the class names and the paths below the root, in order."""
-        return digest(self.class_names, self._names())
+        """Digest the class names, and the paths below the root and their labels, in order."""
+        return digest(self.class_names, self._normalized(), self._labels.tolist())
 
     def inventory(self) -> dict[str, int]:
         """Return the bytes of every file by its path below the root; -1 for a missing one."""
-        return file_sizes(dict(zip(self._names(), self._files, strict=True)))
+        paths = (self.root / name for name in self._names)
+        return file_sizes(dict(zip(self._normalized(), paths, strict=True)))
 
-    def _names(self) -> list[str]:
-        start = len((self.root / "_").as_posix()) - 1  # "." is no part of the paths below it
-        return [path.as_posix()[start:] for path in self._files]
+    def _normalized(self) -> list[str]:
+        return list(map(normalize, self._names))
+
+
+class Folder(ImageFiles):
+    """A folder of class folders that hold images at any depth; classes and files are sorted.
+
+    With `class_names`, labels follow it: other class folders are an error, missing ones are empty.
+    Without it, a class folder without images is an error. Links are followed.
+
+    Args:
+        root: the folder.
+        class_names: of the training split, or of a network.
+        tree: has the names in folders that have been looked into.
+        by_first_word: the first word of a class is also its name.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        class_names: Sequence[str] | None = None,
+        tree: Tree | None = None,
+        by_first_word: bool = False,
+    ):
+        self._tree, self._passed = tree or Tree(), PassedOver()
+        self._links: list[str] = []
+        top = str(root)
+        scan = self._tree.scan(top)
+        self._passed.add(self._tree, top, scan)
+        if is_training := class_names is None:
+            class_names = sorted({*map(normalize, scan.folders)})
+        labels = _labels_of_folders(top, scan.folders, class_names, by_first_word)
+        by_class: list[list[str]] = [[] for _ in class_names]
+        for folder, label in labels.items():
+            files = self._list(top, folder)
+            if is_training:
+                _check_class(self._tree, top, folder, files)
+            by_class[label] += files
+        names = [name for files in by_class for name in sorted(files, key=_order)]
+        counts = [len(files) for files in by_class]
+        super().__init__(root, class_names, names, np.repeat(np.arange(len(counts)), counts))
+        self.links_out = self._find_links_out([folder for folder in scan.links if folder in labels])
+        self.notes = (
+            *loose_images(top, scan.images),
+            *_name_notes(top, labels, self.class_names),
+            *self._passed.describe(top),
+            *self._link_notes(),
+        )
+        del self._tree  # of no further use, and large
+
+    def _list(self, top: str, folder: str) -> list[str]:
+        """Return the images of a class folder, by their paths below the root."""
+        paths = self._tree.images(f"{top}/{folder}", self._passed, self._links)
+        return [path[len(top) + 1 :] for path in paths]
+
+    def _find_links_out(self, class_links: Sequence[str]) -> list[str]:
+        """Return the links that lead out of the root, as "link -> target"."""
+        real, found = os.path.realpath(self.root), []
+        for link in sorted([*(f"{self.root}/{name}" for name in class_links), *self._links]):
+            target = os.path.realpath(link)
+            if not Path(target).is_relative_to(real):
+                found.append(f"{Path(link)} -> {target}")
+        return found
+
+    def _link_notes(self) -> tuple[str, ...]:
+        links = self.links_out
+        note = f"{self.root}: followed links that lead out of it: {len(links):,}, first "
+        return (f"{note}{links[0]}.",) if links else ()
+
+
+def _labels_of_folders(
+    root: str, folders: Sequence[str], class_names: Sequence[str], by_first_word: bool
+) -> dict[str, int]:
+    """Return the label of each class folder; ValueError if one is not named after a class."""
+    known, labels, unknown = ClassNames(class_names), {}, []
+    for folder in folders:
+        label = known.find(folder, by_first_word)
+        if label is None:
+            unknown.append(folder)
+        else:
+            labels[folder] = label
+    if unknown:
+        similar = {name: difflib.get_close_matches(name, class_names, n=1) for name in unknown[:3]}
+        hints = [f"{found[0]} is like {name}" for name, found in similar.items() if found]
+        hint = f" ({', '.join(hints)})" if hints else ""
+        raise ValueError(
+            f"{root}: the training split has no class {', '.join(unknown)}{hint}; add training "
+            "images of it, or remove or rename its folder here."
+        )
+    return labels
+
+
+def _check_class(tree: Tree, root: str, folder: str, files: Sequence[str]) -> None:
+    """Raise a ValueError if a class folder has no images, or none in a format that is read."""
+    unread = collections.Counter(UNREAD_SUFFIXES.get(suffix(name)) for name in files)
+    path = Path(root) / folder
+    if not files:
+        inside = PassedOver()
+        tree.images(f"{root}/{folder}", inside, [])
+        held = "".join(
+            f" (it holds {number:,} files {name or 'without a suffix'})"
+            for name, number in inside.non_images.most_common(1)
+        )
+        raise ValueError(
+            f"{path}: this class folder contains no images{held}; add images, or remove the folder."
+        )
+    if None not in unread:
+        kinds = ", ".join(f"{number:,} {name}" for name, number in unread.most_common())
+        raise ValueError(
+            f"{path}: no image of this class is in a format that is read ({kinds}: "
+            f"{some(files)}); {REMEDY}, or remove the folder."
+        )
+
+
+def loose_images(root: str, images: Sequence[str]) -> tuple[str, ...]:
+    """Return a note about images that lie beside class folders or splits."""
+    if not images:
+        return ()
+    number = f"{len(images):,} image{'s' * (len(images) != 1)}"
+    return (f"{root}: passed over {number} beside its folders ({some(images)}).",)
+
+
+def _name_notes(
+    root: str, labels: Mapping[str, int], class_names: Sequence[str]
+) -> tuple[str, ...]:
+    """Return notes about class folders whose names are nearly those of others."""
+    notes, known = [], ClassNames(class_names)
+    pairs = [
+        f"{name} for {class_names[label]}"
+        for name, label in labels.items()
+        if not known.has(name, by_first_word=True)
+    ]
+    if pairs:
+        notes.append(f"took class folders that are written otherwise: {some(pairs)}")
+    if similar := alike(sorted({normalize(name) for name in labels})):
+        notes.append(f"classes that differ in case or spaces alone: {some(similar)}")
+    if len({*map(normalize, labels)}) < len(labels):
+        notes.append("class folders that differ only in composed characters are one class")
+    return tuple(f"{root}: {note}." for note in notes)
+
+
+def _order(name: str) -> list[str]:
+    """Return what files are sorted by: the parts of their path."""
+    return normalize(name).split("/")
 
 
 # What sources in record files share.

@@ -14,9 +14,9 @@ import numpy as np
 
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.array_record import ArrayRecords, find_shards
-from alexnet_jax.data.images import subfolders
+from alexnet_jax.data.layout import open_folders
 from alexnet_jax.data.shards import manifest as shard_manifest
-from alexnet_jax.data.sources import Folder, Labeled, Source, Stored
+from alexnet_jax.data.sources import Labeled, Source, Stored
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.synthetic import SIZES, Synthetic
 from alexnet_jax.data.wrappers import Cached, Monitored, Resized, Subset
@@ -179,57 +179,17 @@ def _open_synthetic(_: DataConfig) -> OpenedSource:
     return OpenedSource("The synthetic data set", {name: Synthetic(name) for name in SIZES}, ())
 
 
-def _subfolders(root: Path) -> list[str]:
-    try:
-        return subfolders(root)
-    except ValueError as error:
-        raise ValueError(f"data.path {error}") from error
-
-
 def _open_folder(config: DataConfig) -> OpenedSource:
     root = Path(config.path)
-    names = _subfolders(root)
-    if not names:
-        rule = "must contain a folder for each class"
-        raise invalid("data.path", root, rule, "name the folder that holds the class folders")
-    if not set(names) & set(SPLIT_NAMES):
-        if {name.lower() for name in names} <= set(SPLIT_NAMES):
-            raise ValueError(
-                f"{root}: contains {', '.join(names)}, and splits must have lower-case names; "
-                "rename them."
-            )
-        folder = Folder(root)
-        return OpenedSource(str(root), {"train": folder}, _folder_notes(folder))
-    remedy = "add it, or rename the folders if they are classes"
-    present = _select_splits(names, str(root), remedy)
-    train = Folder(root / "train")
-    folders = {"train": train}
-    for split, name in present.items():
-        if split != "train":
-            folders[split] = Folder(root / name, train.class_names)
-    notes = sum((_folder_notes(folder) for folder in folders.values()), ())
-    if ignored := [name for name in names if name not in SPLIT_NAMES]:
-        notes = (*notes, f"{root}: ignored folders that are not splits: {', '.join(ignored)}.")
-    return OpenedSource(str(root), dict(folders), notes)
-
-
-def _folder_notes(folder: Folder) -> tuple[str, ...]:
-    notes, links = [], folder.links_out
-    if folder.num_ignored:
-        notes.append(
-            f"{folder.root}: ignored files that are not images by their suffix: "
-            f"{folder.num_ignored:,}."
-        )
-    if links:
-        notes.append(
-            f"{folder.root}: followed links that lead out of it: {len(links):,}, first {links[0]}."
-        )
-    return tuple(notes)
+    splits, notes = open_folders(root)
+    return OpenedSource(str(root), dict(splits), notes)
 
 
 def _open_array_records(config: DataConfig) -> OpenedSource:
     root = Path(config.path)
-    _subfolders(root)  # raises if the folder is missing or cannot be read
+    if not root.is_dir():
+        rule = "is a file" if root.is_file() else "does not exist"
+        raise invalid("data.path", root, rule, "name the folder of the shards")
     names = [name for name in SPLIT_NAMES if find_shards(root, name)]
     present = _select_splits(names, str(root), "write its shards")
     splits = {split: ArrayRecords(root, name) for split, name in present.items()}

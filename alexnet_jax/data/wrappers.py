@@ -1,12 +1,13 @@
-"""Sources made of another source: some of its records, resized, cached, relabeled, monitored."""
+"""Sources made of another source: some of its records, resized, cached, monitored."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from typing import cast
 
 import numpy as np
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.sources import Record, Source
+from alexnet_jax.data.sources import Labeled, Record, Source
 from alexnet_jax.storage.digest import digest
 
 
@@ -31,6 +32,10 @@ class Wrapper:
         """Return the fingerprint of the source."""
         return self.source.fingerprint()
 
+    def labels(self) -> np.ndarray:
+        """Return the label of every record, int64 [n], if the source is Labeled."""
+        return cast(Labeled, self.source).labels()
+
 
 class Subset(Wrapper):
     """The records `indices` of a source, in that order; `indices[i]` is record i's number there."""
@@ -48,6 +53,10 @@ class Subset(Wrapper):
     def describe(self, index: int) -> str:
         """Identify a record, as the source does."""
         return self.source.describe(int(self.indices[index]))
+
+    def labels(self) -> np.ndarray:
+        """Return the label of every record, int64 [n], if the source is Labeled."""
+        return super().labels()[self.indices]
 
     def fingerprint(self) -> str:
         """Digest the fingerprint of the source and the indices."""
@@ -111,20 +120,3 @@ class Cached(Wrapper):
         image = self._images[index]
         image.flags.writeable = False
         return {"image": image, "label": int(self._labels[index])}
-
-
-class Relabeled(Wrapper):
-    """A source whose classes have other numbers: `labels[i]` for its class i."""
-
-    def __init__(self, source: Source, labels: Sequence[int], class_names: Sequence[str]):
-        super().__init__(source)
-        self._labels = labels
-        self.class_names = tuple(class_names)
-
-    def __getitem__(self, index: int) -> Record:
-        record = self.source[index]
-        return {"image": record["image"], "label": self._labels[record["label"]]}
-
-    def fingerprint(self) -> str:
-        """Digest the fingerprint of the source and the numbers."""
-        return digest(self.source.fingerprint(), list(self._labels), self.class_names)

@@ -1,21 +1,19 @@
 """Labeled images for a network: a split of its own run, or a folder of class folders."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from alexnet_jax.config import invalid
+from alexnet_jax.config import invalid, is_local
 from alexnet_jax.data import splits as data_splits
-from alexnet_jax.data.images import image_files, subfolders
-from alexnet_jax.data.sources import Folder, Source
-from alexnet_jax.data.wrappers import Relabeled, Resized, without
+from alexnet_jax.data.layout import open_class_folders
+from alexnet_jax.data.sources import Source
+from alexnet_jax.data.wrappers import Resized, without
 from alexnet_jax.inference.network import Network
 from alexnet_jax.training.resume import check_fingerprints
 from alexnet_jax.training.run_data import fingerprints
 
 Split = Literal["train", "validation", "test"]
-SHOWN = 5  # unknown class folders named in a message
 
 
 def open_split(network: Network, split: Split) -> Source:
@@ -33,6 +31,10 @@ def open_split(network: Network, split: Split) -> Source:
         )
     # Each image is read once, so that a cache would only take memory.
     data = dataclasses.replace(network.config.data, cache_gib=0.0)
+    if data.path and is_local(data.path) and not Path(data.path).exists():
+        rule = f"its images were in {data.path}, which does not exist now"
+        remedy = "name the folder where they are with data.path=FOLDER"
+        raise invalid("workdir", network.workdir, rule, remedy)
     splits = data_splits.open_splits(data, network.config.seed)
     check_fingerprints(network.meta["data"], fingerprints(splits), network.workdir)
     source = getattr(splits, split)
@@ -42,20 +44,24 @@ def open_split(network: Network, split: Split) -> Source:
     return without(source, {int(index) for index in network.meta["unreadable"].get(split, {})})
 
 
+def with_data_path(network: Network, path: Path) -> Network:
+    """Return the network of a run whose images have moved to `path`."""
+    data = network.config.data
+    if data.source == "synthetic":
+        rule = f"the run in {network.workdir} reads no images from a disk"
+        raise invalid("data.path", path, rule, "leave it out")
+    data = dataclasses.replace(data, path=str(path))
+    return dataclasses.replace(network, config=dataclasses.replace(network.config, data=data))
+
+
 def num_unreadable_at_start(network: Network, split: Split) -> int:
     """Return how many images `open_split` leaves out, unreadable when the run started."""
     return len(network.meta.get("unreadable", {}).get(split, {}))
 
 
-def label_by_name(class_names: Sequence[str]) -> dict[str, int]:
-    """Return class numbers by class name and, if all are distinct, by the names' first words."""
-    first_words = {name.split()[0]: label for label, name in enumerate(class_names) if name}
-    if len(first_words) < len(class_names):
-        first_words = {}
-    return first_words | {name: label for label, name in enumerate(class_names)}
-
-
-def open_image_folder(network: Network, root: Path, name: str = "images") -> Source:
+def open_image_folder(
+    network: Network, root: Path, name: str = "images"
+) -> tuple[Source, tuple[str, ...]]:
     """Return the images in a folder of class folders, labeled with the network's class numbers.
 
     Args:
@@ -63,33 +69,15 @@ def open_image_folder(network: Network, root: Path, name: str = "images") -> Sou
         root: the folder.
         name: of the argument that named the folder, for messages.
 
+    Returns:
+        the images, and sentences about what was taken for what.
+
     Raises:
         ValueError: there are no class folders, or one is not named after a class.
     """
     if not root.is_dir():
         raise invalid(name, root, "must be a folder that exists", "correct the path")
-    folders = subfolders(root)
-    if not folders:
-        raise invalid(
-            name,
-            root,
-            f"must hold a folder for each class, and holds {len(image_files(root))} images",
-            "name the folder that holds the class folders",
-        )
-    labels = label_by_name(network.class_names)
-    unknown = [folder for folder in folders if folder not in labels]
-    if splits := [folder for folder in unknown if folder in data_splits.SPLIT_NAMES]:
-        remedy = f"name {' or '.join(str(Path(root) / folder) for folder in splits)}"
-        raise invalid(name, root, f"holds the splits {', '.join(splits)}", remedy)
-    if unknown:
-        shown = ", ".join(unknown[:SHOWN]) + (" ..." if len(unknown) > SHOWN else "")
-        known = ", ".join(network.class_names[:3])
-        raise invalid(
-            name,
-            root,
-            f"{len(unknown)} class folders ({shown}) are not classes of the network ({known} ...)",
-            "rename them, or import the network with its class names",
-        )
-    source = Folder(root)
-    numbers = [labels[folder] for folder in source.class_names]
-    return Resized(Relabeled(source, numbers, network.class_names), network.config.data)
+    source = open_class_folders(root, network.class_names, name)
+    if not len(source):
+        raise invalid(name, root, "holds no images", "name the folder of the class folders")
+    return Resized(source, network.config.data), source.notes

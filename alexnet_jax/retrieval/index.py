@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.config import invalid
-from alexnet_jax.data.images import image_files
+from alexnet_jax.data.folders import list_images
 from alexnet_jax.inference.network import Network
 from alexnet_jax.retrieval.features import (
     Features,
@@ -115,7 +115,7 @@ def build(
             not finite.
         OSError: the disk is full; what has been computed is kept.
     """
-    files = _scan(root)
+    files = _scan(root, log)
     recipe = recipe or retrieval_recipe(network)
     network_digest, units = fingerprint(network, recipe), width(network, recipe)
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,19 +137,22 @@ def build(
     return Index(root, list(table.rows), features, reasons)
 
 
-def _scan(root: Path) -> dict[str, Stamp]:
+def _scan(root: Path, log: Callable[[str], object]) -> dict[str, Stamp]:
     remedy = "name the folder to search"
     if not root.is_dir():
         rule = "is a file" if root.is_file() else "does not exist"
         raise invalid("images", root, rule, remedy)
     files = {}
     start = len((root / "_").as_posix()) - 1  # "." is not part of the paths below it
-    for path in image_files(root):
+    listing = list_images(root)
+    for path in listing.files:
         with contextlib.suppress(OSError):  # a broken link
             status = path.stat()
             files[path.as_posix()[start:]] = (status.st_size, status.st_mtime_ns)
     if not files:
         raise invalid("images", root, "holds no images", remedy)
+    for note in listing.notes:
+        log(note)
     return files
 
 

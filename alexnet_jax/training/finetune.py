@@ -11,7 +11,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax.config import PREPROCESSING, Config, fields_marked, flatten, invalid, unflatten
+from alexnet_jax.config import (
+    PREPROCESSING,
+    Config,
+    absolute_path,
+    fields_marked,
+    flatten,
+    invalid,
+    unflatten,
+)
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.training import processes
@@ -94,7 +102,7 @@ def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     saved = None
     if (workdir / "config.json").exists():
         saved = _saved_config(workdir)
-    if saved is None or saved.init_from != str(origin_folder):
+    if saved is None or saved.init_from != absolute_path(str(origin_folder)):
         saved = _saved_config(origin_folder)
     inherited = {
         field: value

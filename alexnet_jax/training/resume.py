@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.config import PER_PROCESS, RESUMABLE, Config, fields_marked, flatten, invalid
+from alexnet_jax.config import (
+    PER_PROCESS,
+    RESUMABLE,
+    Config,
+    fields_marked,
+    flatten,
+    invalid,
+    with_absolute_paths,
+)
 from alexnet_jax.data.splits import Splits
 from alexnet_jax.training import data_files, processes
 from alexnet_jax.training.checkpoint import FOLDER, CheckpointData, Checkpoints
@@ -57,7 +65,7 @@ def find_previous(config: Config, checkpoints: Checkpoints) -> Previous | None:
 
 def check_same_config(saved: Mapping[str, Any], config: Config, workdir: Path) -> None:
     """Raise a ValueError that lists, field by field, what may not change when a run is resumed."""
-    now, may_change = flatten(config), fields_marked(RESUMABLE, PER_PROCESS)
+    now, may_change = flatten(with_absolute_paths(config)), fields_marked(RESUMABLE, PER_PROCESS)
     differences = [
         f"{name}={_show(now.get(name))} (was {_show(saved.get(name))})"
         for name in sorted({*saved, *now} - may_change)
@@ -120,7 +128,7 @@ def to_checkpoint(setup: TrainSetup, state: LoopState, time: Mapping[str, float]
     `time`: seconds spent on the run so far, by part.
     """
     meta = {
-        "config": flatten(setup.config),
+        "config": flatten(with_absolute_paths(setup.config)),
         "progress": dataclasses.asdict(state.progress),
         "line_sums": state.line_sums,
         "epoch_sums": state.epoch_sums,

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from alexnet_jax.config import Config, DataConfig, invalid
 from alexnet_jax.data import splits as data_splits
 from alexnet_jax.data import statistics
+from alexnet_jax.data.sources import Labeled
 from alexnet_jax.data.splits import Splits
 from alexnet_jax.data.wrappers import without
 from alexnet_jax.training import processes
@@ -71,12 +72,14 @@ def read_data(
         ValueError: the source cannot be trained on, or a file is unreadable and
             data.unreadable=stop.
     """
+    _print_notes(splits)
     # By one process for all: what each of them sees of a disk, or computes, might differ.
     known, unreadable = processes.broadcast_from_main(
         "read data", lambda: _read(config.data, splits, check_stop)
     )
     if config.data.statistics == "init":
         known = _inherited(inherited, config.data)
+    _check_classes(splits, unreadable.get("train", {}))
     return _run_data(config, splits, fingerprints(splits), unreadable, known)
 
 
@@ -91,7 +94,30 @@ def restore_data(
         meta: plain part of the checkpoint, with "data" and "unreadable".
         known: its statistics.
     """
+    _print_notes(splits)
     return _run_data(config, splits, meta["data"], meta["unreadable"], known)
+
+
+def _print_notes(splits: Splits) -> None:
+    """Print what was taken for what: first of all, as reading the images may take long."""
+    for note in splits.notes:
+        processes.print_from_main(note)
+
+
+def _check_classes(splits: Splits, unreadable: Mapping[str, str]) -> None:
+    """Raise a ValueError if no training image of a class can be read."""
+    if not unreadable:
+        return
+    labels = cast(Labeled, splits.train).labels()
+    readable = np.delete(labels, [int(index) for index in unreadable])
+    lost = sorted({*labels[labels >= 0].tolist()} - {*readable.tolist()})
+    if lost:
+        names = ", ".join(splits.class_names[label] for label in lost[:SHOWN])
+        first = next(r for i, r in unreadable.items() if labels[int(i)] == lost[0])
+        raise ValueError(
+            f"None of the training images of {len(lost):,} classes ({names}) can be read, first "
+            f"{first}; replace or convert the images, or remove the classes."
+        )
 
 
 def _run_data(
@@ -101,8 +127,6 @@ def _run_data(
     unreadable: Unreadable,
     known: Mapping[str, np.ndarray],
 ) -> RunData:
-    for note in splits.notes:
-        processes.print_from_main(note)
     _report(unreadable, config)
     return RunData(_readable(splits, unreadable), digests, unreadable, known)
 

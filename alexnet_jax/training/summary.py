@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax.config import Config, flatten
+from alexnet_jax.config import Config, flatten, with_absolute_paths
 from alexnet_jax.data.pipeline import num_unreadable
 from alexnet_jax.model import towers
 from alexnet_jax.storage.atomic import write_bytes, write_json, write_text
@@ -53,7 +53,7 @@ def write_run_config(
     `imported` is the name of the file that the weights came from; "" if they are trained here.
     """
     about = {
-        "config": flatten(config),
+        "config": flatten(with_absolute_paths(config)),
         "class_names": class_names,
         "devices": towers.describe_mesh(mesh),
         "versions": package_versions(),

@@ -26,7 +26,8 @@ import numpy as np
 from PIL import Image
 
 from alexnet_jax.data.crops import resize_center
-from alexnet_jax.data.images import UnreadableImage, decode, image_files
+from alexnet_jax.data.folders import list_images
+from alexnet_jax.data.images import UnreadableImage, decode
 
 SIDE = 320  # longer side of the images, pixels
 # Pillow's format, its mode and options of `save`.
@@ -113,7 +114,7 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 def originals(folder: Path, number: int = 20) -> list[tuple[str, bytes]]:
     """Return (format, file) of `number` images of a folder, in every format."""
-    files = image_files(folder)
+    files = list_images(folder).files
     encoded = []
     for path in files[:: max(1, len(files) // number)][:number]:
         with Image.open(path) as image:

@@ -432,12 +432,14 @@ def test_a_shard_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path):
 
 def test_bad_arguments_get_a_sentence(tmp_path: Path, capsys):
     fill(tmp_path / "folders", {"a": 2, "b": 2})
+    fill(tmp_path / "one", {"cat": 2})
+    one = tmp_path / "one"
     for arguments, option, remedy in (
         ([], "--from: ", "or add --verify"),
         (["--from", "x", "--verify"], "--verify: ", "leave --from and --name out"),
         (["--from", str(tmp_path / "none")], f"--from {tmp_path / 'none'}: ", "correct the path"),
         (["--from", str(tmp_path), "--name", "none"], "TFDS none: ", "correct --name and --from."),
-        (["--from", str(tmp_path)], f"--from {tmp_path}: has one class only (folders)", "name the"),
+        (["--from", str(one)], f"--from {one}: has one class only (cat)", "name the"),
         (["--from", str(tmp_path / "folders"), "--processes", "-1"], "--processes -1: ", "try 0"),
         (["--from", str(tmp_path / "folders"), "--image-size", "0"], "--image-size 0: ", "try 256"),
     ):
@@ -454,7 +456,7 @@ def test_a_source_without_readable_images_is_refused(tmp_path: Path, capsys):
         (tmp_path / "folders" / name).mkdir(parents=True)
         (tmp_path / "folders" / name / "0.jpg").write_bytes(b"none")
     assert run(tmp_path / "folders", tmp_path / "to") == 2
-    assert "None of the train images" in capsys.readouterr().err
+    assert "None of the training images of class a" in capsys.readouterr().err
 
 
 @pytest.mark.slow

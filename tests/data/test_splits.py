@@ -71,7 +71,7 @@ def test_folder_reads_sorted_classes_and_files_at_any_depth(tmp_path: Path):
     assert labels(folder) == folder.labels().tolist() == [0, 0, 1, 1]
     assert values(folder) == [2, 7, 0, 1]
     assert folder.describe(1) == str(tmp_path / "cat" / "young" / "asleep" / "no_ending")
-    assert folder.num_ignored == 1
+    assert any("not images by their suffix: 1 (1 .txt)" in note for note in folder.notes)
     assert folder[0]["image"].shape == (9, 12, 3)
 
 
@@ -110,18 +110,19 @@ def test_train_val_and_test_are_taken_as_they_are(tmp_path: Path):
     assert values(splits.validation) == [100, 101, 102, 103, 104]
     assert values(splits.test) == [200, 201, 202, 203, 204]
     assert splits.class_names == ("a", "b")
-    (note,) = splits.notes
+    taken, note = splits.notes
+    assert taken == f"{tmp_path}: train is train, validation is val, test is test."
     assert note.startswith(f"{tmp_path}: 2 classes")
     assert "train 5, validation 5, test 5" in note
 
 
 def test_folders_that_are_not_splits_are_noted(tmp_path: Path):
-    for split in ("train", "val", "extra", "Test"):
+    for split in ("train", "val", "extra", "more"):
         fill(tmp_path / split, {"a": 2, "b": 3})
     splits = open_splits(config(tmp_path), seed=0)
-    ignored, counts = splits.notes
+    _, ignored, counts = splits.notes
     assert ignored.startswith(f"{tmp_path}: ")
-    assert ignored.endswith(": Test, extra.")
+    assert ignored.endswith(": extra, more.")
     assert "train 5, validation 5." in counts
 
 
@@ -141,7 +142,7 @@ def test_validation_is_held_out_of_train_and_test_stays_test(tmp_path: Path):
     assert values(splits.test) == [200, 201]
     assert sorted(values(splits.train) + values(splits.validation)) == list(range(33))
     assert np.bincount(labels(splits.validation), minlength=4).tolist() == [6, 3, 1, 0]
-    held_out, counts = splits.notes
+    _, held_out, counts = splits.notes
     assert held_out.startswith(f"{tmp_path}: ")
     assert "0.3" in held_out
     assert "seed 5" in held_out
@@ -159,8 +160,8 @@ def test_with_nothing_held_out_training_evaluates_on_test_and_a_note_tells(tmp_p
     assert values(splits.train) == [0, 1, 2, 3]
     assert values(splits.validation) == [200, 201]
     assert splits.test is None
-    assert splits.notes[0].startswith(f"{tmp_path}: ")
-    assert "evaluates on test" in splits.notes[0]
+    assert splits.notes[1].startswith(f"{tmp_path}: ")
+    assert "evaluates on test" in splits.notes[1]
 
 
 def test_a_folder_of_classes_alone_is_split(tmp_path: Path):
@@ -169,8 +170,9 @@ def test_a_folder_of_classes_alone_is_split(tmp_path: Path):
     splits = open_splits(config(tmp_path), seed=0)
     assert (len(splits.train), len(splits.validation), splits.test) == (18, 2, None)
     assert sorted(values(splits.train) + values(splits.validation)) == list(range(20))
-    assert splits.notes[0].startswith(f"{tmp_path}: ignored")
-    assert splits.notes[0].endswith(": 1.")
+    assert splits.notes[0] == f"{tmp_path}: its folders are taken for 2 classes (a, b)."
+    assert splits.notes[1].startswith(f"{tmp_path}: ignored")
+    assert splits.notes[1].endswith(": 1 (1 .csv).")
     with pytest.raises(ValueError, match=r"^data\.validation_fraction 0: .*; try 0\.1\.$"):
         open_splits(config(tmp_path, validation_fraction=0), seed=0)
 
@@ -230,9 +232,7 @@ def test_refusals_give_the_value_the_rule_and_the_remedy(tmp_path: Path):
     fill(tmp_path / "singles", {"a": 1, "b": 1})
     assert "one image per class" in message(tmp_path / "singles")
     fill(tmp_path / "headless" / "val", {"a": 1, "b": 1})
-    assert "has val; add it" in message(tmp_path / "headless")
-    fill(tmp_path / "shouting" / "TRAIN", {"a": 1, "b": 1})
-    assert "TRAIN" in message(tmp_path / "shouting")
+    assert "it has val; add train" in message(tmp_path / "headless")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_splits_that_disagree_are_refused(tmp_path: Path):
     fill(tmp_path / "twice" / "train", {"a": 2, "b": 2})
     fill(tmp_path / "twice" / "val", {"a": 1})
     fill(tmp_path / "twice" / "validation", {"a": 1})
-    assert "both val and validation; remove" in message(tmp_path / "twice")
+    assert "both val and validation for the validation split; remove" in message(tmp_path / "twice")
     fill(tmp_path / "bare" / "train", {"a": 2, "b": 2})
     (tmp_path / "bare" / "test").mkdir()
     assert "test split contains no images" in message(tmp_path / "bare")

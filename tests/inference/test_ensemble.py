@@ -242,7 +242,7 @@ def scores_of_command(capsys, *arguments):
 def refused(capsys, *arguments):
     """Run a command that must be refused; return its error message."""
     assert evaluate.main([*COMMON, *arguments]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()  # the others say what was taken for what
     return line.removeprefix("alexnet_jax: ")
 
 

@@ -130,7 +130,10 @@ def test_evaluate_refuses_a_folder_in_which_nothing_can_be_read(workdir, tmp_pat
 
 def test_evaluate_needs_a_folder_of_class_folders(workdir, photographs, capsys):
     for folder, message in (
-        (photographs / "val" / "red", ".* 4 images; name the folder that holds the class folders"),
+        (
+            photographs / "val" / "red",
+            ".* 4 images .*; name the folder that holds the class folders",
+        ),
         (photographs, f".*train, val; name {photographs}/train or {photographs}/val"),
     ):
         assert evaluate.main(["--workdir", str(workdir), "--images", str(folder)]) == 2

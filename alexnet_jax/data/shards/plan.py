@@ -23,7 +23,7 @@ from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards import writer
 from alexnet_jax.data.shards.manifest import Manifest, SplitEntry
 from alexnet_jax.data.shards.writer import ShardResult, ShardSpec
-from alexnet_jax.data.sources import Source, Stored
+from alexnet_jax.data.sources import ImageFiles, Source, Stored
 from alexnet_jax.data.statistics import Statistics, Sums, compute_statistics
 from alexnet_jax.data.wrappers import Resized
 from alexnet_jax.storage import atomic
@@ -54,6 +54,7 @@ class Preparation:
     ):
         self.root, self.encoding, self.size = Path(root), encoding, config.image_size
         self.squares = {split: Resized(source, config) for split, source in sources.items()}
+        _check_classes(sources["train"])
         self.plan = _plan(sources, config, encoding)
         self.manifest = shard_manifest.read_manifest(self.root)
         self._check_folder()
@@ -199,6 +200,26 @@ class Preparation:
                     "written again; prepare the images in a new folder."
                 )
         return manifest
+
+
+def _check_classes(train: Source) -> None:
+    """Raise a ValueError if no image of a class can be read, before all of them are."""
+    if not isinstance(train, ImageFiles):
+        return
+    labels = train.labels()
+    for label in np.unique(labels):
+        reasons = []
+        for index in np.flatnonzero(labels == label):
+            try:
+                train[int(index)]
+                break
+            except UnreadableImage as error:
+                reasons.append(f"{train.describe(int(index))}: {error}")
+        else:
+            raise ValueError(
+                f"None of the training images of class {train.class_names[label]} can be read, "
+                f"first {reasons[0]}; replace or convert the images, or remove the class."
+            )
 
 
 def format_bytes(size: float) -> str:
