@@ -23,11 +23,11 @@ class Lock:
 
     def check(self) -> None:
         """Raise a ValueError if another process may have locked what is now at the path."""
-        check_in_place(self.folder, NAME, self.descriptor, self.name)
+        check_in_place(self.folder, NAME, os.fstat(self.descriptor), self.name)
 
 
-def check_in_place(folder: Path, entry: str, descriptor: int, name: str = "workdir") -> None:
-    """Raise a ValueError unless an entry of a folder is what this process has open.
+def check_in_place(folder: Path, entry: str, opened: os.stat_result, name: str = "workdir") -> None:
+    """Raise a ValueError unless an entry of a folder is the one that this process has open.
 
     It is not if the folder was moved, deleted or replaced: what is written by path would then make
     it again, or go into another folder, where another process may be writing.
@@ -35,11 +35,11 @@ def check_in_place(folder: Path, entry: str, descriptor: int, name: str = "workd
     Args:
         folder: as it was named.
         entry: name of a file or folder in it.
-        descriptor: of the same, opened before.
+        opened: of the file or folder that was opened under that name.
         name: of the argument that named the folder, for messages.
     """
     try:
-        if os.path.samestat((folder / entry).stat(), os.fstat(descriptor)):
+        if os.path.samestat((folder / entry).stat(), opened):
             return
         reason = f"{entry} there is another"
     except OSError as error:

@@ -76,6 +76,7 @@ class Checkpoints:
                 _make_writable(workdir / FOLDER, workdir)
                 processes.check_shared(workdir)
             self._folder = stack.enter_context(pinned(workdir / FOLDER))
+            self._opened = self._folder.stat()
             if not read_only:
                 processes.broadcast_from_main("lock", lambda: self._hold_lock(stack))
             # First: Orbax reads the error of every checkpoint, damaged ones too.
@@ -170,7 +171,7 @@ class Checkpoints:
         """Return when every save is on the disk; a ValueError if one could not be written."""
         with self._writing():
             self._manager.wait_until_finished()
-        if processes.is_main_process():
+        if self._lock is not None:
             self._finish_removing()
 
     def meta(self, step: int) -> dict[str, Any]:
@@ -209,8 +210,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if processes.is_main_process():
-                self._check_in_place()
+            self._check_in_place()
             # TensorStore names each of its layers and the file's specification around the cause.
             cause = re.search(r"(?:os_error_code='|\[Errno )(\d+)", str(error))
             reason = os.strerror(int(cause[1])) if cause else str(error).partition("\n")[0]
@@ -221,6 +221,7 @@ class Checkpoints:
     def _check_in_place(self) -> None:
         if self._lock is not None:
             self._lock.check()
+            lock.check_in_place(self.workdir, FOLDER, self._opened)
 
     def _finish_removing(self) -> None:
         """Remove what was to be removed or has been replaced; restore what could not be."""

@@ -90,7 +90,7 @@ class MetricsWriter:
             OSError: the disk is full, as in each method that records; names the file.
             ValueError: the file was moved, deleted or replaced, as in each method that records.
         """
-        check_in_place(self._path.parent, METRICS, self._file.fileno())
+        check_in_place(self._path.parent, METRICS, os.fstat(self._file.fileno()))
         self._flush()
 
     def _flush(self) -> None:
@@ -115,7 +115,7 @@ class MetricsWriter:
             return
         finite = {name: _finite(value) for name, value in values.items()}
         record = {"step": step, "epoch": _finite(epoch), "split": split, **finite}
-        check_in_place(self._path.parent, METRICS, self._file.fileno())
+        check_in_place(self._path.parent, METRICS, os.fstat(self._file.fileno()))
         with self._writing():
             self._file.write(_line({**record, "time": round(time.time(), 3)}))
             self._file.flush()
