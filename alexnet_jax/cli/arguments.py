@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from alexnet_jax.storage.local import check_local
+
 T = TypeVar("T")
 
 PICTURE_FORMATS = (".png", ".pdf", ".svg")
@@ -74,6 +76,7 @@ def parse_command(
         ValueError: an option is unknown, missing or wrong; one sentence.
     """
     _check_names(args, ["--help", *options(command)])
+    _check_local(args)
     printed = io.StringIO()
     defaults: dict[str, Any] = {} if default is None else {"default": default}
     try:
@@ -99,6 +102,7 @@ def peek_option(args: Sequence[str], name: str) -> str | None:
         key, equals, after = this.partition("=")
         if key.replace("_", "-") == name:  # tyro takes both
             value = after if equals else following
+            check_local(value, name)
     return value
 
 
@@ -147,6 +151,19 @@ def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
             hints = [hint for hint in OPTION_HINTS.get(name.replace("_", "-"), ()) if hint in known]
             nearest = [*hints, *close][0]
             raise ValueError(f"{name}: no such option; try {nearest} (--help lists all).")
+
+
+def _check_local(args: Sequence[str]) -> None:
+    """Raise a ValueError if a value is an address: no option takes one."""
+    name = "argument"
+    for argument in args:
+        key, equals, value = argument.partition("=")
+        if not argument.startswith("-"):
+            check_local(argument, name)
+        elif equals:
+            check_local(value, key)
+        else:
+            name = key
 
 
 def _sentence(box: str) -> str:

@@ -5,8 +5,9 @@ statistics.npz has the numbers.
 """
 
 import dataclasses
-import json
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +15,17 @@ import numpy as np
 
 from alexnet_jax.config import Config, invalid, unflatten
 from alexnet_jax.data.statistics import PUBLISHED
+from alexnet_jax.storage.json_objects import read_object
+from alexnet_jax.storage.local import check_local
 
 CONFIG, STATISTICS = "config.json", "statistics.npz"
 PUBLISHERS = {"imagenet": "Krizhevsky's", "caffe": "Caffe's", "torchvision": "torchvision's"}
 TOLERANCE = 1e-4  # relative
+# What NumPy and zipfile raise, by where a file is damaged.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, OverflowError, struct.error),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +42,12 @@ class SavedRun:
 
 def read_saved_run(workdir: Path) -> SavedRun:
     """Return the run in a folder; ValueError if config.json or statistics.npz is unreadable."""
+    check_local(workdir, "workdir")
     try:
-        about: dict[str, Any] = json.loads((workdir / CONFIG).read_text())
-        config, names = unflatten(about["config"]), list(about["class_names"])
+        about = read_object(workdir / CONFIG)
+        config, names = unflatten(dict(about["config"])), about["class_names"]
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise ValueError("class_names must be names")
     except (OSError, ValueError, KeyError, TypeError) as error:
         rule = f"{CONFIG} cannot be read ({error})"
         raise invalid("workdir", workdir, rule, "name the folder of a run") from error
@@ -67,7 +78,9 @@ def _constants(workdir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             image, color, scale = (file[n] for n in ("mean_image", "mean_color", "scale"))
         if (image.ndim, *color.shape, *scale.shape) != (3, 3, 3):
             raise ValueError(f"shapes {image.shape}, {color.shape}, {scale.shape}")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        if not all(np.isfinite(values).all() for values in (image, color, scale)):
+            raise ValueError("a value is not finite")
+    except _UNREADABLE as error:
         rule = f"{STATISTICS} cannot be read ({error})"
         raise invalid("workdir", workdir, rule, "copy the run again") from error
     return image, color, scale

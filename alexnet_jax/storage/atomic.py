@@ -16,15 +16,32 @@ def replacing(path: Path) -> Iterator[Path]:
 
     It is on the disk before it is renamed. If anything fails it is removed, and `path` stays as it
     was. Its name begins with a dot: readers that look for files of a pattern do not see it.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        _fsync(partial)
         partial.replace(path)
+        with contextlib.suppress(OSError):  # of file systems that know it of files alone
+            _fsync(path.parent)  # the name too is on the disk
+    except OSError as error:
+        if error.filename == str(partial):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be gone
+            partial.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """One process at a time writes to a folder: a run, an index, shards."""
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import socket
@@ -12,8 +13,44 @@ from alexnet_jax.config import invalid
 NAME = "lock"
 
 
+@dataclasses.dataclass(frozen=True)
+class Lock:
+    """A lock that this process holds."""
+
+    folder: Path
+    descriptor: int  # of the open lock file
+    name: str  # of the argument that named the folder
+
+    def check(self) -> None:
+        """Raise a ValueError if another process may have locked what is now at the path."""
+        check_in_place(self.folder, NAME, os.fstat(self.descriptor), self.name)
+
+
+def check_in_place(folder: Path, entry: str, opened: os.stat_result, name: str = "workdir") -> None:
+    """Raise a ValueError unless an entry of a folder is the one that this process has open.
+
+    It is not if the folder was moved, deleted or replaced: what is written by path would then make
+    it again, or go into another folder, where another process may be writing.
+
+    Args:
+        folder: as it was named.
+        entry: name of a file or folder in it.
+        opened: of the file or folder that was opened under that name.
+        name: of the argument that named the folder, for messages.
+    """
+    try:
+        if os.path.samestat((folder / entry).stat(), opened):
+            return
+        reason = f"{entry} there is another"
+    except OSError as error:
+        reason = f"{entry}: {error.strerror}"
+    rule = f"was moved, deleted or replaced while this process wrote to it ({reason})"
+    remedy = "put it back, or name where it is now, and run the same command to resume"
+    raise invalid(name, folder, rule, remedy)
+
+
 @contextlib.contextmanager
-def hold_lock(folder: Path, name: str = "workdir") -> Iterator[None]:
+def hold_lock(folder: Path, name: str = "workdir") -> Iterator[Lock]:
     """Keep other processes from writing to a folder.
 
     The lock is the kernel's and dies with its holder, however that dies; the file stays behind and
@@ -40,4 +77,4 @@ def hold_lock(folder: Path, name: str = "workdir") -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
-        yield
+        yield Lock(folder, file.fileno(), name)

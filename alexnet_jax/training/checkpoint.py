@@ -9,23 +9,35 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from alexnet_jax.config import invalid
 from alexnet_jax.storage import lock
+from alexnet_jax.storage.local import check_local
+from alexnet_jax.storage.pinned import pinned
 from alexnet_jax.training import checkpoint_digests, processes
 from alexnet_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
 FORMAT = 4  # of a checkpoint; only this one is read
 SUPERSEDED = ".superseded"  # after the step: another checkpoint is about to replace this one
+# Below the folder, and seen by no reader: checkpoints about to be removed. A checkpoint goes there
+# first, whole, so that none is ever seen half removed; a kill leaves the rest to the next process.
+REMOVED = ".removed"
 UNKNOWN = math.inf  # the error of a checkpoint without an evaluation: worse than any
+READS = 10  # of a run that removes, each time, what is being read
+PAUSE = 0.2  # seconds between them
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,30 +62,35 @@ class Checkpoints:
     while it trains.
 
     Raises:
-        ValueError: the folder cannot be written to, another process writes to it, or it has
-            checkpoints and none is intact.
+        ValueError: the folder is not local or cannot be written to, another process writes to it,
+            or it has checkpoints and none is intact.
     """
 
     def __init__(self, workdir: Path, read_only: bool = False):
-        self.workdir, self._folder = workdir, (workdir / FOLDER).absolute()
-        self._damaged: frozenset[int] = frozenset()  # steps that a reader skips
+        self.workdir = workdir
+        self._lock: lock.Lock | None = None  # of the main process, if it writes
         self._saving = 0  # the step last begun
         with contextlib.ExitStack() as stack:
             if not read_only:
-                _make_writable(self._folder, workdir)
+                check_local(workdir, "workdir")
+                _make_writable(workdir / FOLDER, workdir)
                 processes.check_shared(workdir)
-                processes.broadcast_from_main("lock", lambda: self._lock(stack))
+            self._folder = stack.enter_context(pinned(workdir / FOLDER))
+            self._opened = self._folder.stat()
+            if not read_only:
+                processes.broadcast_from_main("lock", lambda: self._hold_lock(stack))
             # First: Orbax reads the error of every checkpoint, damaged ones too.
-            damaged = processes.broadcast_from_main("verify", lambda: self._verify(read_only))
-            self._damaged = frozenset(damaged)
+            intact = processes.broadcast_from_main("verify", lambda: self._verify(read_only))
+            # A reader uses no others: neither damaged ones nor those that are written meanwhile.
+            self._readable = frozenset(intact) if read_only else None
             options = _options(read_only, self._write_digests)
             with _suppressed("Given directory is read only"):
                 self._manager = ocp.CheckpointManager(self._folder, options=options)
             self._unlock = stack.pop_all()
 
-    def _lock(self, stack: contextlib.ExitStack) -> None:
-        stack.enter_context(lock.hold_lock(self.workdir))
-        self._finish_replacing()
+    def _hold_lock(self, stack: contextlib.ExitStack) -> None:
+        self._lock = stack.enter_context(lock.hold_lock(self.workdir))
+        self._finish_removing()
 
     def __enter__(self) -> Self:
         return self
@@ -108,9 +125,10 @@ class Checkpoints:
         and the evaluation that gives the error.
 
         Raises:
-            ValueError: the previous save could not be completed.
+            ValueError: the previous save could not be completed, or the folder has gone.
         """
         self.wait()  # before `_saving` changes: digests of the previous save may be under way
+        self.check_in_place()
         self._saving = step
         if step in self._manager.all_steps():
             if processes.is_main_process():
@@ -129,6 +147,21 @@ class Checkpoints:
             )
         assert begun, f"step {step} is saved already"
 
+    def check_in_place(self) -> None:
+        """Raise a ValueError if the run's folder was moved, deleted or replaced.
+
+        Called before everything that is written into it, by all processes: at its path another
+        process may be writing by now.
+        """
+        processes.broadcast_from_main("in place", self._check_in_place)
+
+    def read_back(self, step: int, state: TrainState) -> None:
+        """Raise a ValueError unless the state of a checkpoint can be read and is this one."""
+        saved = self.state(step, jax.tree.map(_abstract, state))
+        if not jax.tree.all(jax.tree.map(_same_shards, saved, state)):
+            rule = f"the checkpoint of step {step:,} is not what was saved when it is read back"
+            raise invalid("workdir", self.workdir, rule, "use a folder on another file system")
+
     def check(self) -> None:
         """Raise a ValueError if the save under way has failed; does not wait."""
         if not self._manager.is_saving_in_progress():
@@ -138,8 +171,8 @@ class Checkpoints:
         """Return when every save is on the disk; a ValueError if one could not be written."""
         with self._writing():
             self._manager.wait_until_finished()
-        if processes.is_main_process():
-            self._finish_replacing()
+        if self._lock is not None:
+            self._finish_removing()
 
     def meta(self, step: int) -> dict[str, Any]:
         """Return the plain part of a checkpoint; a ValueError if it has another format."""
@@ -160,7 +193,12 @@ class Checkpoints:
 
     def _item(self, step: int, **item: ocp.args.CheckpointArgs) -> Any:
         (name,) = item
-        return self._manager.restore(step, args=ocp.args.Composite(**item))[name]
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**item))[name]
+        except Exception as error:  # whatever Orbax and TensorStore make of it
+            reason = str(error).partition("\n")[0]
+            rule = f"the checkpoint of step {step:,} cannot be read ({name}: {reason})"
+            raise invalid("workdir", self.workdir, rule, "restore it from a backup") from error
 
     def _write_digests(self) -> None:
         """Called by Orbax in its own thread, before the rename that makes the checkpoint exist."""
@@ -172,6 +210,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            self._check_in_place()
             # TensorStore names each of its layers and the file's specification around the cause.
             cause = re.search(r"(?:os_error_code='|\[Errno )(\d+)", str(error))
             reason = os.strerror(int(cause[1])) if cause else str(error).partition("\n")[0]
@@ -179,23 +218,33 @@ class Checkpoints:
             remedy = "earlier ones are intact: free disk space and run the same command to resume"
             raise invalid("workdir", self.workdir, rule, remedy) from error
 
-    def _finish_replacing(self) -> None:
-        """Remove checkpoints that have been replaced; restore one whose replacement failed."""
+    def _check_in_place(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+            lock.check_in_place(self.workdir, FOLDER, self._opened)
+
+    def _finish_removing(self) -> None:
+        """Remove what was to be removed or has been replaced; restore what could not be."""
         for old in self._folder.glob(f"*{SUPERSEDED}"):
             if old.with_suffix("").exists():
                 shutil.rmtree(old)
             else:
                 old.rename(old.with_suffix(""))
+        shutil.rmtree(self._folder / REMOVED, ignore_errors=True)
 
     def _intact(self) -> list[int]:
-        return [step for step in self._manager.all_steps() if step not in self._damaged]
+        steps = self._manager.all_steps()
+        return [step for step in steps if self._readable is None or step in self._readable]
 
     def _verify(self, read_only: bool) -> list[int]:
-        """Quarantine damaged checkpoints, or return their steps if `read_only`; report them."""
+        """Return the steps of intact checkpoints; report damaged ones and quarantine them.
+
+        If `read_only` they stay where they are.
+        """
         folders = [path for path in self._folder.iterdir() if path.name.isdigit()]
         with ThreadPoolExecutor() as pool:
             found = zip(folders, pool.map(checkpoint_digests.find_corruption, folders), strict=True)
-            # While a process trains, a reader may see it remove its oldest checkpoint.
+            # While a process trains, a reader may see it remove a checkpoint.
             corruption = {int(path.name): fault for path, fault in found if path.exists()}
         damaged = sorted(step for step, fault in corruption.items() if fault)
         intact = sorted({*corruption} - {*damaged})
@@ -212,7 +261,7 @@ class Checkpoints:
                 "used.",
                 file=sys.stderr,
             )
-        return damaged if read_only else []
+        return intact
 
     def _quarantine(self, step: int) -> str:
         """Move a checkpoint to a name that Orbax ignores; return that name."""
@@ -220,6 +269,48 @@ class Checkpoints:
         free = next(name for name in names if not (self._folder / name).exists())
         (self._folder / str(step)).rename(self._folder / free)
         return f"{FOLDER}/{free}"
+
+
+def read_checkpoints(workdir: Path, name: str, read: Callable[[Checkpoints], T]) -> T:
+    """Return `read` of the checkpoints of a run, which may be training and removing old ones.
+
+    Args:
+        workdir: its folder.
+        name: of the argument that named the folder, for messages.
+        read: called again if what it reads was removed meanwhile.
+
+    Raises:
+        ValueError: no checkpoint is intact, or none stays long enough to be read; what `read` did.
+    """
+    for _ in range(READS):
+        before = _names(workdir)
+        try:
+            with Checkpoints(workdir, read_only=True) as checkpoints:
+                return read(checkpoints)
+        except Exception:
+            if _names(workdir) == before:
+                raise
+        time.sleep(PAUSE)
+    rule = f"its checkpoints were replaced {READS} times while they were read"
+    raise invalid(name, workdir, rule, "repeat this later, or save more rarely")
+
+
+def _names(workdir: Path) -> set[str]:
+    """Return the names in a run's folder of checkpoints, but for saves in progress."""
+    try:
+        return {path.name for path in (workdir / FOLDER).iterdir() if "tmp" not in path.name}
+    except OSError:
+        return set()
+
+
+def _abstract(array: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def _same_shards(one: jax.Array, other: jax.Array) -> bool:
+    """Return whether two arrays have the same bits on the devices of this process."""
+    shards = zip(one.addressable_shards, other.addressable_shards, strict=True)
+    return all(np.asarray(a.data).tobytes() == np.asarray(b.data).tobytes() for a, b in shards)
 
 
 def _options(read_only: bool, before_commit: Callable[[], None]) -> ocp.CheckpointManagerOptions:
@@ -244,6 +335,7 @@ def _options(read_only: bool, before_commit: Callable[[], None]) -> ocp.Checkpoi
         async_options=ocp.AsyncOptions(post_finalization_callback=before_commit),
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
+        todelete_subdir=None if read_only else REMOVED,
         # A reader, which quarantines nothing, would read the errors of damaged checkpoints too.
         lightweight_initialize=read_only,
         # With these at their defaults a reader is warned that they are changed for it.

@@ -6,12 +6,15 @@ size goes unnoticed: reading all of ImageNet at each start would cost more than 
 
 import gzip
 import json
+import logging
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from alexnet_jax.config import invalid
 from alexnet_jax.storage.atomic import write_bytes
+
+LOGGER = logging.getLogger(__name__)
 
 NAME = "data-files.jsonl.gz"  # in the workdir: a JSON list [name, bytes] on each line
 SHOWN = 3  # names of each kind of difference
@@ -25,16 +28,21 @@ def write(files: Mapping[str, int], workdir: Path) -> None:
 
 
 def check(files: Mapping[str, int], workdir: Path) -> bool:
-    """Return whether the run's list of files can be read.
+    """Return whether the run's list of files can be read; warn if it is damaged.
 
     Raises:
         ValueError: files were added, removed, or have other sizes; the message names some.
     """
     try:
-        lines = gzip.decompress((workdir / NAME).read_bytes()).decode().splitlines()
-        before = dict(json.loads(line) for line in lines)
-    except (OSError, EOFError, zlib.error, TypeError, ValueError):
-        return False  # lost or damaged: the fingerprints of the splits remain
+        before = _read(workdir / NAME)
+    except FileNotFoundError:
+        return False  # the fingerprints of the splits remain
+    except (OSError, ValueError) as error:
+        LOGGER.warning(
+            "%s: %s, so the sizes of the files are not compared; it is written again.",
+            *(workdir / NAME, getattr(error, "strerror", None) or error),
+        )
+        return False
     changed = [
         f"{name}: {_bytes(size)}, now {_bytes(files[name])}"
         for name, size in before.items()
@@ -55,6 +63,29 @@ def check(files: Mapping[str, int], workdir: Path) -> bool:
             f"put any in their place and delete {NAME} there",
         )
     return True
+
+
+def _read(path: Path) -> dict[str, int]:
+    """Return the sizes of files by their names.
+
+    Raises:
+        ValueError: the list is damaged; says in which line.
+        OSError: it cannot be read.
+    """
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    except (EOFError, zlib.error, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        raise ValueError(f"it is damaged ({error})") from None
+    files = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            name, size = json.loads(line)
+            if not isinstance(name, str) or type(size) is not int:
+                raise ValueError
+        except (ValueError, TypeError, RecursionError):
+            raise ValueError(f"line {number} is {line[:60]!r} and not [name, bytes]") from None
+        files[name] = size
+    return files
 
 
 def _some(kind: str, names: list[str]) -> str:

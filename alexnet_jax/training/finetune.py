@@ -1,7 +1,6 @@
 """What a new run takes from another: the model, the preprocessing and the weights to fine-tune."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,14 @@ from alexnet_jax.config import (
 )
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.variants import build_architecture
+from alexnet_jax.storage.json_objects import read_object
+from alexnet_jax.storage.local import check_local
 from alexnet_jax.training import processes
-from alexnet_jax.training.checkpoint import FOLDER, Checkpoints
+from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, read_checkpoints
 from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.run_meta import read_meta
 from alexnet_jax.training.state import abstract_state
+from alexnet_jax.training.summary import CONFIG
 
 LOGGER = logging.getLogger(__name__)
 
@@ -63,24 +66,31 @@ def load_origin(
     """
     kind = "checkpoint with a validation error" if which == "best" else "checkpoint"
     missing = invalid(name, folder, f"holds no {kind}", "name the folder of a run that has started")
+    check_local(folder, name)
     if not (folder / FOLDER).is_dir():
         raise missing
-    with Checkpoints(folder, read_only=True) as checkpoints:
+
+    def read(checkpoints: Checkpoints) -> Origin:
         step = checkpoints.latest() if which == "latest" else checkpoints.best()
         if step is None:
             raise missing
-        meta, statistics = checkpoints.meta(step), checkpoints.statistics(step)
-        config = unflatten(meta["config"])
-        architecture = build_architecture(config.model, len(meta["class_names"]), config.data.crop)
-        _, target = abstract_state(architecture, paper_sgd(config.optimizer), mesh, config.seed)
-        params = checkpoints.state(step, target).variables["params"]
+        return _read_origin(checkpoints, step, mesh)
+
+    return read_checkpoints(folder, name, read)
+
+
+def _read_origin(checkpoints: Checkpoints, step: int, mesh: Mesh) -> Origin:
+    meta, statistics = read_meta(checkpoints, step), checkpoints.statistics(step)
+    config = unflatten(meta["config"])
+    architecture = build_architecture(config.model, len(meta["class_names"]), config.data.crop)
+    _, target = abstract_state(architecture, paper_sgd(config.optimizer), mesh, config.seed)
     return Origin(
-        folder=folder,
+        folder=checkpoints.workdir,
         step=step,
         config=config,
         class_names=tuple(meta["class_names"]),
         architecture=architecture,
-        params=params,
+        params=checkpoints.state(step, target).variables["params"],
         statistics={field: np.asarray(value) for field, value in statistics.items()},
         meta=meta,
     )
@@ -100,10 +110,10 @@ def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
         ValueError: there is no config.json, or it is not that of a run.
     """
     saved = None
-    if (workdir / "config.json").exists():
-        saved = _saved_config(workdir)
+    if (workdir / CONFIG).exists():
+        saved = _saved_config(workdir, "workdir")
     if saved is None or saved.init_from != absolute_path(str(origin_folder)):
-        saved = _saved_config(origin_folder)
+        saved = _saved_config(origin_folder, "init_from")
     inherited = {
         field: value
         for field, value in flatten(saved).items()
@@ -114,16 +124,20 @@ def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     return unflatten(flatten(config) | inherited | started)
 
 
-def _saved_config(folder: Path) -> Config:
-    remedy = "name the folder of a run"
+def _saved_config(folder: Path, name: str) -> Config:
+    """Return the configuration in the folder that the argument `name` named."""
+    check_local(folder, name)
     try:
-        return unflatten(json.loads((folder / "config.json").read_text())["config"])
+        config = read_object(folder / CONFIG).get("config")
+        if not isinstance(config, dict):
+            raise ValueError(f"{folder / CONFIG}: it has no configuration")
+        return unflatten(config)
     except OSError as error:
-        rule = f"config.json cannot be read ({error.strerror})"
-        raise invalid("init_from", folder, rule, remedy) from error
-    except (ValueError, KeyError, TypeError) as error:
-        rule = "config.json must be that of a run of this version of alexnet_jax"
-        raise invalid("init_from", folder, rule, remedy) from error
+        rule = f"{CONFIG} cannot be read ({error.strerror})"
+        raise invalid(name, folder, rule, "name the folder of a run") from error
+    except (ValueError, TypeError) as error:
+        rule = f"{CONFIG} must be that of a run of this version of alexnet_jax ({error})"
+        raise invalid(name, folder, rule, "name the folder of a run") from error
 
 
 def init_from_pretrained(

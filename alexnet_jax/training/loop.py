@@ -94,10 +94,11 @@ def train_and_evaluate(
         if previous:
             setup, state = resume(config, mesh, splits, previous, checkpoints)
         else:
-            setup, state = begin(config, mesh, splits, workdir, check_stop)
+            setup, state = begin(config, mesh, splits, checkpoints, check_stop)
         processes.print_from_main(describe_products(setup))
         if message := describe_learning_rates(config.optimizer, config.init.reinit_layers):
             processes.print_from_main(message)
+        checkpoints.check_in_place()
         if processes.is_main_process():
             write_config(setup, workdir)
             remove_summary(workdir)
@@ -135,14 +136,15 @@ def resume(
 
 
 def begin(
-    config: Config, mesh: Mesh, splits: Splits, workdir: Path, check_stop: StopCheck
+    config: Config, mesh: Mesh, splits: Splits, checkpoints: Checkpoints, check_stop: StopCheck
 ) -> tuple[TrainSetup, LoopState]:
     """Return a new run, with initial weights or those of the run named by init_from."""
     origin = finetune.load_origin(Path(config.init_from), mesh) if config.init_from else None
     data = read_data(config, splits, origin.statistics if origin else None, check_stop)
     setup = build_setup(config, mesh, data)
+    checkpoints.check_in_place()  # reading all images may have taken an hour
     if processes.is_main_process():
-        data_files.write(splits.inventory(), workdir)
+        data_files.write(splits.inventory(), checkpoints.workdir)
     processes.print_from_main(describe_setup(setup))
     state = setup.init()
     if origin:
@@ -202,6 +204,8 @@ class Loop:
         if self._saved_step is None:
             self.save(None)  # a folder with metrics but without a checkpoint is a damaged run
             self.wait_for_save()
+            # Once, before hours are spent: nothing else shows that this folder keeps what it gets.
+            self._checkpoints.read_back(self._state.step, self._state.train)
         with self._feed, self._profiler:
             while not schedule.finished(self._setup.config.schedule, self._state.progress):
                 self.train_epoch()
@@ -226,6 +230,7 @@ class Loop:
         state = self._state
         if self._profiler.starts_or_stops(state.step + 1):
             self.flush_metrics()
+            self._checkpoints.check_in_place()
         self._profiler.before_step(state.step + 1)
         running = self._in_flight.metrics["loss"] if self._in_flight else None
         batch = self._feed.next(running)
@@ -340,6 +345,7 @@ class Loop:
 
     def _diverged(self, step: InFlight, reason: str) -> None:
         self._checkpoints.wait()
+        self._checkpoints.check_in_place()
         saved, workdir = self._checkpoints.latest(), self._checkpoints.workdir
         nonfinite.stop_training(
             self._setup, workdir, step.step, reason, step.index, saved, step.before

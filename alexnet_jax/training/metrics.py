@@ -13,6 +13,8 @@ from typing import Any, Self, SupportsFloat
 from tqdm import tqdm
 
 from alexnet_jax.storage.atomic import write_text
+from alexnet_jax.storage.json_objects import is_number, parse_object
+from alexnet_jax.storage.lock import check_in_place
 from alexnet_jax.storage.names import printable
 from alexnet_jax.training.tensorboard import Events
 
@@ -23,12 +25,14 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """Return the records of `workdir`/metrics.jsonl in order; none if there is no such file.
 
     A last line without a newline was cut off by a crash and is left out. Raises ValueError for any
-    other line that is not JSON.
+    other line that is not a record.
     """
     path = Path(workdir) / METRICS
-    if not path.exists():
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
+    lines = content.split(b"\n")[:-1]
     return [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
 
 
@@ -85,7 +89,12 @@ class MetricsWriter:
 
         Raises:
             OSError: the disk is full, as in each method that records; names the file.
+            ValueError: the file was moved, deleted or replaced, as in each method that records.
         """
+        check_in_place(self._path.parent, METRICS, os.fstat(self._file.fileno()))
+        self._flush()
+
+    def _flush(self) -> None:
         with self._writing():
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -98,7 +107,7 @@ class MetricsWriter:
         with self._writing(), contextlib.ExitStack() as stack:
             for file in (self._bar, self._events, self._file):
                 stack.callback(file.close)
-            self.flush()
+            self._flush()
 
     def _record(
         self, split: str, step: int, epoch: float, values: dict[str, SupportsFloat | None]
@@ -107,6 +116,7 @@ class MetricsWriter:
             return
         finite = {name: _finite(value) for name, value in values.items()}
         record = {"step": step, "epoch": _finite(epoch), "split": split, **finite}
+        check_in_place(self._path.parent, METRICS, os.fstat(self._file.fileno()))
         with self._writing():
             self._file.write(_line({**record, "time": round(time.time(), 3)}))
             self._file.flush()
@@ -160,15 +170,26 @@ def _line(record: dict[str, Any]) -> str:
 
 def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        record = parse_object(line)
+        if rule := _wrong(record):
+            raise ValueError(rule)
+    except ValueError as error:
         raise ValueError(
-            f"{path} line {number} is {line[:60]!r}: must be a JSON object with a step; remove "
-            "that line."
-        )
+            f"{path} line {number} is {line[:60]!r}, and {error}: must be a JSON object with a "
+            "step; remove that line."
+        ) from None
     return record
+
+
+def _wrong(record: dict[str, Any]) -> str:
+    """Return why a JSON object is no record, or ""."""
+    if type(step := record.get("step")) is not int or step < 0:
+        return "its step is no number of steps"
+    for name, value in record.items():
+        right = isinstance(value, str) if name == "split" else value is None or is_number(value)
+        if not right:
+            return f"its {name} is no {'text' if name == 'split' else 'number'}"
+    return "" if is_number(record.get("seconds", 0)) else "its seconds are no number"
 
 
 def _cut(path: Path, step: int) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from alexnet_jax.training import data_files, processes
 from alexnet_jax.training.checkpoint import FOLDER, CheckpointData, Checkpoints
 from alexnet_jax.training.metrics import METRICS, read_metrics
 from alexnet_jax.training.run_data import RunData, fingerprints, restore_data
+from alexnet_jax.training.run_meta import read_meta
 from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import LoopState
@@ -54,7 +55,7 @@ def find_previous(config: Config, checkpoints: Checkpoints) -> Previous | None:
             remedy = f"restore {FOLDER} from a backup, or train in another folder"
             raise invalid("workdir", workdir, rule, remedy)
         return None
-    meta = checkpoints.meta(latest)
+    meta = read_meta(checkpoints, latest)
     if "imported" in meta:
         rule = f"holds the weights of {meta['imported']} and no run"
         remedy = f"to train from them use init_from={workdir} and another folder"
@@ -111,7 +112,7 @@ def restore_state(setup: TrainSetup, previous: Previous, checkpoints: Checkpoint
     """Return where the run stands by its checkpoint, on the mesh of `setup`."""
     meta = previous.meta
     if processes.is_main_process():
-        warn_of_changes(meta["versions"])
+        warn_of_changes(meta.get("versions"))
     return LoopState(
         train=checkpoints.state(previous.step, setup.target),
         step=previous.step,

@@ -1,7 +1,6 @@
 """What a run leaves in its folder beside checkpoints and metrics: config.json and summary.json."""
 
 import io
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from alexnet_jax.config import Config, flatten, with_absolute_paths
 from alexnet_jax.data.pipeline import num_unreadable
 from alexnet_jax.model import towers
 from alexnet_jax.storage.atomic import write_bytes, write_json, write_text
+from alexnet_jax.storage.json_objects import is_number, read_object
 from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics import MetricsWriter, read_metrics
@@ -26,8 +26,8 @@ from alexnet_jax.training.versions import package_versions
 
 SUMMARY, CONFIG, STATISTICS = "summary.json", "config.json", "statistics.npz"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
-# What `closing_line` needs of a summary.
-KEYS = {"validation", "source", "classes", "epochs", "seconds", "ended_on_plateau"}
+# What `closing_line` needs of a summary, beside the scores.
+KINDS = {"source": str, "classes": int, "epochs": int, "seconds": int | float}
 
 
 def write_config(setup: TrainSetup, workdir: Path) -> None:
@@ -69,10 +69,20 @@ def write_run_config(
 def read_summary(workdir: Path) -> dict[str, Any] | None:
     """Return summary.json, or None if there is none that can be read: it is then written again."""
     try:
-        summary = json.loads((workdir / SUMMARY).read_text())
+        summary = read_object(workdir / SUMMARY)
     except (OSError, ValueError):
         return None
-    return summary if isinstance(summary, dict) and KEYS <= summary.keys() else None
+    complete = (
+        all(isinstance(summary.get(name), kind) for name, kind in KINDS.items())
+        and isinstance(summary.get("ended_on_plateau"), bool)
+        and _has_scores(summary.get("validation"))
+        and ("test" not in summary or _has_scores(summary["test"]))
+    )
+    return summary if complete else None
+
+
+def _has_scores(line: object) -> bool:
+    return isinstance(line, dict) and all(is_number(line.get(name)) for name in SCORES)
 
 
 def remove_summary(workdir: Path) -> None:
@@ -118,6 +128,7 @@ def finish(
         },
         "devices": towers.describe_mesh(setup.mesh),
     }
+    checkpoints.check_in_place()
     if processes.is_main_process():
         write_json(workdir / SUMMARY, summary)
     return summary
@@ -150,7 +161,8 @@ def _final_scores(
 
 def _lines_at(workdir: Path, step: int) -> dict[str, Any]:
     """Return the lines of metrics.jsonl at this step, by split."""
-    return {line["split"]: line for line in read_metrics(workdir) if line["step"] == step}
+    lines = (line for line in read_metrics(workdir) if line["step"] == step)
+    return {line["split"]: line for line in lines if "split" in line and _has_scores(line)}
 
 
 def closing_line(summary: dict[str, Any], workdir: Path) -> str:

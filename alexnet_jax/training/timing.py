@@ -84,7 +84,7 @@ def earlier_time(
     """
     spent = dict(saved)
     for line in lines:
-        unsaved = max(0.0, line["seconds"] - sum(spent.values()))
+        unsaved = max(0.0, line.get("seconds", 0.0) - sum(spent.values()))
         spent["repeated" if line["step"] > step else "evaluation"] += unsaved
     return spent
 

@@ -16,13 +16,14 @@ def package_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def warn_of_changes(saved: Mapping[str, str]) -> None:
+def warn_of_changes(saved: object) -> None:
     """Warn, in one line, of packages whose versions are not those that a checkpoint has saved."""
+    known: Mapping[str, object] = saved if isinstance(saved, dict) else {}
     now = package_versions()
     changes = [
-        f"{name} was {saved[name]} and is {now[name]}"
+        f"{name} was {known.get(name, 'unknown')} and is {now[name]}"
         for name in NUMERICAL
-        if saved[name] != now[name]
+        if known.get(name) != now[name]
     ]
     if changes:
         LOGGER.warning(

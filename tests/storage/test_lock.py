@@ -45,3 +45,30 @@ def test_the_lock_dies_with_its_holder(tmp_path):
         holder.communicate()
     with lock.hold_lock(tmp_path):
         pass
+
+
+def move(folder):
+    folder.rename(folder.with_name("moved"))
+
+
+def delete(folder):
+    (folder / lock.NAME).unlink()
+    folder.rmdir()
+
+
+def replace(folder):
+    move(folder)
+    folder.mkdir()
+    (folder / lock.NAME).touch()
+
+
+@pytest.mark.parametrize("change", [move, delete, replace])
+def test_a_lock_of_a_folder_that_has_gone_is_noticed(tmp_path, change):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with lock.hold_lock(folder) as held:
+        held.check()
+        change(folder)
+        match = rf"workdir {folder}: was moved, deleted or replaced .*{lock.NAME}.*; put it back"
+        with pytest.raises(ValueError, match=match):
+            held.check()

@@ -310,6 +310,8 @@ def test_metrics_on_a_full_disk(tmp_path, capsys):
     def train():
         with MetricsWriter(tmp_path, 0) as writer:
             writer._file.close()
+            (tmp_path / "metrics.jsonl").unlink()
+            (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
             writer._file = Path("/dev/full").open("w")  # noqa: SIM115
             writer.train(1, 0.1, loss=1.0)
 
