@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from alexnet_jax.config import invalid
 from alexnet_jax.data.crops import views_of
 from alexnet_jax.data.pipeline import Batch, evaluation_batches
 from alexnet_jax.data.sources import Source
@@ -59,6 +60,9 @@ class Predictor:
         Args:
             squares: uint8 [S, S, 3] each, S = `image_size`; B must be divisible by the data shards
                 of the mesh.
+
+        Raises:
+            ValueError: an output is NaN, so that there is neither a best class nor a loss.
         """
         variables, mesh = self._network.variables, self._network.mesh
         # One view after the other, as ten times the batch would need ten times the memory; and each
@@ -67,6 +71,11 @@ class Predictor:
             np.asarray(self._step(variables, towers.put_batch(view, mesh)))
             for view in views_of(squares, self.data.crop, self._views)
         ]
+        if num_nan := int(np.isnan(logs).any(axis=(0, 2)).sum()):
+            workdir, step = self._network.workdir, self._network.step
+            rule = f"the outputs of its network (step {step:,}) are NaN for {num_nan:,} images"
+            remedy = "use an earlier checkpoint, or a run whose weights are finite"
+            raise invalid("workdir", workdir, rule, remedy)
         return np.asarray(
             mix_log_probabilities(np.stack(logs), np.full(self._views, 1 / self._views, np.float32))
         )
@@ -151,8 +160,11 @@ def search_ensemble_weights(losses: np.ndarray) -> np.ndarray:
     searched greedily for the lowest top-5 error instead, which is piecewise constant and has many
     local minima (avg-valid.py:27-71).
     """
-    # Only the probabilities relative to the best network's on the same image matter.
-    likelihood = np.exp(losses.min(axis=1, keepdims=True) - losses)
+    # Only the probabilities relative to the best network's on the same image matter. inf - inf: an
+    # image that all networks hold for impossible prefers none of them.
+    with np.errstate(invalid="ignore"):
+        relative = losses.min(axis=1, keepdims=True) - losses
+    likelihood = np.exp(np.where(np.isnan(relative), 0, relative))
     weights = np.full(losses.shape[1], 1 / losses.shape[1])
     for _ in range(MAX_ROUNDS):
         shares = likelihood * weights
