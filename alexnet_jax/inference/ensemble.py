@@ -21,6 +21,7 @@ from alexnet_jax.data.pipeline import Batch, evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
+from alexnet_jax.model.settings import fixed_settings
 from alexnet_jax.training.step import make_predict_step, top_k_error
 
 Views = Literal[1, 10]
@@ -54,6 +55,7 @@ class Predictor:
         self._network, self._views = network, views
         self._step = make_predict_step(network.architecture, network.mesh, network.preprocess)
 
+    @fixed_settings()
     def __call__(self, squares: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Return log-probabilities [B, classes], averaged over the views of each image.
 
@@ -88,6 +90,7 @@ def mix_log_probabilities(logs: Array | np.ndarray, weights: Array | np.ndarray)
     return jax.nn.logsumexp(logs, axis=0, b=weights)
 
 
+@fixed_settings()
 def predict_sources(
     predictors: Sequence[Predictor],
     sources: Sequence[Source],

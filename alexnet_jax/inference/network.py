@@ -16,6 +16,7 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.features import features
 from alexnet_jax.model.preprocess import Preprocess, preprocess
+from alexnet_jax.model.settings import fixed_settings
 from alexnet_jax.training.finetune import load_origin
 from alexnet_jax.training.setup import make_preprocess
 
@@ -39,6 +40,7 @@ class Network:
         """The constants that `model.preprocess.preprocess` needs."""
         return make_preprocess(self.config.data, self.statistics)
 
+    @fixed_settings()
     def prepare(self, images: Sequence[Path | str | np.ndarray]) -> Array:
         """Return center views as the network's input, float32 [B, crop, crop, 3].
 
@@ -54,6 +56,7 @@ class Network:
         batch = towers.put_batch(center_views(arrays, self.config.data), self.mesh)
         return preprocess(batch, self.preprocess)
 
+    @fixed_settings()
     def features(self, images: Array | np.ndarray, layers: str | Sequence[str]) -> dict[str, Array]:
         """Return the outputs of one or several layers for images from `prepare`.
 
@@ -64,6 +67,7 @@ class Network:
         return features(params, images, layers, architecture=self.architecture, mesh=self.mesh)
 
 
+@fixed_settings()
 def load_network(
     workdir: Path | str, mesh: Mesh, which: Literal["latest", "best"] = "latest"
 ) -> Network:
