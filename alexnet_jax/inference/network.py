@@ -36,6 +36,7 @@ class Network:
     meta: Mapping[str, Any]  # the plain part of the checkpoint
 
     @property
+    @fixed_settings()
     def preprocess(self) -> Preprocess:
         """The constants that `model.preprocess.preprocess` needs."""
         return make_preprocess(self.config.data, self.statistics)

@@ -4,7 +4,7 @@ JAX is imported where it is needed: commands read FIXED before they import it.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,9 +28,15 @@ FIXED: dict[str, bool | int | str | None] = {
     "jax_no_tracing": False,
     "jax_no_execution": False,
     "jax_check_tracer_leaks": False,
-    "jax_transfer_guard_host_to_device": None,
-    "jax_transfer_guard_device_to_device": None,
-    "jax_transfer_guard_device_to_host": None,
+    "jax_error_checking_behavior_nan": "ignore",
+    "jax_error_checking_behavior_divide": "ignore",
+    "jax_error_checking_behavior_oob": "ignore",
+    "jax_default_device": None,  # the mesh has the devices
+    "jax_transfer_guard": "allow",
+    "jax_transfer_guard_host_to_device": "allow",
+    "jax_transfer_guard_device_to_device": "allow",
+    "jax_transfer_guard_device_to_host": "allow",
+    "eager_constant_folding": False,
 }
 
 
@@ -44,9 +50,9 @@ def fixed_settings() -> Iterator[None]:
             if name not in jax.config.values:
                 continue  # of another release
             now = getattr(jax.config, name)
-            if getattr(now, "name", now) in (value, str(value).upper()):  # an enum, or plain
-                continue
-            if manager := getattr(jax, name.removeprefix("jax_"), None):
+            if now is None or getattr(now, "name", now) in (value, str(value).upper()):
+                continue  # the value, plain or of an enum, or no choice
+            if (manager := getattr(jax, name.removeprefix("jax_"), None)) is not None:
                 changed.enter_context(manager(value))
             else:  # it has no value of its own in each thread
                 changed.callback(jax.config.update, name, now)
@@ -65,14 +71,19 @@ def available_devices() -> "list[jax.Device]":
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:  # an assertion, for cuda without a GPU
-        raise ValueError(_describe(str(error), jax.config.jax_platforms)) from error
+        settings = {
+            name: jax.config.values.get(name.lower())
+            for name in ("JAX_PLATFORM_NAME", "JAX_PLATFORMS")
+        }
+        raise ValueError(_describe(str(error), settings)) from error
 
 
-def _describe(message: str, platforms: str | None) -> str:
-    """Return in one sentence why JAX has no devices, from what it says."""
+def _describe(message: str, settings: Mapping[str, str | None]) -> str:
+    """Return in one sentence why JAX has no devices, from what it says and was told."""
     reason = message.strip().partition("\n")[0].partition(" (set JAX_PLATFORMS=")[0]
     reason = reason.partition(" (you may need to uninstall")[0].rstrip(".:; ")
     reason = reason or "JAX finds no such device"
-    if platforms:
-        return f"JAX_PLATFORMS {platforms}: {reason}; use JAX_PLATFORMS=cpu, or leave it unset."
+    for name, value in settings.items():
+        if value:
+            return f"{name} {value}: {reason}; use {name}=cpu, or leave it unset."
     return f"{reason}; uninstall the package of that platform, or use JAX_PLATFORMS=cpu."
