@@ -1,8 +1,11 @@
 """The list of commands: `python -m alexnet_jax`; `alexnet-jax NAME ...` runs one of them."""
 
+import contextlib
 import difflib
 import runpy
 import sys
+
+from alexnet_jax.cli import streams
 
 COMMANDS = {
     "main": "train a network, or resume a run",
@@ -34,14 +37,17 @@ def usage() -> str:
 
 def main() -> int:
     """Run the command named by the first argument as `python -m` does; list all if none is."""
+    streams.open_closed_streams()
     name, args = sys.argv[1:2], sys.argv[2:]
     if not name or name[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
+        with streams.guarded_streams(needs_output=True) as output:
+            with contextlib.suppress(OSError):  # which the next line reports
+                print(usage())
+            return output.end(0)
     if name[0] not in COMMANDS:
         close = difflib.get_close_matches(name[0], COMMANDS, n=1, cutoff=0.0)[0]
         nearest = HINTS.get(name[0], close)
-        print(f"alexnet_jax: {name[0]}: no such command; try {nearest}.", file=sys.stderr)
+        streams.print_error(f"{name[0]}: no such command; try {nearest}.")
         return 2
     module = f"alexnet_jax.{name[0]}"
     # A command may start its process again, by these arguments (main does, for large pages).

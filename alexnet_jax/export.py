@@ -32,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> int:
     def run() -> None:
         export(parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM))
 
-    return run_command(run, Command, "interrupted; nothing was written.")
+    return run_command(run, Command, "interrupted; nothing was written.", needs_output=False)
 
 
 def export(args: Command) -> None:

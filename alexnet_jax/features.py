@@ -52,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> int:
         unread = write(command)
 
     interrupted = "interrupted; run the same command again to continue."
-    return run_command(run, Command, interrupted) or int(unread > 0)
+    return run_command(run, Command, interrupted, needs_output=False) or int(unread > 0)
 
 
 def write(args: Command) -> int:

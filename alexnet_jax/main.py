@@ -2,9 +2,10 @@
 
 import sys
 
-from alexnet_jax.cli import signals
+from alexnet_jax.cli import signals, streams
 
 if __name__ == "__main__":  # before imports that take seconds, so that Ctrl-C is handled
+    streams.open_closed_streams()  # before the first file is opened
     signals.install_handlers()
 
 import dataclasses
@@ -70,6 +71,7 @@ def main(args: Sequence[str] | None = None) -> int:
         Command,
         "interrupted; the same command resumes from the last checkpoint.",
         {"debug=True": "--debug"},
+        needs_output=False,  # metrics.jsonl has all of it
     )
 
 
@@ -80,11 +82,12 @@ def train(args: Command, own_process: bool) -> None:
     """
     config = args.config
     if own_process:
+        process.check_xla_flags()
         process.restart_with_large_pages(config.process)
         process.enable_compilation_cache(config.process)
         print(process.describe_process())
     emulate_devices(config.mesh, distributed.process_count(config.distributed))
-    distributed.initialize(config.distributed)
+    distributed.initialize(config.distributed, signals.stop_requested)
     from alexnet_jax.training import processes  # after the number of devices is set
     from alexnet_jax.training.loop import train_and_evaluate
     from alexnet_jax.training.summary import closing_line

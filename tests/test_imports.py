@@ -24,7 +24,7 @@ ROOMS = {
     "weights": (*TRAINING, "presets"),
     "fidelity": (*TRAINING, "presets"),
     "analysis": TRAINING,
-    "cli": ("storage", "training"),
+    "cli": ("storage", "model", "training"),
 }
 ALLOWED = {"config": (), "presets": (), **ROOMS}
 LIBRARY = {*ROOMS} - {"cli"}  # where options are unknown

@@ -1,6 +1,8 @@
 """Emulated CPU devices, where there are no accelerators."""
 
 import contextlib
+import os
+from pathlib import Path
 
 from alexnet_jax.config import MeshConfig
 
@@ -9,8 +11,8 @@ def emulate_devices(mesh: MeshConfig, processes: int = 1) -> None:
     """Emulate the CPU devices that the mesh needs, two if it is `auto`, shared by the processes."""
     import jax
 
-    if jax.config.values["jax_num_cpu_devices"] > 0:
-        return  # JAX_NUM_CPU_DEVICES is set
+    if jax.config.values["jax_num_cpu_devices"] > 0 or _chosen_for_xla():
+        return  # the user has chosen their number
     towers = 2 if mesh.towers == "auto" else mesh.towers
     data = processes if mesh.data == "auto" else mesh.data
     # Refused if a backend is up already, as in a notebook: then its devices are used.
@@ -23,9 +25,18 @@ def use_cpu_only(count: int) -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")
-    if jax.config.values["jax_num_cpu_devices"] <= 0:
+    if jax.config.values["jax_num_cpu_devices"] <= 0 and not _chosen_for_xla():
         with contextlib.suppress(RuntimeError):  # a backend is up already
             jax.config.update("jax_num_cpu_devices", count)
+
+
+def _chosen_for_xla() -> bool:
+    """Return whether XLA_FLAGS, or the file that it names, has the number of CPU devices."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if flags and not flags.lstrip().startswith("-"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            flags = Path(flags).read_text("utf-8")
+    return "xla_force_host_platform_device_count" in flags
 
 
 def provide_devices(count: int) -> str:

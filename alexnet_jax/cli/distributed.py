@@ -6,15 +6,21 @@ For commands. `training/processes.py` has what the processes then agree on.
 import atexit
 import contextlib
 import importlib.util
+import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from alexnet_jax.config import DistributedConfig
+from alexnet_jax.cli import rendezvous
+from alexnet_jax.config import DistributedConfig, invalid
+from alexnet_jax.training.stopping import never
+
+LOGGER = logging.getLogger(__name__)
 
 # What collectives and JAX's coordinator raise begins with a status of gRPC: a RuntimeError or,
 # from gloo, a ValueError.
@@ -31,30 +37,48 @@ def process_count(config: DistributedConfig) -> int:
     return _scheduled() if config.coordinator == "auto" else 1
 
 
-def initialize(config: DistributedConfig) -> None:
+def initialize(config: DistributedConfig, should_stop: Callable[[], bool] = never) -> None:
     """Connect to the other processes, if there are any; before JAX initializes its devices.
 
-    Returns when all of them are connected. From then on a process that dies is given up by the
-    others after `config.timeout` seconds, or at once if it is process 0 or they were communicating
-    with it.
+    Returns when all of them are connected, for which it waits `config.timeout` seconds. From then
+    on a process that dies is given up by the others after as many seconds, or at once if it is
+    process 0 or they were communicating with it.
 
     Raises:
-        ValueError: not all of them connected in time.
+        ValueError: not all of them connected in time, see `rendezvous.meet`; or a scheduler's
+            variables do not say where they are.
+        Stopped: `should_stop` returned True in one of them.
     """
     named = config.coordinator not in ("auto", "none")
-    on_tpu = config.coordinator == "auto" and _tpu_vm()
-    if not named and not on_tpu and process_count(config) == 1:
-        return
+    if named:
+        count, number = int(config.num_processes), int(config.process_id)
+        address = config.coordinator
+    else:
+        on_tpu = config.coordinator == "auto" and _tpu_vm()
+        if not on_tpu and process_count(config) == 1:
+            _warn_of_mpi(config)
+            return
+        address, count, number = _detect(config)
+        if count == 1:
+            return
+
+    def report(text: str) -> None:
+        hint = "" if named else " (--distributed.coordinator none trains with one process)"
+        print(f"{text.removesuffix('.')}{hint}.", flush=True)
+
+    rendezvous.meet(address, number, count, config.timeout, should_stop, report)
     import jax
 
     # Its handler of SIGTERM would replace that of `signals`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            coordinator_address=config.coordinator if named else None,
-            num_processes=int(config.num_processes) if named else None,
-            process_id=int(config.process_id) if named else None,
+            coordinator_address=address,
+            num_processes=count,
+            process_id=number,
+            # A scheduler also says which of the machine's GPUs belong to this process.
             cluster_detection_method="deactivate" if named else None,
+            initialization_timeout=config.timeout,
             heartbeat_timeout_seconds=config.timeout,
         )
     except RuntimeError as error:
@@ -70,14 +94,68 @@ def initialize(config: DistributedConfig) -> None:
 def _scheduled() -> int:
     """Return how many processes a scheduler that JAX knows has started, at least 1.
 
-    A job of one task counts as no scheduler: JAX would let its process see only one GPU.
+    A job of one task counts as no scheduler: JAX would let its process see only one GPU. The order
+    is JAX's; the last is Open MPI from version 5 on, of which JAX knows nothing.
     """
+    if "OMPI_MCA_orte_hnp_uri" in os.environ:
+        return _count("OMPI_COMM_WORLD_SIZE")
     slurm = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
     if all(name in os.environ for name in slurm):
-        return int(os.environ.get("SLURM_NTASKS", "1"))
-    if "TPU_WORKER_HOSTNAMES" in os.environ:
-        return len(os.environ["TPU_WORKER_HOSTNAMES"].split(","))
-    return int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
+        return _count("SLURM_NTASKS")
+    for name in ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"):
+        if name in os.environ:
+            return len(os.environ[name].split(",")) * _count("MEGASCALE_NUM_SLICES")
+    return _count("OMPI_COMM_WORLD_SIZE")
+
+
+def _count(name: str) -> int:
+    """Return the number in a variable, 1 if it is not set or empty."""
+    value = os.environ.get(name, "") or "1"
+    if not value.isdecimal() or int(value) < 1:
+        remedy = f"correct it, or train with one process: {rendezvous.FIELD}=none"
+        raise invalid(name, value, "must be the number of processes", remedy)
+    return int(value)
+
+
+def _detect(config: DistributedConfig) -> tuple[str, int, int]:
+    """Return HOST:PORT of process 0, the number of processes, and that of this one.
+
+    By the variables of a scheduler, as JAX reads them. JAX has no public function for it.
+    """
+    from jax._src.clusters import ClusterEnv
+
+    detect, reason = ClusterEnv.auto_detect_unset_distributed_params, ""
+    given = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Kubernetes would need another package
+            address, count, number, _ = detect(given, None, None, None, None, config.timeout)
+    except Exception as error:  # of many kinds: a missing variable, a server that is not there
+        address, count, number, reason = None, None, None, f" ({_first_line(error)})"
+    if address is None or count is None or number is None or not 0 <= number < count:
+        raise ValueError(
+            f"A scheduler's variables say that there are {process_count(config)} processes, and "
+            f"JAX cannot find out where process 0 is, or which one this is{reason}; give "
+            "distributed.coordinator=HOST:PORT, distributed.num_processes and "
+            f"distributed.process_id, or train with one process: {rendezvous.FIELD}=none."
+        )
+    return address, count, number
+
+
+def _warn_of_mpi(config: DistributedConfig) -> None:
+    """Warn if this is one of several processes of an MPI that JAX does not know."""
+    for name in ("PMI_SIZE", "MV2_COMM_WORLD_SIZE", "PMIX_SIZE"):
+        if config.coordinator == "auto" and os.environ.get(name, "1") not in ("", "1"):
+            LOGGER.warning(
+                "%s says that there are %s processes, of an MPI that JAX does not know: this "
+                "process trains alone. For one run of all of them give "
+                "distributed.coordinator=HOST:PORT, distributed.num_processes and "
+                "distributed.process_id; for one process %s=none.",
+                name,
+                os.environ[name],
+                rendezvous.FIELD,
+            )
+            return
 
 
 def _tpu_vm() -> bool:

@@ -4,19 +4,15 @@ import contextlib
 import errno
 import io
 import logging
-import os
 import re
-import select
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from alexnet_jax.cli import process, streams
 from alexnet_jax.cli.arguments import options
 from alexnet_jax.storage.names import ESCAPED, printable
 from alexnet_jax.training.stopping import Stopped
-
-STDOUT = 1  # file descriptor
 
 _unraisable = sys.unraisablehook
 
@@ -26,41 +22,57 @@ def run_command(
     command: type,
     interrupted: str,
     names: Mapping[str, str] | None = None,
+    needs_output: bool = True,
 ) -> int:
     """Run a command; return its exit code, having printed on stderr why it is not 0.
 
     Args:
         run: a ValueError or OSError means bad input (2), a FloatingPointError a run that diverged
-            (1), Stopped a normal end (0). If nobody reads the output any more, the command ends
-            without a word (141).
+            (1), Stopped a normal end (0).
         command: the dataclass of its arguments, whose options error messages name.
         interrupted: printed after Ctrl-C (130).
         names: options of fields and arguments that are called otherwise in the library.
+        needs_output: whether the command ends when its output cannot be written any more, see
+            `streams.Stream.end`, or goes on.
     """
     # Orbax logs, with its traceback, what it then raises; of several writes that fail at once it
     # raises the first, and leaves asyncio to log the others.
     for logger in ("absl", "asyncio"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _show_unraisable
-    _escape_what_streams_lack()
     names = {**option_names(command), **(names or {})}
+    streams.open_closed_streams()
+    _escape_what_streams_lack()
+    with streams.guarded_streams(needs_output) as output:
+        try:
+            code = _outcome(run, interrupted, names, output)
+        except SystemExit:  # of --help
+            if code := output.end(0):
+                return code
+            raise
+        return output.end(code)
+
+
+def _outcome(
+    run: Callable[[], object], interrupted: str, names: Mapping[str, str], output: streams.Stream
+) -> int:
+    """Run a command, print how it ended, and return the exit code."""
     try:
         with _warnings_on_stderr(names):
+            process.fix_settings()
             run()
-        sys.stdout.flush()
     except (ValueError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # for what is flushed at exit
-            return 128 + signal.SIGPIPE
-        _print_error(_describe_os_error(error) or with_options(str(error), names))
+        if output.failure is None:  # it says so itself
+            streams.print_error(_describe_os_error(error) or with_options(str(error), names))
         return 2
     except FloatingPointError as error:
-        _print_error(with_options(str(error), names))
+        streams.print_error(with_options(str(error), names))
         return 1
     except Stopped as stopped:
-        print(printable(stopped))
+        with contextlib.suppress(OSError):
+            print(printable(stopped))
     except KeyboardInterrupt:
-        _print_error(interrupted)
+        streams.print_error(interrupted)
         return 130
     return 0
 
@@ -92,10 +104,6 @@ def with_options(message: str, names: Mapping[str, str]) -> str:
 def option_names(command: type) -> dict[str, str]:
     """Return the options of a command by the names that the library gives them."""
     return {name.removeprefix("--").replace("-", "_"): name for name in options(command)}
-
-
-def _print_error(message: str) -> None:
-    print(f"alexnet_jax: {printable(message)}", file=sys.stderr)
 
 
 def _escape_what_streams_lack() -> None:
@@ -138,13 +146,6 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return f"alexnet_jax: {printable(with_options(record.getMessage(), self._option_names))}"
-
-
-def _nobody_reads() -> bool:
-    """Return whether the reader of the output, such as `head`, has closed it."""
-    watched = select.poll()
-    watched.register(STDOUT, 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
 
 
 def _show_unraisable(unraisable: Any) -> None:

@@ -1,14 +1,20 @@
-"""Settings of the process that make a CPU faster; for commands, never for the library."""
+"""Settings of the process, its pages and its environment; for commands, never for the library."""
 
 import hashlib
+import logging
 import os
 import platform
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 from alexnet_jax.cli import signals
 from alexnet_jax.config import ProcessConfig
+from alexnet_jax.model.settings import FIXED
 from alexnet_jax.training.stopping import Stopped
+
+LOGGER = logging.getLogger(__name__)
 
 TUNABLE = "glibc.malloc.hugetlb=1"
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -37,6 +43,52 @@ def restart_with_large_pages(config: ProcessConfig) -> None:
     if signals.stop_requested():
         raise Stopped("Stopped before the start; run the same command to start.")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def fix_settings() -> None:
+    """Ignore JAX's settings in the environment with which a run would compute other numbers.
+
+    Before JAX is imported, which reads them then; later, the library fixes them where it computes.
+    """
+    if "jax" in sys.modules:
+        return
+    for name, value in FIXED.items():
+        given = os.environ.get(name.upper())
+        if given is None or _parse(given, value) == value:
+            continue
+        del os.environ[name.upper()]
+        LOGGER.warning(
+            "%s=%s is ignored: what a network computes must not depend on it.", name.upper(), given
+        )
+
+
+def _parse(text: str, like: bool | int | str | None) -> object:
+    """Return the value that JAX reads in a variable, of the type of another one."""
+    if isinstance(like, bool):
+        words = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f", "false", "off", "0"}
+        return next((word for word in (True, False) if text.lower() in words[not word]), text)
+    if isinstance(like, int):
+        return int(text) if text.lstrip("-").isdecimal() else text
+    return text or None
+
+
+def check_xla_flags() -> None:
+    """Raise a ValueError if XLA does not know a flag in XLA_FLAGS, for which it ends a process.
+
+    It takes a process to find out.
+    """
+    if not os.environ.get("XLA_FLAGS"):
+        return
+    script = "from jaxlib import xla_client; xla_client.CompileOptions()"
+    tried = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    if tried.returncode == 0:
+        return
+    said = tried.stderr.decode(errors="replace")
+    reason = re.search(
+        r"\] ((?:Unknown flag|Couldn't interpret value)[^\n]*?)\.?$", said, re.MULTILINE
+    )
+    rule = reason[1] if reason else "XLA cannot read them"
+    raise ValueError(f"XLA_FLAGS {os.environ['XLA_FLAGS']}: {rule}; correct or remove that flag.")
 
 
 def enable_compilation_cache(config: ProcessConfig) -> None:

@@ -3,6 +3,7 @@
 For commands, never for the library: in a notebook, interrupting works as usual.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -62,4 +63,5 @@ def _report_or_exit(number: signal.Signals, received: int) -> None:
 
 
 def _print(text: str) -> None:
-    os.write(2, f"alexnet_jax: {text}\n".encode())
+    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
+        os.write(2, f"alexnet_jax: {text}\n".encode())

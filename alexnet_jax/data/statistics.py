@@ -37,7 +37,11 @@ PUBLISHED = {
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of the pixels of a split, RGB, in gray levels from 0 to 255."""
+    """Of the pixels of a split, RGB, in gray levels from 0 to 255.
+
+    Where statistics are passed on or saved (statistics.npz of a run and of shards, checkpoints), the
+    fields are the keys of a mapping.
+    """
 
     mean_image: np.ndarray  # float32 [S, S, 3]
     mean_color: np.ndarray  # float32 [3]

@@ -15,11 +15,13 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from alexnet_jax.config import invalid
 from alexnet_jax.data.crops import views_of
 from alexnet_jax.data.pipeline import Batch, evaluation_batches
 from alexnet_jax.data.sources import Source
 from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
+from alexnet_jax.model.settings import fixed_settings
 from alexnet_jax.training.step import make_predict_step, top_k_error
 
 Views = Literal[1, 10]
@@ -53,12 +55,16 @@ class Predictor:
         self._network, self._views = network, views
         self._step = make_predict_step(network.architecture, network.mesh, network.constants)
 
+    @fixed_settings()
     def __call__(self, squares: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Return log-probabilities [B, classes], averaged over the views of each image.
 
         Args:
             squares: uint8 [S, S, 3] each, S = `image_size`; B must be divisible by the data shards
                 of the mesh.
+
+        Raises:
+            ValueError: an output is NaN, so that there is neither a best class nor a loss.
         """
         variables, mesh = self._network.variables, self._network.mesh
         # One view after the other, as ten times the batch would need ten times the memory; and each
@@ -67,6 +73,11 @@ class Predictor:
             np.asarray(self._step(variables, towers.put_batch(view, mesh)))
             for view in views_of(squares, self.data.crop, self._views)
         ]
+        if num_nan := int(np.isnan(logs).any(axis=(0, 2)).sum()):
+            workdir, step = self._network.workdir, self._network.step
+            rule = f"the outputs of its network (step {step:,}) are NaN for {num_nan:,} images"
+            remedy = "use an earlier checkpoint, or a run whose weights are finite"
+            raise invalid("workdir", workdir, rule, remedy)
         return np.asarray(
             mix_log_probabilities(np.stack(logs), np.full(self._views, 1 / self._views, np.float32))
         )
@@ -79,6 +90,7 @@ def mix_log_probabilities(logs: Array | np.ndarray, weights: Array | np.ndarray)
     return jax.nn.logsumexp(logs, axis=0, b=weights)
 
 
+@fixed_settings()
 def predict_sources(
     predictors: Sequence[Predictor],
     sources: Sequence[Source],
@@ -151,8 +163,11 @@ def search_ensemble_weights(losses: np.ndarray) -> np.ndarray:
     searched greedily for the lowest top-5 error instead, which is piecewise constant and has many
     local minima (avg-valid.py:27-71).
     """
-    # Only the probabilities relative to the best network's on the same image matter.
-    likelihood = np.exp(losses.min(axis=1, keepdims=True) - losses)
+    # Only the probabilities relative to the best network's on the same image matter. inf - inf: an
+    # image that all networks hold for impossible prefers none of them.
+    with np.errstate(invalid="ignore"):
+        relative = losses.min(axis=1, keepdims=True) - losses
+    likelihood = np.exp(np.where(np.isnan(relative), 0, relative))
     weights = np.full(losses.shape[1], 1 / losses.shape[1])
     for _ in range(MAX_ROUNDS):
         shares = likelihood * weights

@@ -20,6 +20,7 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.features import check_inputs, features
 from alexnet_jax.model.preprocess import Preprocess, preprocess
+from alexnet_jax.model.settings import fixed_settings
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.setup import make_preprocess
@@ -53,10 +54,12 @@ class Model:
         return self.variables["params"]
 
     @property
+    @fixed_settings()
     def constants(self) -> Preprocess:
         """The constants that `model.preprocess.preprocess` needs."""
         return make_preprocess(self.config.data, self.statistics)
 
+    @fixed_settings()
     def preprocess(self, images: Images) -> Array:
         """Return center views as the network's input, float32 [B, crop, crop, 3].
 
@@ -72,6 +75,7 @@ class Model:
         batch = towers.put_batch(center_views(arrays, self.config.data), self.mesh)
         return preprocess(batch, self.constants)
 
+    @fixed_settings()
     def apply(
         self,
         params: Any,
@@ -127,6 +131,7 @@ class Model:
             raise invalid("dropout_masks", given, rule, f"use {expected}")
         return dropout_masks
 
+    @fixed_settings()
     def logits(self, images: Images) -> np.ndarray:
         """Return the logits of the center views of any number of images, float32 [N, classes].
 
@@ -148,10 +153,12 @@ class Model:
             rows.append(np.asarray(logits)[: len(chunk)])
         return np.concatenate(rows)
 
+    @fixed_settings()
     def predict(self, images: Images) -> np.ndarray:
         """Return the probabilities of the classes, float32 [N, classes]; see `logits`."""
         return np.asarray(jax.nn.softmax(jnp.asarray(self.logits(images))))
 
+    @fixed_settings()
     def features(self, images: Array | np.ndarray, layers: str | Sequence[str]) -> dict[str, Array]:
         """Return the outputs of one or several layers for images from `preprocess`.
 
@@ -166,6 +173,7 @@ def _compiled(architecture: Architecture, mesh: Mesh) -> Callable[..., Array]:
     return towers.jit_anywhere(towers.forward(architecture, mesh), mesh)
 
 
+@fixed_settings()
 def create(
     preset: Preset = "paper", *, num_classes: int = 1000, seed: int = 0, mesh: Mesh | None = None
 ) -> Model:

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.inference.model import Model
 from alexnet_jax.model import towers
+from alexnet_jax.model.settings import fixed_settings
 from alexnet_jax.training.finetune import load_origin
 
 
@@ -21,6 +22,7 @@ class Network(Model):
     meta: Mapping[str, Any]  # the plain part of the checkpoint
 
 
+@fixed_settings()
 def load_network(
     workdir: Path | str,
     mesh: Mesh | None = None,

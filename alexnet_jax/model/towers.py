@@ -24,6 +24,7 @@ from alexnet_jax.model import platform
 from alexnet_jax.model.alexnet import AlexNet, TowerCollectives
 from alexnet_jax.model.architecture import TOWERS, Architecture, outputs
 from alexnet_jax.model.partition import partition_layers
+from alexnet_jax.model.settings import available_devices
 
 DATA, TOWER = "data", "tower"
 
@@ -44,10 +45,10 @@ def make_mesh(
         devices: to choose from, also compile-only ones (`analysis/targets.py`); None: JAX's.
 
     Raises:
-        ValueError: there are too few devices, the shards do not divide the batch, or a process
+        ValueError: there are none or too few devices, the shards do not divide the batch, or a process
             would have no device in the mesh.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = available_devices() if devices is None else devices
     if towers == "auto":
         towers = min(TOWERS, max(1, len(devices) // (1 if data == "auto" else data)))
     if data == "auto":

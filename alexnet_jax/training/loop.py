@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from alexnet_jax.config import Config
 from alexnet_jax.data.pipeline import num_unreadable
 from alexnet_jax.data.splits import Splits
-from alexnet_jax.model import towers
+from alexnet_jax.model import settings, towers
 from alexnet_jax.model.variants import check_layers
 from alexnet_jax.training import data_files, finetune, nonfinite, processes, schedule
 from alexnet_jax.training.checkpoint import FOLDER, Checkpoints
@@ -48,6 +48,7 @@ from alexnet_jax.training.summary import (
 from alexnet_jax.training.timing import Meter, TimeBudget
 
 
+@settings.fixed_settings()
 def train_and_evaluate(
     config: Config,
     workdir: Path,
@@ -76,6 +77,7 @@ def train_and_evaluate(
             message = f"Stopped before the first step in {workdir}; the same command resumes."
             raise Stopped(message)
 
+    settings.available_devices()  # refuses what is not there, which the next line would not
     processes.broadcast_from_main("start", check_stop)
     processes.check_same_config(config)
     check_layers(config)

@@ -97,7 +97,14 @@ def build_setup(config: Config, mesh: Mesh, data: RunData) -> TrainSetup:
 
 
 def make_preprocess(config: DataConfig, statistics: Mapping[str, Any]) -> Preprocess:
-    """Return the constants of preprocessing, from the fields of `statistics.Statistics`."""
+    """Return the constants of preprocessing.
+
+    Args:
+        config: of the data.
+        statistics: the fields of `data.statistics.Statistics`. Read are `mean_color` [3] if the
+            mean is that of each channel, otherwise `mean_image` [S, S, 3]; `lighting_axes` [3, 3]
+            and `lighting_std` [3]; and `scale` [3].
+    """
     unit = statistics["lighting_std"] ** (2 if config.pca_scale == "eigenvalue" else 1)
     mean = statistics["mean_color" if config.mean == "channel" else "mean_image"]
     return Preprocess(

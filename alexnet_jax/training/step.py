@@ -24,12 +24,13 @@ def top_k_error(logits: Array, labels: Array, k: int) -> Array:
 
     Ties share the credit: if t classes tie with the true one and only some of them fit among the
     best k, that fraction is correct, so that a constant predictor scores chance and never 0
-    (layer_kernels.cu:96-118). If the logit of the true class is NaN, every class is better.
+    (layer_kernels.cu:96-118). A class whose logit is NaN ranks above all others, except for the
+    true class: if its logit is NaN the error is 1, also where k is the number of classes or more.
     """
     true = label_logits(logits, labels)[:, None]
     above = jnp.sum(~(logits <= true), axis=-1)
     ties = jnp.maximum(jnp.sum(logits == true, axis=-1), 1)
-    return 1 - jnp.clip((k - above) / ties, 0, 1)
+    return jnp.where(jnp.isnan(true[:, 0]), 1, 1 - jnp.clip((k - above) / ties, 0, 1))
 
 
 def draw_dropout_masks(architecture: Architecture, key: Array, batch_size: int) -> dict[str, Array]:

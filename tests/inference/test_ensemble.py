@@ -199,6 +199,16 @@ def test_the_searched_weights_have_the_lowest_loss():
     np.testing.assert_allclose(
         ensemble.search_ensemble_weights(np.array([[2000.0, 1000.0]])), [0, 1]
     )
+    impossible = np.array([[np.inf, np.inf], [np.inf, 1.0]])  # the first for both networks
+    np.testing.assert_allclose(ensemble.search_ensemble_weights(impossible), [0, 1], atol=1e-4)
+
+
+def test_outputs_that_are_nan_have_no_best_class():
+    network = network_of(0, 1, 1)
+    kernel = network.variables["params"]["fc8"]["kernel"]
+    network.variables["params"]["fc8"]["kernel"] = kernel.at[0, 0].set(np.nan)
+    with pytest.raises(ValueError, match=r"^workdir runs/0: .*step 5.* NaN for 4 images; use "):
+        ensemble.Predictor(network, 1)(noise().images[:4])
 
 
 class Runs:

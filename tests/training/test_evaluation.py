@@ -106,6 +106,14 @@ def errors(logits, label, k):
         ([np.nan] * 4, 0, 1, 1),  # a network that broke scores nothing
         ([np.nan, 1, 0, 0], 0, 3, 1),
         ([1, np.nan, 0, 0], 0, 1, 1),
+        # also where there are no more classes than guesses
+        ([np.nan] * 3, 0, 3, 1),
+        ([np.nan] * 3, 0, 5, 1),
+        ([np.nan, 1], 0, 5, 1),
+        ([1, np.nan], 0, 2, 0),
+        ([np.inf, 1], 0, 1, 0),
+        ([np.inf, np.inf], 0, 1, 1 / 2),
+        ([-np.inf, 1], 0, 1, 1),
     ],
 )
 def test_errors_by_hand(logits, label, k, expected):

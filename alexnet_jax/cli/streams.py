@@ -1,0 +1,117 @@
+"""Standard streams that are closed, full, or that nobody reads: no command breaks by them."""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from alexnet_jax.storage.names import printable
+
+STDOUT, STDERR = 1, 2  # file descriptors
+
+
+def open_closed_streams() -> None:
+    """Open the null device as each standard stream that is closed, as the shell's `>&-` leaves it.
+
+    Otherwise the next file that is opened would have the stream's number, and would receive what
+    C++ logs; and Python, which has None for such a stream, could not write to it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        closed = not _is_open(number)
+        if closed:
+            discard(number)
+        if getattr(sys, name) is None:
+            # A number that is open then is that of another file.
+            place = number if closed else os.devnull
+            setattr(sys, name, open(place, mode, encoding="utf-8", closefd=not closed))
+
+
+class Stream(io.FileIO):
+    """A standard stream that becomes the null device when it cannot be written to."""
+
+    def __init__(self, number: int, essential: bool):
+        super().__init__(number, "w", closefd=False)
+        self.failure: OSError | None = None
+        self._essential = essential
+
+    def write(self, data: Any, /) -> int:
+        """Write to the stream; raise an OSError only if the stream is essential."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            discard(self.fileno())
+            if self._essential:
+                raise
+            if self.fileno() == STDOUT:
+                print_error(f"standard output: {error.strerror}; the command goes on without it.")
+            return memoryview(data).nbytes
+
+    def end(self, code: int) -> int:
+        """Write out what was printed; return `code`, or that of a command that could not print.
+
+        If nobody reads the output any more, as with `head`, that is 141 without a word, as if by
+        SIGPIPE; otherwise 2 with a sentence.
+        """
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        if self.failure is None or not self._essential:
+            return code
+        if isinstance(self.failure, BrokenPipeError):
+            return 128 + signal.SIGPIPE
+        print_error(f"standard output: {self.failure.strerror}; print to another place.")
+        return 2
+
+
+@contextlib.contextmanager
+def guarded_streams(needs_output: bool) -> Iterator[Stream]:
+    """Go on without standard error, and without standard output unless the command needs it.
+
+    Yield standard output. Streams that are not the process's own, as in a notebook, stay as
+    they are.
+    """
+    streams = {"stdout": Stream(STDOUT, needs_output), "stderr": Stream(STDERR, False)}
+    before = {name: getattr(sys, name) for name in streams}
+    for name, stream in streams.items():
+        text = before[name]
+        if text is getattr(sys, f"__{name}__") and isinstance(text, io.TextIOWrapper):
+            with contextlib.suppress(OSError):
+                text.flush()
+            options = {"encoding": text.encoding, "errors": text.errors}
+            lines = text.line_buffering
+            wrapper = io.TextIOWrapper(io.BufferedWriter(stream), **options, line_buffering=lines)
+            setattr(sys, name, wrapper)
+    try:
+        yield streams["stdout"]
+    finally:
+        for name, text in before.items():
+            with contextlib.suppress(OSError):
+                getattr(sys, name).flush()
+            setattr(sys, name, text)
+
+
+def print_error(message: str) -> None:
+    """Print a message on standard error, if that can be written to."""
+    with contextlib.suppress(OSError):
+        print(f"alexnet_jax: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def discard(number: int) -> None:
+    """Make a file descriptor that of the null device, also for child processes."""
+    null = os.open(os.devnull, os.O_RDWR)
+    if null == number:
+        os.set_inheritable(number, True)
+    else:
+        os.dup2(null, number)
+        os.close(null)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
