@@ -18,6 +18,9 @@ from alexnet_jax.weights import caffemodel, numpy_files, torch_files
 # tensorflow: conv1_w, HWIO, of caffe-tensorflow; theano: W_0 and W0_1, IHWO.
 Format = Literal["torchvision", "plain", "caffe", "tensorflow", "theano"]
 
+# Bytes of the header of a .safetensors file: an array takes 100, and in memory a thousand.
+MAX_HEADER = 2**24
+
 
 @dataclasses.dataclass(frozen=True)
 class RawWeights:
@@ -129,6 +132,13 @@ def _read_zip(path: Path) -> RawWeights:
 
 
 def _read_safetensors(path: Path) -> RawWeights:
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > MAX_HEADER:
+        raise ValueError(
+            f"{path}: must be an intact .safetensors file (a header of {header:,} bytes); download "
+            "it again."
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
