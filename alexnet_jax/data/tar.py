@@ -42,6 +42,8 @@ def regular_files(file: IO[bytes], start: int, size: int) -> Iterator[Member]:
     while True:
         block = _read(file, start, position, BLOCK, size)
         if not block.strip(b"\0"):
+            if extensions:
+                raise tarfile.ReadError(f"no file after the header at byte {header_start:,}")
             return
         member = _parse(block, position)
         position += BLOCK

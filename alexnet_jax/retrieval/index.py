@@ -164,7 +164,7 @@ def _load(folder: Path, network: str, units: int) -> tuple[_Table, str]:
     empty.generation = table.generation + 1
     if table.network != network:
         return empty, " (the index is of another network)"
-    with contextlib.suppress(OSError, ValueError, TypeError, ArithmeticError):
+    with contextlib.suppress(Exception):  # a damaged header makes NumPy raise nearly anything
         features = table.features()
         shape = features.shape[1:], features.dtype, features.flags.c_contiguous
         if shape == ((units,), FLOAT, True) and len(features) >= len(table.rows):

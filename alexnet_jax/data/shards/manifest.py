@@ -164,10 +164,16 @@ def load_statistics(root: Path, splits: Mapping[str, Source], size: int) -> Stat
     path = Path(root) / STATISTICS
     if STATISTICS not in manifest["files"] or _difference(path, manifest["files"][STATISTICS]):
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        if {*arrays.files} != {field.name for field in dataclasses.fields(Statistics)}:
-            return None
-        statistics = Statistics(**arrays)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if {*arrays.files} != {field.name for field in dataclasses.fields(Statistics)}:
+                return None
+            statistics = Statistics(**arrays)
+    except Exception as error:  # a damaged archive makes zipfile and NumPy raise nearly anything
+        raise ValueError(
+            f"{path}: is damaged ({error}); remove it, and rerun the command that prepared the "
+            "images to write it again."
+        ) from error
     return statistics if len(statistics.mean_image) == size else None
 
 
