@@ -86,21 +86,22 @@ def check_key(key: Any) -> None:
     raise pickle.UnpicklingError("it has a key that is neither a short name nor a small number")
 
 
-def _load_setitem(self: Any) -> None:
-    check_key(self.stack[-2])
-    pickle._Unpickler.load_setitem(self)
-
-
-def _load_setitems(self: Any) -> None:
-    for key in self.stack[::2]:  # what follows the mark
+def _check_keys(stack: list[Any]) -> None:
+    for key in stack[::2]:  # what follows the mark
         check_key(key)
-    pickle._Unpickler.load_setitems(self)
 
 
-def _load_dict(self: Any) -> None:
-    for key in self.stack[::2]:
-        check_key(key)
-    pickle._Unpickler.load_dict(self)
+def _check_arguments(stack: list[Any]) -> None:
+    if not isinstance(stack[-1], list) or len(stack[-1]) > MAX_ARGUMENTS:
+        raise pickle.UnpicklingError(f"it calls a function with over {MAX_ARGUMENTS} arguments")
+
+
+def _after(check: Callable[[list[Any]], None], load: _Load) -> _Load:
+    def load_checked(self: Any) -> None:
+        check(self.stack)
+        load(self)
+
+    return load_checked
 
 
 def _load_put(self: Any) -> None:
@@ -111,18 +112,14 @@ def _load_put(self: Any) -> None:
     self.memo[index] = self.stack[-1]
 
 
-def _load_reduce(self: Any) -> None:
-    arguments = self.stack[-1]
-    if not isinstance(arguments, list) or len(arguments) > MAX_ARGUMENTS:
-        raise pickle.UnpicklingError(f"it calls a function with over {MAX_ARGUMENTS} arguments")
-    pickle._Unpickler.load_reduce(self)
-
-
-for _code, _function in (
-    *((pickle.SETITEM, _load_setitem), (pickle.SETITEMS, _load_setitems)),
-    *((pickle.DICT, _load_dict), (pickle.PUT, _load_put), (pickle.REDUCE, _load_reduce)),
+_DISPATCH[pickle.PUT[0]] = _load_put
+for _code, _check in (
+    (pickle.SETITEM, lambda stack: check_key(stack[-2])),
+    (pickle.SETITEMS, _check_keys),
+    (pickle.DICT, _check_keys),
+    (pickle.REDUCE, _check_arguments),
 ):
-    _DISPATCH[_code[0]] = _function
+    _DISPATCH[_code[0]] = _after(_check, _DISPATCH[_code[0]])
 
 
 class _Counted(dict[int, _Load]):
@@ -141,7 +138,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, file: IO[bytes], names: Names, persistent: Callable[[Any], Any] | None):
         # Strings of Python 2, such as the bytes of arrays, are latin1: a character for each byte.
         super().__init__(file, encoding="latin1")
-        self.dispatch = _Counted(_DISPATCH)
+        vars(self)["dispatch"] = _Counted(_DISPATCH)
         self._names, self._persistent = names, persistent
 
     def find_class(self, module: str, name: str) -> Any:

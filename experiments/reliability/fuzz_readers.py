@@ -101,7 +101,7 @@ def _encoded(rng: np.random.Generator) -> bytes:
 def flip(file: bytes, rng: np.random.Generator, _: bytes) -> bytes:
     """Flip 1 to 32 bits."""
     damaged = bytearray(file)
-    for _ in range(int(2 ** rng.uniform(0, 5))):
+    for _unused in range(int(2 ** rng.uniform(0, 5))):
         damaged[_place(file, rng)] ^= 1 << int(rng.integers(8))
     return bytes(damaged)
 
@@ -142,7 +142,7 @@ def splice(file: bytes, rng: np.random.Generator, other: bytes) -> bytes:
 
 def insert(file: bytes, rng: np.random.Generator, _: bytes) -> bytes:
     """Insert 1 to 4 extreme numbers."""
-    for _ in range(int(rng.integers(1, 5))):
+    for _unused in range(int(rng.integers(1, 5))):
         start = _place(file, rng)
         file = file[:start] + _encoded(rng) + file[start:]
     return file
@@ -151,7 +151,7 @@ def insert(file: bytes, rng: np.random.Generator, _: bytes) -> bytes:
 def overwrite(file: bytes, rng: np.random.Generator, _: bytes) -> bytes:
     """Overwrite 1 to 4 places with extreme numbers."""
     damaged = bytearray(file)
-    for _ in range(int(rng.integers(1, 5))):
+    for _unused in range(int(rng.integers(1, 5))):
         number, start = _encoded(rng), _place(file, rng)
         damaged[start : start + len(number)] = number
     return bytes(damaged)
@@ -160,7 +160,7 @@ def overwrite(file: bytes, rng: np.random.Generator, _: bytes) -> bytes:
 def lengthen(file: bytes, rng: np.random.Generator, _: bytes) -> bytes:
     """Replace numbers that look like lengths or offsets: others near them, or extreme ones."""
     damaged = bytearray(file)
-    for _ in range(int(rng.integers(1, 4))):
+    for _unused in range(int(rng.integers(1, 4))):
         width = int(rng.choice([1, 2, 4, 8]))
         start = _place(file, rng)
         for place in range(start, min(start + 200, len(file) - width)):
@@ -321,7 +321,8 @@ def _npz_seeds() -> list[Seed]:
     seeds = []
     for save in (np.savez, np.savez_compressed):
         file = io.BytesIO()
-        save(file, **_weights("plain"), metadata=np.array('{"config": "1"}'))
+        arrays: dict[str, Any] = _weights("plain")
+        save(file, **arrays, metadata=np.array('{"config": "1"}'))
         seeds += _zip_seeds(file.getvalue())
     return seeds
 
@@ -657,7 +658,7 @@ _SEEDS: dict[str, Any] = {}  # of every format, in the process that reads
 def damaged(seeds: Sequence[Seed], entropy: Sequence[int], number: int) -> tuple[str, Seed, bytes]:
     """Return the name of the damage, the intact file, and the damaged one."""
     rng = np.random.default_rng([*entropy, number])
-    seed, other = seeds[number % len(seeds)], seeds[rng.integers(len(seeds))]
+    seed, other = seeds[number % len(seeds)], seeds[int(rng.integers(len(seeds)))]
     damage = DAMAGES[rng.integers(len(DAMAGES))]
     content = damage(seed.content, rng, other.content)
     return damage.__name__, seed, FINISHES[seed.finish](content, seed.context)

@@ -269,5 +269,6 @@ def test_images_of_hostile_names_keep_to_the_archive(archives):
     inner = {f"{s}.tar": synset_tar(s, 2, 0) for s in ("n02", "n03")} | {"n01.tar": content + END}
     (archives / imagenet.TRAIN).write_bytes(outer(inner))
     sources, _ = imagenet.open_ilsvrc(archives)
+    assert isinstance(sources["train"], imagenet.TarImages)
     assert sources["train"].labels().tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert sources["train"][0]["image"].shape == (24, 30, 3)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import unittest.mock
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,10 @@ def build(folder, network="a"):
         unittest.mock.patch.object(index, "fingerprint", return_value=network),
         unittest.mock.patch.object(index, "width", return_value=2),
     ):
-        built = index.build(None, extract, folder / "images", folder / "index", lines.append)
+        network_of_no_use: Any = None
+        built = index.build(
+            network_of_no_use, extract, folder / "images", folder / "index", lines.append
+        )
     assert {n: row[0] for n, row in zip(built.names, built.features, strict=True)} == {
         "0.png": 0,
         "1.png": 1,

@@ -252,7 +252,7 @@ def overlapping(names, content):
             copy.orig_filename = first.filename
             archive.filelist.append(copy)
             archive.NameToInfo[name_] = copy
-        archive._didModify = True
+        vars(archive)["_didModify"] = True
     return file.getvalue()
 
 
