@@ -39,7 +39,7 @@ class ArrayRecords:
         self._paths = find_shards(root, split)
         _check_complete(self._paths)
         try:
-            self.class_names = tuple(json.loads((Path(root) / CLASSES).read_text("utf-8")))
+            self.class_names = _read_class_names(Path(root) / CLASSES)
             self._shards = [grain.sources.ArrayRecordDataSource(str(path)) for path in self._paths]
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(
@@ -107,6 +107,14 @@ class ArrayRecords:
     def inventory(self) -> dict[str, int]:
         """Return the bytes of every shard by its name."""
         return file_sizes({path.name: path for path in self._paths})
+
+
+def _read_class_names(path: Path) -> tuple[str, ...]:
+    # A text or a dictionary would be a sequence of names too.
+    names = json.loads(path.read_text("utf-8"))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{CLASSES} is not a list of names")
+    return tuple(names)
 
 
 def find_shards(root: Path, split: str) -> list[Path]:

@@ -2,23 +2,30 @@
 
 import contextlib
 import dataclasses
+import gzip
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data.images import MAX_FILE_BYTES, UnreadableImage, check_file_size, decode
+from alexnet_jax.data import tar
+from alexnet_jax.data.images import UnreadableImage, check_file_size, decode
+from alexnet_jax.data.meta_mat import read_synsets
 from alexnet_jax.data.sources import Record, Source
 from alexnet_jax.storage.digest import digest
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 META, TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
+MAX_DEVKIT = (
+    2**26
+)  # bytes of the development kit when unpacked; the published one has 2.5 MB packed
 MAX_NAME = 100  # bytes of a file name that are kept for messages
 
 
@@ -162,8 +169,8 @@ def _compare_counts(
 
 def _scan_train(path: Path) -> tuple[list[str], list[_File]]:
     """Return the sorted synsets, and every file."""
-    with _open_archive(path) as outer:
-        members = sorted(_regular_files(outer), key=lambda member: member.name)
+    with _open_archive(path) as (outer, outer_size):
+        members = sorted(tar.regular_files(outer, 0, outer_size))
         synsets = [Path(member.name).stem for member in members]
         if len(set(synsets)) < len(synsets):
             raise ValueError(f"{path}: contains a class twice; download it again.")
@@ -172,15 +179,13 @@ def _scan_train(path: Path) -> tuple[list[str], list[_File]]:
         for label, member in enumerate(
             tqdm(members, desc="listing images", unit="class", disable=None)
         ):
-            file = outer.extractfile(member)
-            assert file is not None  # of a regular file
-            with tarfile.open(fileobj=file, mode="r:") as inner:
-                for image in _regular_files(inner):
-                    is_labeled = Path(image.name).name.startswith(f"{synsets[label]}_")
-                    if image.offset_data + image.size > member.size:
-                        raise tarfile.ReadError(f"{member.name} is truncated")
-                    offset = member.offset_data + image.offset_data
-                    files.append(_File(image.name, offset, image.size, label if is_labeled else -1))
+            try:
+                for name, offset, size in tar.regular_files(outer, member.offset, member.size):
+                    is_labeled = Path(name).name.startswith(f"{synsets[label]}_")
+                    offset += member.offset
+                    files.append(_File(name, offset, size, label if is_labeled else -1))
+            except tarfile.ReadError as error:
+                raise tarfile.ReadError(f"{member.name}: {error}") from error
     return synsets, files
 
 
@@ -196,23 +201,28 @@ def _scan_validation(path: Path, synsets: Sequence[str], devkit: Devkit) -> list
                 f"and {TRAIN} has no images of it; use archives that belong together."
             )
         truth.append(labels[synset])
-    with _open_archive(path) as archive:
+    with _open_archive(path) as (archive, archive_size):
         files = []
-        for image in _regular_files(archive):
-            match = re.search(r"_(\d{1,9})\.\w+$", image.name)
+        for name, offset, size in tar.regular_files(archive, 0, archive_size):
+            match = re.search(r"_(\d{1,9})\.\w+$", name)
             number = int(match[1]) if match else 0
             label = truth[number - 1] if 1 <= number <= len(truth) else -1
-            files.append(_File(image.name, image.offset_data, image.size, label))
+            files.append(_File(name, offset, size, label))
     return files
 
 
 def read_devkit(path: Path) -> Devkit:
     """Read the development kit; ValueError if the file is damaged or another one."""
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            meta, truth = _member(archive, META), _member(archive, TRUTH)
-        return Devkit(*_synsets(meta), truth=[int(line) for line in truth.split()])
-    except Exception as error:  # the reader of MATLAB files raises anything
+        with path.open("rb") as packed, gzip.open(packed) as file:
+            if packed.read(2) != b"\x1f\x8b":
+                raise ValueError("not a gzip file")
+            packed.seek(0)
+            unpacked = file.read(MAX_DEVKIT + 1)
+        if len(unpacked) > MAX_DEVKIT:
+            raise ValueError(f"unpacked it has more than {MAX_DEVKIT:,} bytes")
+        return _devkit(_member(unpacked, META), _member(unpacked, TRUTH))
+    except (tarfile.ReadError, OSError, EOFError, zlib.error, ValueError) as error:
         raise _damaged(path, error) from error
 
 
@@ -220,57 +230,43 @@ def read_unpacked_devkit(folder: Path) -> Devkit:
     """Read the development kit from its unpacked folder `data`, as `read_devkit` does."""
     try:
         meta, truth = ((folder / Path(name).name).read_bytes() for name in (META, TRUTH))
-        return Devkit(*_synsets(meta), truth=[int(line) for line in truth.split()])
-    except Exception as error:  # the reader of MATLAB files raises anything
+        return _devkit(meta, truth)
+    except (OSError, ValueError) as error:
         raise _damaged(folder, error) from error
 
 
-def _synsets(meta: bytes) -> tuple[dict[int, str], dict[str, str], dict[str, int]]:
-    """Return the fields of a Devkit in meta.mat, of the classes and not of their hypernyms."""
-    import scipy.io  # takes a while to import
-
-    content = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True, variable_names=["synsets"])
-    synsets, words, images = {}, {}, {}
-    for row in np.atleast_1d(content["synsets"]):
-        if int(row["num_children"]) == 0:
-            synset = str(row["WNID"])
-            synsets[int(row["ILSVRC2012_ID"])] = synset
-            words[synset] = str(row["words"])
-            images[synset] = int(row["num_train_images"])
-    return synsets, words, images
+def _devkit(meta: bytes, truth: bytes) -> Devkit:
+    classes = read_synsets(meta)
+    return Devkit(
+        synsets={synset.number: synset.wnid for synset in classes},
+        words={synset.wnid: synset.words for synset in classes},
+        images={synset.wnid: synset.images for synset in classes},
+        truth=_numbers(truth),
+    )
 
 
-def _member(archive: tarfile.TarFile, ending: str) -> bytes:
-    for member in _regular_files(archive):
-        if member.name.endswith(ending) and member.size <= MAX_FILE_BYTES:
-            file = archive.extractfile(member)
-            assert file is not None  # of a regular file
-            return file.read()
+def _member(archive: bytes, ending: str) -> bytes:
+    for name, offset, size in tar.regular_files(io.BytesIO(archive), 0, len(archive)):
+        if name.endswith(ending):
+            return archive[offset : offset + size]
     raise tarfile.ReadError(f"contains no {ending}")
 
 
+def _numbers(text: bytes) -> list[int]:
+    lines = text.split()
+    if wrong := [line for line in lines if not (line.isdigit() and len(line) < 10)]:
+        raise ValueError(f"{TRUTH} has {wrong[0][:20]!r} in place of the number of a class")
+    return [int(line) for line in lines]
+
+
 @contextlib.contextmanager
-def _open_archive(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open an uncompressed tar file; ValueError if it is damaged, also while it is read."""
+def _open_archive(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """Open an uncompressed tar file of so many bytes; ValueError if it is damaged."""
     try:
-        with tarfile.open(path, "r:") as archive:
-            yield archive
-    except (tarfile.TarError, EOFError) as error:
+        with path.open("rb") as file:
+            yield file, path.stat().st_size
+    except tarfile.ReadError as error:
         raise _damaged(path, error) from error
-
-
-def _regular_files(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the regular files; raise a TarError if the archive does not end properly."""
-    for member in archive:
-        if member.isreg() and not member.issparse():
-            yield member
-    # tarfile takes a damaged header for the end.
-    end: int = archive.offset
-    file = archive.fileobj
-    assert file is not None
-    file.seek(end)
-    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-        raise tarfile.ReadError(f"damaged header at byte {end:,}")
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

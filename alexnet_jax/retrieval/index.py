@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -69,7 +69,8 @@ class _Table:
     def features(self) -> np.ndarray:
         if not self.rows:
             return np.empty((0, self.units), FLOAT)
-        return np.load(self.path, mmap_mode="r")
+        # Not np.load, which also opens other kinds of files.
+        return np.lib.format.open_memmap(self.path, mode="r")
 
     def save(self, file: IO[bytes]) -> None:
         """Complete the file of features, then write index.json, which makes its rows valid."""
@@ -169,22 +170,48 @@ def _load(folder: Path, network: str, units: int) -> tuple[_Table, str]:
         content = json.loads((folder / TABLE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return empty, ""
-    except (OSError, ValueError):
+    # RecursionError: it is nested deeply.
+    except (OSError, ValueError, RecursionError):
         return empty, f" ({TABLE} is damaged)"
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return empty, " (another version of alexnet_jax wrote the index)"
+    try:
+        table = _parse(content, empty)
+    except (KeyError, TypeError, ValueError):
+        return empty, f" ({TABLE} is damaged)"
     # Not the file that the old index.json names, which is valid until it is replaced.
-    empty.generation = content["generation"] + 1
-    if content["network"] != network:
+    empty.generation = table.generation + 1
+    if table.network != network:
         return empty, " (the index is of another network)"
-    rows = {name: (size, changed) for name, size, changed in content["rows"]}
-    bad = {name: ((size, changed), why) for name, size, changed, why in content["unreadable"]}
-    table = _Table(folder, units, network, content["generation"], rows, bad)
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(Exception):  # a damaged header makes NumPy raise nearly anything
         features = table.features()
-        if features.shape[1:] == (units,) and len(features) >= len(rows):
+        shape = features.shape[1:], features.dtype, features.flags.c_contiguous
+        if shape == ((units,), FLOAT, True) and len(features) >= len(table.rows):
             return table, ""
     return empty, f" ({table.path.name} is damaged)"
+
+
+def _parse(content: dict[str, Any], empty: _Table) -> _Table:
+    """Return the table in index.json; a KeyError, TypeError or ValueError if it is damaged."""
+    generation = content["generation"]
+    rows = {name: (size, changed) for name, size, changed in content["rows"]}
+    unreadable = {
+        name: ((size, changed), str(why)) for name, size, changed, why in content["unreadable"]
+    }
+    if type(generation) is not int or not 0 <= generation < 2**53:
+        raise ValueError("generation is not the number of a file")
+    # A name twice would shift the rows after it.
+    if len(rows) != len(content["rows"]) or not all(
+        isinstance(n, str) for n in {*rows, *unreadable}
+    ):
+        raise ValueError("the rows do not have a name each")
+    return dataclasses.replace(
+        empty,
+        network=content["network"],
+        generation=generation,
+        rows=rows,
+        unreadable=unreadable,
+    )
 
 
 def _without_stale(table: _Table, files: dict[str, Stamp]) -> _Table:

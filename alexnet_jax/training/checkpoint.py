@@ -115,8 +115,9 @@ class Checkpoints:
 
     def error(self, step: int) -> float | None:
         """Return the validation error at a checkpoint, a fraction, or None without evaluation."""
-        metrics = self._manager.metrics(step)
-        return _error(metrics) if metrics and _error(metrics) < UNKNOWN else None
+        with self._reading(step):
+            metrics = self._manager.metrics(step)
+            return _error(metrics) if metrics and _error(metrics) < UNKNOWN else None
 
     def save(self, step: int, data: CheckpointData, error: float | None) -> None:
         """Begin to save; `error` is the validation error at this step, a fraction, if known.
@@ -176,7 +177,8 @@ class Checkpoints:
 
     def meta(self, step: int) -> dict[str, Any]:
         """Return the plain part of a checkpoint; a ValueError if it has another format."""
-        meta = dict(self._item(step, meta=ocp.args.JsonRestore()))
+        with self._reading(step):
+            meta = dict(self._item(step, meta=ocp.args.JsonRestore()))
         if (number := meta.pop("format", None)) != FORMAT:
             rule = f"its checkpoints have format {number}, and this version reads {FORMAT}"
             remedy = "use the version of alexnet_jax that wrote them, or another folder"
@@ -216,6 +218,16 @@ class Checkpoints:
             reason = os.strerror(int(cause[1])) if cause else str(error).partition("\n")[0]
             rule = f"the checkpoint of step {self._saving:,} could not be written ({reason})"
             remedy = "earlier ones are intact: free disk space and run the same command to resume"
+            raise invalid("workdir", self.workdir, rule, remedy) from error
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Name the checkpoint whose JSON is damaged, although its digests are right."""
+        try:
+            yield
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            rule = f"the checkpoint of step {step:,} cannot be read ({error})"
+            remedy = f"restore {FOLDER} from a backup, or use another folder"
             raise invalid("workdir", self.workdir, rule, remedy) from error
 
     def _check_in_place(self) -> None:

@@ -81,19 +81,37 @@ def load_origin(
 
 def _read_origin(checkpoints: Checkpoints, step: int, mesh: Mesh) -> Origin:
     meta, statistics = read_meta(checkpoints, step), checkpoints.statistics(step)
-    config = unflatten(meta["config"])
-    architecture = build_architecture(config.model, len(meta["class_names"]), config.data.crop)
+    config, class_names, architecture = read_network(checkpoints.workdir, meta)
     _, target = abstract_state(architecture, paper_sgd(config.optimizer), mesh, config.seed)
     return Origin(
         folder=checkpoints.workdir,
         step=step,
         config=config,
-        class_names=tuple(meta["class_names"]),
+        class_names=class_names,
         architecture=architecture,
         params=checkpoints.state(step, target).variables["params"],
         statistics={field: np.asarray(value) for field, value in statistics.items()},
         meta=meta,
     )
+
+
+def read_network(
+    folder: Path, meta: Mapping[str, Any]
+) -> tuple[Config, tuple[str, ...], Architecture]:
+    """Return configuration, class names and layers of the network that a checkpoint describes.
+
+    Raises:
+        ValueError: the plain part of the checkpoint is not that of a run.
+    """
+    try:
+        config, class_names = unflatten(meta["config"]), meta["class_names"]
+        if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
+            raise TypeError("class_names is not a list of names")
+        architecture = build_architecture(config.model, len(class_names), config.data.crop)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        rule = f"has a checkpoint whose options or class names are damaged ({error})"
+        raise invalid("workdir", folder, rule, f"restore {FOLDER} from a backup") from error
+    return config, tuple(class_names), architecture
 
 
 def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:

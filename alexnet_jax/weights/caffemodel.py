@@ -17,6 +17,11 @@ V1_NAME, V1_BLOBS = 4, 6
 BLOB_SIDES, BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLES = (1, 2, 3, 4), 5, 7, 8
 SHAPE_DIM = 1
 MAX_SIDES = 32  # Caffe's kMaxBlobAxes
+# A field takes two bytes at least, and up to 300 of memory. Networks of hundreds of layers have
+# some thousands in what is read.
+MAX_FIELDS = 200_000
+MAX_NAME = 255  # bytes; every blob of a layer repeats its name
+MAX_BLOBS = 64  # of one layer; BatchNorm has 3, an LSTM up to 4
 
 # Wire types.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -35,7 +40,7 @@ def read(data: bytes, path: Path) -> tuple[str, dict[str, np.ndarray]]:
         ValueError: the file is truncated, inconsistent, or not a caffemodel.
     """
     try:
-        name, arrays = _net(memoryview(data))
+        name, arrays = _Reader().net(memoryview(data))
     except _Corrupt as error:
         raise ValueError(
             f"{path}: must be a .pth, .safetensors, .npy, .npz or complete .caffemodel file, and "
@@ -49,71 +54,102 @@ def read(data: bytes, path: Path) -> tuple[str, dict[str, np.ndarray]]:
 def read_mean(data: bytes, path: Path) -> np.ndarray:
     """Return the blob of a .binaryproto file, such as Caffe's mean image, float32 [1, 3, S, S]."""
     try:
-        return _blob(memoryview(data))
+        return _Reader().blob(memoryview(data))
     except _Corrupt as error:
         raise ValueError(
             f"{path}: must be a complete .binaryproto file ({error}); download it again."
         ) from None
 
 
-def _net(message: memoryview) -> tuple[str, dict[str, np.ndarray]]:
-    net, arrays = "", {}
-    for number, value in _fields(message):
-        if number == NET_NAME:
-            net = _text(value)
-        elif number == NET_LAYER:
-            arrays |= _layer(_message(value), LAYER_NAME, LAYER_BLOBS)
-        elif number == NET_LAYERS_V1:
-            arrays |= _layer(_message(value), V1_NAME, V1_BLOBS)
-    return net, arrays
+class _Reader:
+    """The messages of one file, whose fields are counted."""
 
+    def __init__(self) -> None:
+        self._remaining = MAX_FIELDS
 
-def _layer(message: memoryview, name_field: int, blobs_field: int) -> dict[str, np.ndarray]:
-    name, blobs = "", []
-    for number, value in _fields(message):
-        if number == name_field:
-            name = _text(value)
-        elif number == blobs_field:
-            blobs.append(_blob(_message(value)))
-    parts = ["w", "b", *map(str, range(2, len(blobs)))]
-    # Older files have four sides only: a bias is 1 x 1 x 1 x n, a matrix 1 x 1 x n x m.
-    for i, blob in enumerate(blobs):
-        if blob.ndim == 4 and blob.shape[:2] == (1, 1):
-            blobs[i] = blob.reshape(-1) if i else blob[0, 0]
-    return {f"{name}_{part}": blob for part, blob in zip(parts, blobs, strict=False)}
+    def net(self, message: memoryview) -> tuple[str, dict[str, np.ndarray]]:
+        net, arrays = "", {}
+        for number, value in self.fields(message):
+            if number == NET_NAME:
+                net = _text(value)
+            elif number == NET_LAYER:
+                arrays |= self.layer(_message(value), LAYER_NAME, LAYER_BLOBS)
+            elif number == NET_LAYERS_V1:
+                arrays |= self.layer(_message(value), V1_NAME, V1_BLOBS)
+        return net, arrays
 
+    def layer(
+        self, message: memoryview, name_field: int, blobs_field: int
+    ) -> dict[str, np.ndarray]:
+        name, blobs = "", []
+        for number, value in self.fields(message):
+            if number == name_field:
+                name = _text(value)
+            elif number == blobs_field:
+                blobs.append(self.blob(_message(value)))
+                if len(blobs) > MAX_BLOBS:
+                    raise _Corrupt(f"layer {name} has more than {MAX_BLOBS} blobs")
+        parts = ["w", "b", *map(str, range(2, len(blobs)))]
+        # Older files have four sides only: a bias is 1 x 1 x 1 x n, a matrix 1 x 1 x n x m.
+        for i, blob in enumerate(blobs):
+            if blob.ndim == 4 and blob.shape[:2] == (1, 1):
+                blobs[i] = blob.reshape(-1) if i else blob[0, 0]
+        return {f"{name}_{part}": blob for part, blob in zip(parts, blobs, strict=False)}
 
-def _blob(message: memoryview) -> np.ndarray:
-    sides, shape = [1, 1, 1, 1], None
-    floats, doubles = bytearray(), bytearray()
-    for number, value in _fields(message):
-        if number in BLOB_SIDES:
-            sides[number - 1] = _integer(value)
-        elif number == BLOB_SHAPE:
-            shape = _shape(_message(value))
-        elif number == BLOB_DATA:
-            floats += _message(value)
-        elif number == BLOB_DOUBLES:
-            doubles += _message(value)
-    shape = sides if shape is None else shape
-    if len(floats) % 4 or len(doubles) % 8:
-        raise _Corrupt("a number is truncated")
-    values = np.frombuffer(doubles, "<f8") if doubles else np.frombuffer(floats, "<f4")
-    try:
-        return values.astype(np.float32, copy=False).reshape(shape)
-    except (ValueError, OverflowError):
-        raise _Corrupt(f"a blob of {values.size} numbers has shape {tuple(shape)}") from None
+    def blob(self, message: memoryview) -> np.ndarray:
+        sides, shape = [1, 1, 1, 1], None
+        floats, doubles = bytearray(), bytearray()
+        for number, value in self.fields(message):
+            if number in BLOB_SIDES:
+                sides[number - 1] = _integer(value)
+            elif number == BLOB_SHAPE:
+                shape = self.shape(_message(value))
+            elif number == BLOB_DATA:
+                floats += _message(value)
+            elif number == BLOB_DOUBLES:
+                doubles += _message(value)
+        shape = sides if shape is None else shape
+        if len(floats) % 4 or len(doubles) % 8:
+            raise _Corrupt("a number is truncated")
+        values = np.frombuffer(doubles, "<f8") if doubles else np.frombuffer(floats, "<f4")
+        try:
+            return values.astype(np.float32, copy=False).reshape(shape)
+        except (ValueError, OverflowError):
+            raise _Corrupt(f"a blob of {values.size} numbers has shape {tuple(shape)}") from None
 
+    def shape(self, message: memoryview) -> list[int]:
+        shape = []
+        for number, value in self.fields(message):
+            if number == SHAPE_DIM:
+                sides = [value] if isinstance(value, int) else _packed(value)
+                shape += itertools.islice(sides, MAX_SIDES + 1)
+                if len(shape) > MAX_SIDES:
+                    raise _Corrupt(f"a blob has more than {MAX_SIDES} sides")
+        return shape
 
-def _shape(message: memoryview) -> list[int]:
-    shape = []
-    for number, value in _fields(message):
-        if number == SHAPE_DIM:
-            sides = [value] if isinstance(value, int) else _packed(value)
-            shape += itertools.islice(sides, MAX_SIDES + 1)
-            if len(shape) > MAX_SIDES:
-                raise _Corrupt(f"a blob has more than {MAX_SIDES} sides")
-    return shape
+    def fields(self, message: memoryview) -> Iterator[tuple[int, Value]]:
+        """Yield the number and value of each field: an int, or bytes for any other type."""
+        offset = 0
+        while offset < len(message):
+            self._remaining -= 1
+            if self._remaining < 0:
+                raise _Corrupt(f"it has more than {MAX_FIELDS:,} fields")
+            tag, offset = _varint(message, offset)
+            number, wire = tag >> 3, tag & 7
+            if not number or wire not in (VARINT, FIXED64, BYTES, FIXED32):
+                raise _Corrupt(f"no field starts with {tag}")
+            if wire == VARINT:
+                value, offset = _varint(message, offset)
+                yield number, value
+                continue
+            if wire == BYTES:
+                size, offset = _varint(message, offset)
+            else:
+                size = 8 if wire == FIXED64 else 4
+            if size > len(message) - offset:
+                raise _Corrupt(f"{size - (len(message) - offset)} bytes are missing")
+            yield number, message[offset : offset + size]
+            offset += size
 
 
 def _packed(values: memoryview) -> Iterator[int]:
@@ -121,28 +157,6 @@ def _packed(values: memoryview) -> Iterator[int]:
     while offset < len(values):
         value, offset = _varint(values, offset)
         yield value
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
-    """Yield the number and value of each field: an int, or bytes for any other type."""
-    offset = 0
-    while offset < len(message):
-        tag, offset = _varint(message, offset)
-        number, wire = tag >> 3, tag & 7
-        if not number or wire not in (VARINT, FIXED64, BYTES, FIXED32):
-            raise _Corrupt(f"no field starts with {tag}")
-        if wire == VARINT:
-            value, offset = _varint(message, offset)
-            yield number, value
-            continue
-        if wire == BYTES:
-            size, offset = _varint(message, offset)
-        else:
-            size = 8 if wire == FIXED64 else 4
-        if size > len(message) - offset:
-            raise _Corrupt(f"{size - (len(message) - offset)} bytes are missing")
-        yield number, message[offset : offset + size]
-        offset += size
 
 
 def _varint(message: memoryview, offset: int) -> tuple[int, int]:
@@ -168,4 +182,7 @@ def _integer(value: Value) -> int:
 
 
 def _text(value: Value) -> str:
-    return bytes(_message(value)).decode(errors="replace")
+    message = _message(value)
+    if len(message) > MAX_NAME:
+        raise _Corrupt(f"a name of {len(message):,} bytes")
+    return bytes(message).decode(errors="replace")

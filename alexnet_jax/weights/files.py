@@ -18,6 +18,10 @@ from alexnet_jax.weights import caffemodel, numpy_files, torch_files
 # tensorflow: conv1_w, HWIO, of caffe-tensorflow; theano: W_0 and W0_1, IHWO.
 Format = Literal["torchvision", "plain", "caffe", "tensorflow", "theano"]
 
+MAX_BYTES = 2**33  # of a file, which is read whole; a checkpoint of the paper's network has 2**29
+# Bytes of the header of a .safetensors file: an array takes 100, and in memory a thousand.
+MAX_HEADER = 2**24
+
 
 @dataclasses.dataclass(frozen=True)
 class RawWeights:
@@ -105,9 +109,14 @@ def write(path: Path, raw: RawWeights) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """Raise a ValueError for a device or a pipe, which may be endless."""
+    """Raise a ValueError for what could fill the memory: a device or a pipe, or a data set."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ValueError(f"{path}: must be a file or a folder; copy it to a file.")
+    if path.is_file() and (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(
+            f"{path}: must have at most {MAX_BYTES:,} bytes, and has {size:,}, too many for the "
+            "weights of an AlexNet; name another file."
+        )
 
 
 def _read_zip(path: Path) -> RawWeights:
@@ -129,6 +138,13 @@ def _read_zip(path: Path) -> RawWeights:
 
 
 def _read_safetensors(path: Path) -> RawWeights:
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > MAX_HEADER:
+        raise ValueError(
+            f"{path}: must be an intact .safetensors file (a header of {header:,} bytes); download "
+            "it again."
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

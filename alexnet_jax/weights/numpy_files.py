@@ -4,15 +4,17 @@ import io
 import json
 import math
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from alexnet_jax.weights.unpickle import AllowedCall, Names, load
+from alexnet_jax.weights.unpickle import MAX_REASON, AllowedCall, Names, load
 
 METADATA = "metadata"  # an array of an .npz that is not weights but JSON text
+MAX_SIDES = 64  # NumPy's
 # Compression hardly shrinks weights, pruned ones (9 of 10) to a tenth, and zeros to a thousandth.
 MAX_UNPACKED = 20  # times the size of the file
 # W_0_65.npy: layer 0 after epoch 65; W0_1_65.npy: tower 0 of layer 1 (lib/tools.py:6-21).
@@ -23,18 +25,42 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of an .npz file, and its metadata, a dictionary."""
     arrays, name = {}, "directory"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            unpacked = sum(member.file_size for member in archive.zip.infolist())
+        # Not np.load, which trusts the sizes that the header of an array claims.
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
             if unpacked > MAX_UNPACKED * path.stat().st_size + 2**20:
                 raise ValueError(f"unpacked it is {unpacked:,} bytes")
-            for name in archive.files:
-                arrays[name] = np.asarray(archive[name])
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise ValueError("it is there twice")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError("it is compressed by another method than deflate")
+                with archive.open(member) as file:
+                    arrays[name] = _read_plain(file, member.file_size)
         name = METADATA
         metadata = json.loads(str(arrays.pop(METADATA))) if METADATA in arrays else {}
         return arrays, {key: str(value) for key, value in dict(metadata).items()}
     # A hostile archive or header makes zipfile and NumPy raise nearly anything.
     except Exception as error:  # noqa: BLE001
         raise _unreadable(f"{path}: {name}", error) from None
+
+
+def _read_plain(file: IO[bytes], size: int) -> np.ndarray:
+    """Return the array in an .npy file of `size` bytes; ValueError if it holds objects."""
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(file)]
+    shape, _, dtype = read_header(file)
+    # Before NumPy allocates it. Elements of no bytes could be any number.
+    if not dtype.hasobject and dtype.itemsize and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"{size:,} bytes for an array of shape {shape}")
+    if not dtype.itemsize and math.prod(shape) > 1:
+        raise ValueError(f"an array of {dtype}")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def read_theano(folder: Path) -> tuple[int, dict[str, np.ndarray]]:
@@ -58,13 +84,13 @@ def read_array(path: Path) -> np.ndarray:
         if not path.is_file():
             raise ValueError("not a regular file")
         with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+            return _read_plain(file, path.stat().st_size)
     except Exception as error:  # noqa: BLE001, as above
         raise _unreadable(path, error) from None
 
 
 def _unreadable(name: str | Path, error: BaseException) -> ValueError:
-    reason = str(error).rstrip(".") or type(error).__name__
+    reason = str(error).rstrip(".")[:MAX_REASON] or type(error).__name__
     return ValueError(
         f"{name}: must be an intact file of plain arrays ({reason}); download it again."
     )
@@ -120,13 +146,18 @@ class _Array:
         shape, dtype, fortran, raw = state[-4:]
         resolved = dtype.resolve()
         if resolved is None:
-            self.value = list(raw)
+            if not isinstance(raw, list):
+                raise TypeError("array of objects without a list")
+            self.value = raw  # not a copy, as many arrays may name one list
             return
         data = self._encode(raw) if isinstance(raw, str) else raw
-        # Not an int: bytes(2**40) would allocate as many zeros.
-        if not isinstance(data, bytes) or not all(type(side) is int for side in shape):
+        # Not an int: bytes(2**40) would allocate as many zeros. One long list may be the shape of
+        # many arrays.
+        if not isinstance(data, bytes) or not isinstance(shape, list) or len(shape) > MAX_SIDES:
             raise TypeError("array without bytes or a shape")
-        if min(shape, default=0) < 0 or math.prod(shape) * resolved.itemsize != len(data):
+        if not all(type(side) is int and 0 <= side < 2**63 for side in shape):
+            raise TypeError("array without a shape")
+        if math.prod(shape) * resolved.itemsize != len(data):
             raise ValueError(f"{len(data)} bytes for an array of shape {shape}")
         order = "F" if fortran else "C"
         self.value = np.frombuffer(data, resolved).reshape(shape, order=order)

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.weights.unpickle import AllowedCall, load
+from alexnet_jax.weights.unpickle import MAX_NAME, AllowedCall, check_key, load
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the old container's
 PROTOCOL = 1001
 MAX_SIDES = 64  # NumPy's
+MAX_LISTED = 20  # damaged tensors named in a message
 
 _DTYPES = {
     "Double": "<f8",
@@ -45,10 +46,20 @@ class _StateDict(dict):
         pass
 
 
-def _state_dict(pairs: Any = ()) -> _StateDict:
-    state_dict = _StateDict(pairs)
-    if isinstance(pairs, list):
-        pairs.clear()  # a list that is passed many times would be copied as often
+def _state_dict(pairs: Any = None) -> _StateDict:
+    """Return the dictionary of `[[key, value], ...]`, as Python 2 writes an OrderedDict."""
+    pairs = [] if pairs is None else pairs
+    # Not a dictionary, which would be copied as often as it is passed.
+    if not isinstance(pairs, list):
+        raise TypeError("an OrderedDict of something that is not a list of pairs")
+    state_dict = _StateDict()
+    for pair in pairs:
+        key, value = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+        if not isinstance(key, (str, int)):
+            raise TypeError("an OrderedDict of something that is not a list of pairs")
+        check_key(key)
+        state_dict[key] = value
+    pairs.clear()  # a list that is passed many times would be copied as often
     return state_dict
 
 
@@ -90,12 +101,19 @@ def _storage(pid: Any) -> _Storage:
     kind, make_dtype, key, *rest = pid
     if kind != "storage" or not isinstance(make_dtype, AllowedCall) or not isinstance(key, str):
         raise TypeError("it refers to something that is not a storage")
+    if len(key) > MAX_NAME:
+        raise ValueError("it refers to a storage by a name that is too long")
     view = rest[2] if len(rest) > 2 else None  # (key, first element, elements), in old files
     return _Storage(key, make_dtype(), 0 if view is None else view[1])
 
 
 def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of a zip container (PyTorch 1.6 and later) by name; see `_arrays`."""
+    # Many names in the directory of an archive can share the same bytes.
+    if (total := sum(info.file_size for info in archive.infolist())) > path.stat().st_size:
+        raise ValueError(
+            f"{path}: its members would be {total:,} bytes, more than the file; download it again."
+        )
     (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
     folder = pickled.removesuffix("data.pkl")
 
@@ -168,9 +186,10 @@ def _arrays(content: Any, read: _Read, path: Path) -> dict[str, np.ndarray]:
         except (AttributeError, KeyError, TypeError, ValueError):
             damaged.append(name)
     if damaged:
+        more = f" and {len(damaged) - MAX_LISTED:,} more" if len(damaged) > MAX_LISTED else ""
         raise ValueError(
-            f"{path}: {', '.join(damaged)}: must be complete tensors, as in a state_dict; "
-            "download the file again."
+            f"{path}: {', '.join(damaged[:MAX_LISTED])}{more}: must be complete tensors, as in a "
+            "state_dict; download the file again."
         )
     return arrays
 
@@ -184,8 +203,11 @@ def _numbers(data: memoryview, dtype: str) -> np.ndarray:
 def _view(tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
     """Return the tensor, not copied; raise a ValueError if it exceeds its storage."""
     shape, strides = tensor.shape, tensor.strides
-    values = (tensor.storage.start, tensor.offset, *shape, *strides)
-    if len(shape) > MAX_SIDES or not all(type(value) is int and value >= 0 for value in values):
+    if not isinstance(shape, list) or not isinstance(strides, list):
+        raise TypeError("it has no shape")
+    values = (tensor.storage.start, tensor.offset, *shape[: MAX_SIDES + 1], *strides[:MAX_SIDES])
+    # The product of numbers without limit would take more than a constant time.
+    if len(shape) > MAX_SIDES or not all(type(v) is int and 0 <= v < 2**63 for v in values):
         raise ValueError("its shape is invalid")
     start, size = sum(values[:2]), math.prod(shape)
     # NumPy's own check accepts an empty buffer, and sums that overflow 64 bits.

@@ -49,14 +49,36 @@ def read_manifest(root: Path) -> Manifest | None:
     path = Path(root) / MANIFEST
     try:
         manifest = json.loads(path.read_text("utf-8"))
-        if {"plan", "splits", "files"} <= set(manifest):
+        if _is_manifest(manifest):
             return manifest
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    # RecursionError: it is nested deeply.
+    except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise ValueError(
         f"{path}: is damaged; remove it to read the shards like any others, or prepare them again."
+    )
+
+
+def _is_manifest(manifest: Any) -> bool:
+    """Return whether a JSON value is a Manifest; a TypeError or KeyError also means that not."""
+    splits, files = manifest["splits"], manifest["files"]
+    return (
+        all(isinstance(part, dict) for part in (manifest["plan"], splits, files))
+        and all(
+            isinstance(entry["images"], int)
+            and isinstance(entry["fingerprint"], str)
+            and all(isinstance(reason, str) for reason in entry["left_out"])
+            for entry in splits.values()
+        )
+        # Files of the folder itself: a name must not lead out of it.
+        and all(
+            type(entry["bytes"]) is int
+            and isinstance(entry["sha256"], str)
+            and name == Path(name).name
+            for name, entry in files.items()
+        )
     )
 
 
@@ -140,12 +162,18 @@ def load_statistics(root: Path, splits: Mapping[str, Source], size: int) -> Stat
     if manifest is None or not _is_as_prepared(Path(root), manifest, splits):
         return None
     path = Path(root) / STATISTICS
-    if _difference(path, manifest["files"][STATISTICS]):
+    if STATISTICS not in manifest["files"] or _difference(path, manifest["files"][STATISTICS]):
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        if {*arrays.files} != {field.name for field in dataclasses.fields(Statistics)}:
-            return None
-        statistics = Statistics(**arrays)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if {*arrays.files} != {field.name for field in dataclasses.fields(Statistics)}:
+                return None
+            statistics = Statistics(**arrays)
+    except Exception as error:  # a damaged archive makes zipfile and NumPy raise nearly anything
+        raise ValueError(
+            f"{path}: is damaged ({error}); remove it, and rerun the command that prepared the "
+            "images to write it again."
+        ) from error
     return statistics if len(statistics.mean_image) == size else None
 
 
