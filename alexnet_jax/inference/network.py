@@ -1,6 +1,7 @@
 """A network from a run folder, together with the preprocessing that belongs to its weights."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from alexnet_jax.model.preprocess import Preprocess, preprocess
 from alexnet_jax.training.finetune import load_origin
 from alexnet_jax.training.setup import make_preprocess
 
+LOGGER = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -33,6 +36,11 @@ class Network:
     variables: Any  # {"params": {layer: {"kernel", "bias"}}}, global arrays on the mesh
     statistics: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
     meta: Mapping[str, Any]  # the plain part of the checkpoint
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """The layers at their initial random values: the import that made the run lacked them."""
+        return tuple(self.meta.get("untrained", ()))
 
     @property
     def preprocess(self) -> Preprocess:
@@ -69,11 +77,13 @@ def load_network(
 ) -> Network:
     """Return the network in a run folder without changing the folder.
 
+    A warning names the layers that were never trained.
+
     Raises:
         ValueError: there is no such checkpoint, or this version cannot read it.
     """
     origin = load_origin(Path(workdir), mesh, which, name="workdir")
-    return Network(
+    network = Network(
         workdir=origin.folder,
         step=origin.step,
         config=origin.config,
@@ -84,3 +94,10 @@ def load_network(
         statistics=origin.statistics,
         meta=origin.meta,
     )
+    if network.untrained:
+        LOGGER.warning(
+            "%s: %s still at initial random values, and so is all that is computed from them; "
+            "train them with init_from=%s.",
+            *(network.workdir, ", ".join(network.untrained), network.workdir),
+        )
+    return network
