@@ -97,7 +97,7 @@ def show(args: Command) -> int:
         num_read += 1
         if args.save and len(panel) < PANEL:
             panel.append(prediction)
-        _print(prediction, prediction.probabilities, network.class_names, args)
+        _print(prediction, prediction.probabilities, network, args)
     if panel and args.save:
         _draw(panel, network.class_names, args.save)
         print(f"Saved {args.save}: {len(panel)} of {num_read:,} images.", file=sys.stderr)
@@ -159,13 +159,14 @@ def _read(file: Path | Prediction, data: DataConfig) -> Prediction:
 
 
 def _print(
-    prediction: Prediction, probabilities: np.ndarray, class_names: Sequence[str], args: Command
+    prediction: Prediction, probabilities: np.ndarray, network: "Network", args: Command
 ) -> None:
     order = np.argsort(-probabilities, kind="stable")[: args.top]
-    best = [(class_names[index], float(probabilities[index])) for index in order]
+    best = [(network.class_names[index], float(probabilities[index])) for index in order]
     if args.json:
         classes = [{"class": name, "probability": probability} for name, probability in best]
-        line = json.dumps({"file": str(prediction.file), "predictions": classes})
+        values = {"file": str(prediction.file), "predictions": classes}
+        line = json.dumps(values | network.caveats)
     else:
         bars = [f"  {p:6.1%}  {'█' * round(p * BAR):{BAR}}  {name}" for name, p in best]
         line = "\n".join([str(prediction.file), *bars])

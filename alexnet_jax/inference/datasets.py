@@ -1,5 +1,6 @@
 """Labeled images for a network: a split of its own run, or a folder of class folders."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,11 +49,19 @@ def num_unreadable_at_start(network: Network, split: Split) -> int:
 
 
 def label_by_name(class_names: Sequence[str]) -> dict[str, int]:
-    """Return class numbers by class name and, if all are distinct, by the names' first words."""
-    first_words = {name.split()[0]: label for label, name in enumerate(class_names) if name}
+    """Return class numbers by class name and, if all are distinct, by the names' first words.
+
+    A name that several classes have is left out.
+    """
+    first_words = {
+        name.split()[0]: label for label, name in enumerate(class_names) if name.split()
+    }
     if len(first_words) < len(class_names):
         first_words = {}
-    return first_words | {name: label for label, name in enumerate(class_names)}
+    count = collections.Counter(class_names)
+    return first_words | {
+        name: label for label, name in enumerate(class_names) if count[name] == 1
+    }
 
 
 def open_image_folder(network: Network, root: Path, name: str = "images") -> Source:
@@ -81,6 +90,11 @@ def open_image_folder(network: Network, root: Path, name: str = "images") -> Sou
     if splits := [folder for folder in unknown if folder in data_splits.SPLIT_NAMES]:
         remedy = f"name {' or '.join(str(Path(root) / folder) for folder in splits)}"
         raise invalid(name, root, f"holds the splits {', '.join(splits)}", remedy)
+    if twice := [folder for folder in unknown if folder in network.class_names]:
+        numbers = [n for n, known in enumerate(network.class_names) if known == twice[0]]
+        rule = f"{twice[0]} is the name of several classes, {', '.join(map(str, numbers))}"
+        remedy = "import the network with class names that differ, and name the folders after them"
+        raise invalid(name, root, rule, remedy)
     if unknown:
         shown = ", ".join(unknown[:SHOWN]) + (" ..." if len(unknown) > SHOWN else "")
         known = ", ".join(network.class_names[:3])

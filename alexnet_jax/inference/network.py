@@ -43,6 +43,11 @@ class Network:
         return tuple(self.meta.get("untrained", ()))
 
     @property
+    def caveats(self) -> dict[str, list[str]]:
+        """What every result as JSON says of the network: layers that are untrained, if any."""
+        return {"untrained": list(self.untrained)} if self.untrained else {}
+
+    @property
     def preprocess(self) -> Preprocess:
         """The constants that `model.preprocess.preprocess` needs."""
         return make_preprocess(self.config.data, self.statistics)

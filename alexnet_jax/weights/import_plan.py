@@ -43,8 +43,11 @@ CAFFE_NAMES = {
     **dict.fromkeys(("alexnet", "bvlc_alexnet"), "bvlc_alexnet"),
 }
 # Fields of the network that its arrays do not show.
-_UNSEEN = ("model.op_order", "model.conv1_padding", "model.activation", "model.spatial_norm")
-_UNSEEN_LRN = ("model.lrn_n", "model.lrn_k", "model.lrn_alpha", "model.lrn_alpha_over_n")
+_UNSEEN = ("model.conv1_padding", "model.activation")
+_UNSEEN_LRN = (
+    *("model.op_order", "model.lrn_scope", "model.lrn_n", "model.lrn_k", "model.lrn_alpha"),
+    *("model.lrn_alpha_over_n", "model.spatial_norm"),
+)
 _UNSEEN_DATA = ("data.image_size", "data.resize", "data.filter", "data.crop")
 
 
@@ -215,12 +218,10 @@ def _check_outputs(raw: RawWeights, class_names: Sequence[str]) -> tuple[RawWeig
     if convert.num_classes(raw) != 1:
         return raw, ""
     if len(class_names) != 2:
-        rule = (
-            "the weights have one output, which for a classifier is the sigmoid of the second of "
-            "two classes, and otherwise is none of a classifier"
-        )
-        remedy = "if it is one, name both classes, that of output 0 first"
-        raise invalid("class_names", f"of {len(class_names)} classes", rule, remedy)
+        given = f"of {len(class_names)} classes" if class_names else "are missing"
+        rule = "the weights have one output, which tells two classes apart (a sigmoid) or is none"
+        remedy = "if it does, name both classes, the second is that of a high output"
+        raise ValueError(f"class_names {given}: {rule} of a classifier; {remedy}.")
     arrays = dict(raw.arrays)
     for name in arrays.keys() & convert.head_names(raw.format):
         array = arrays[name]
