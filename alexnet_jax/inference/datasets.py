@@ -49,19 +49,18 @@ def num_unreadable_at_start(network: Network, split: Split) -> int:
 
 
 def label_by_name(class_names: Sequence[str]) -> dict[str, int]:
-    """Return class numbers by class name and, if all are distinct, by the names' first words.
+    """Return class numbers by class name, or by a part of it that tells all classes apart.
 
-    A name that several classes have is left out.
+    Such parts are the first words, as synsets are, and the text before the first comma. A name that
+    several classes have is left out.
     """
-    first_words = {
-        name.split()[0]: label for label, name in enumerate(class_names) if name.split()
-    }
-    if len(first_words) < len(class_names):
-        first_words = {}
+    labels: dict[str, int] = {}
+    for part in (lambda name: name.split()[0], lambda name: name.partition(",")[0].strip()):
+        parts = {part(name): label for label, name in enumerate(class_names) if name.strip()}
+        labels |= parts if len(parts) == len(class_names) else {}
     count = collections.Counter(class_names)
-    return first_words | {
-        name: label for label, name in enumerate(class_names) if count[name] == 1
-    }
+    labels |= {name: label for label, name in enumerate(class_names)}
+    return {name: label for name, label in labels.items() if count[name] < 2}
 
 
 def open_image_folder(network: Network, root: Path, name: str = "images") -> Source:

@@ -103,7 +103,9 @@ def _from_value(value: Any, path: Path) -> list[str]:
 def _by_number(names: dict[Any, Any], path: Path) -> list[Any]:
     """Return the values of a dictionary in the order of its keys, or the other way round."""
     for pairs in (names.items(), ((value, key) for key, value in names.items())):
-        numbered = {_number(number): name for number, name in pairs if isinstance(number, (int, str))}
+        numbered = {
+            _number(number): name for number, name in pairs if isinstance(number, (int, str))
+        }
         if sorted(n for n in numbered if n is not None) == list(range(len(names))):
             return [numbered[number] for number in range(len(names))]
     rule = f"must number its {len(names):,} classes from 0 to {len(names) - 1:,}"

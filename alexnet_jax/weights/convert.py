@@ -32,6 +32,7 @@ _AXES: dict[Format, tuple[int, int, int, int]] = {
     "theano": (2, 0, 1, 3),
 }
 
+
 def names(format: Format, architecture: Architecture) -> dict[tuple[str, str], tuple[str, ...]]:
     """Return the names of the arrays of each `(layer, "kernel" or "bias")`; of two, one a tower.
 

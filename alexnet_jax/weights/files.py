@@ -51,7 +51,7 @@ def read(path: Path, key: str = "", head: str = "") -> RawWeights:
         epoch, arrays = numpy_files.read_theano(path)
         return RawWeights("theano", arrays, {"epoch": str(epoch)})
     if shards := _shards(path):
-        raw = _merged(shards, path, key)
+        raw = _merged(shards, key)
     else:
         raw = _read_file(path, lambda paths: layer_names.select(paths, key))
     arrays, note = layer_names.find_head(raw.arrays, _layout(raw), head)
@@ -123,7 +123,7 @@ def _shards(path: Path) -> list[Path]:
     return files
 
 
-def _merged(shards: list[Path], path: Path, key: str) -> RawWeights:
+def _merged(shards: list[Path], key: str) -> RawWeights:
     """Read all shards as one file."""
     arrays: dict[str, np.ndarray] = {}
     for shard in shards:
@@ -220,9 +220,7 @@ def _read_safetensors(path: Path, select: torch_files.Select) -> RawWeights:
     try:
         with safe_open(path, framework="numpy") as file:
             selection = select([*file.keys()])
-            arrays = {
-                name: _tensor(file, stored, path) for stored, name in selection.names.items()
-            }
+            arrays = {name: _tensor(file, stored, path) for stored, name in selection.names.items()}
             metadata = file.metadata() or {}
     except (SafetensorError, TypeError) as error:
         raise ValueError(

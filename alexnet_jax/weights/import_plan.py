@@ -144,7 +144,7 @@ def _network(
     if not preset and "config" in raw.metadata:
         config, statistics = metadata.read_network(raw.metadata)
         bgr, bgr_mean, note = False, config.data.channels == "bgr", ""
-        config = unflatten(flatten(config) | fields)
+        config = unflatten({**flatten(config), **fields})
         if "data.statistics" in fields:
             statistics = published(fields["data.statistics"], config.data.image_size)
         elif config.data.image_size != len(statistics.mean_image):
@@ -155,7 +155,7 @@ def _network(
         base = PRESETS[preset] if preset else _infer_preset(raw)
         # Of Caffe's networks only theano_alexnet's see RGB (preprocessing/make_hkl.py).
         rgb = {"data.channels": "rgb"} if raw.format == "theano" else {}
-        seen = unflatten(flatten(base) | rgb | fields)
+        seen = unflatten({**flatten(base), **rgb, **fields})
         bgr = bgr_mean = seen.data.channels == "bgr"
         name = fields.get("data.statistics") or _published_statistics(raw, base)
         statistics = published(name, seen.data.image_size)

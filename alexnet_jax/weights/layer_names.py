@@ -224,9 +224,10 @@ def _unknown_scheme(paths: Sequence[str]) -> Selection:
     """Return all arrays, without the prefix that they have in common."""
     split = [path.split(".") for path in paths]
     common = 0
-    while all(len(parts) > common + 2 for parts in split) and len(
-        {parts[common] for parts in split}
-    ) == 1:
+    while (
+        all(len(parts) > common + 2 for parts in split)
+        and len({parts[common] for parts in split}) == 1
+    ):
         common += 1
     names = {
         path: ".".join(part for part in parts[common:] if part not in _WRAPPERS) or path

@@ -191,9 +191,7 @@ def read_zip(
     return _arrays(content, lambda key: memoryview(member(f"data/{key}")), path, select)
 
 
-def read_legacy(
-    data: bytes, path: Path, select: Select
-) -> tuple[Selection, dict[str, np.ndarray]]:
+def read_legacy(data: bytes, path: Path, select: Select) -> tuple[Selection, dict[str, np.ndarray]]:
     """Return the selected tensors of the container before the zip; see `_arrays`."""
     file = io.BytesIO(data)
     magic = load(file, path, _NAMES)
@@ -283,7 +281,9 @@ def _walk(content: Any) -> Iterator[tuple[str, Any]]:
                 continue
             seen.add(id(inner))
             items = inner.items() if isinstance(inner, dict) else enumerate(inner)
-            named = [(f"{path}.{key}" if path else str(key), item) for key, item in items if _is_key(key)]
+            named = [
+                (f"{path}.{key}" if path else str(key), item) for key, item in items if _is_key(key)
+            ]
             stack += [(path, item) for path, item in reversed(named) if len(path) <= MAX_PATH]
         elif isinstance(value, (_Tensor, _Other)):
             yield path, value

@@ -56,7 +56,8 @@ def check_folder(path: Path) -> None:
     """Raise a ValueError that says what a folder is, if it is known and not one that is read."""
     names = {file.name for file in path.iterdir()}
     if "saved_model.pb" in names:
-        raise ValueError(f"{path}: is a TensorFlow SavedModel; read it with TensorFlow, and {_ARRAYS}.")
+        remedy = f"read it with TensorFlow, and {_ARRAYS}"
+        raise ValueError(f"{path}: is a TensorFlow SavedModel; {remedy}.")
     if any(name.endswith(".ckpt.index") or ".data-00000-of-" in name for name in names):
         what = "holds a TensorFlow checkpoint"
         remedy = f"read it with tf.train.load_checkpoint, and {_ARRAYS}"
@@ -79,7 +80,8 @@ def describe_zip(path: Path, names: list[str]) -> ValueError:
         remedy = "save its state_dict with torch.save"
     else:
         shown = ", ".join(names[:3]) or "nothing"
-        what = f"a zip archive of {shown}{' ...' if len(names) > 3 else ''}, not of PyTorch or NumPy"
+        shown += " ..." if len(names) > 3 else ""
+        what = f"a zip archive of {shown}, not of PyTorch or NumPy"
         remedy = "unpack it, and name the file of weights in it, if there is one"
     return ValueError(f"{path}: is {what}; {remedy}.")
 
@@ -96,7 +98,7 @@ def _identify(name: str, head: bytes, tail: bytes) -> tuple[str, str] | None:
     if tail == _LEVELDB or name == "checkpoint" or re.search(r"\.data-\d+-of-\d+$|\.meta$", name):
         what = "part of a TensorFlow checkpoint"
         return what, f"read it with tf.train.load_checkpoint, and {_ARRAYS}"
-    return _protobuf(name, head) or _text(name, head)
+    return _protobuf(name, head) or _text(head)
 
 
 def _protobuf(name: str, head: bytes) -> tuple[str, str] | None:
@@ -123,7 +125,7 @@ def _protobuf(name: str, head: bytes) -> tuple[str, str] | None:
     return onnx if name.endswith(".onnx") else None
 
 
-def _text(name: str, head: bytes) -> tuple[str, str] | None:
+def _text(head: bytes) -> tuple[str, str] | None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:64].lower()
     if re.match(rb"<!doctype html|<html|<head|<\?xml|<!--", start):
         return "a web page, perhaps one that asks for a login or a confirmation", _ANEW
@@ -138,7 +140,8 @@ def _text(name: str, head: bytes) -> tuple[str, str] | None:
         text = head[: error.start].decode()
     if not all(letter.isprintable() or letter in "\t\r\n\f" for letter in text):
         return None
-    if re.search(r"^\s*(layers?|input_param|force_backward|net|base_lr)\s*[:{]", text, re.MULTILINE):
+    words = r"layers?|input_param|force_backward|net|base_lr"
+    if re.search(rf"^\s*({words})\s*[:{{]", text, re.MULTILINE):
         return "text that describes a net or its training (.prototxt)", "name the .caffemodel"
     if text.lstrip()[:1] in ("{", "["):
         return "JSON text", "name the file of weights itself"

@@ -52,8 +52,8 @@ def describe_untrained(params: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     ]
     if not names:
         return ""
-    which = "All layers look" if len(names) == len(params) else f"{', '.join(names)}: look"
+    which = "All layers" if len(names) == len(params) else ", ".join(names)
     return (
-        f"{which} untrained: kernels as they are drawn at random, biases as they are initialized; "
-        "check that the file is that of a trained network."
+        f"{which} look untrained: kernels as they are drawn at random, biases as they are "
+        "initialized; check that the file is that of a trained network."
     )
