@@ -130,7 +130,12 @@ def _by_network(
     """Return the scores of each network; of several also the weights, and the equal average."""
     count = len(networks)
     members = [
-        {"workdir": str(network.workdir), "step": network.step, **alone.scores()}
+        {
+            "workdir": str(network.workdir),
+            "step": network.step,
+            **alone.scores(),
+            **network.caveats,
+        }
         for network, alone in zip(networks, predictions, strict=False)
     ]
     if count == 1:

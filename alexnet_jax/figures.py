@@ -211,6 +211,7 @@ def _specialization(network: "Network", folder: Path) -> Path:
         measured = tower_specialization.measure_specialization(kernel)
         save(specialization.draw(measured), path)
         values = {"step": network.step, **tower_specialization.as_json(measured)}
+        values |= network.caveats
         write_json(path.with_suffix(".json"), values)
         print(tower_specialization.statement(measured))
     return path

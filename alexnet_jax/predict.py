@@ -101,7 +101,7 @@ def show(args: Command) -> int:
         num_read += 1
         if args.save and len(panel) < PANEL:
             panel.append(prediction)
-        _print(prediction, prediction.probabilities, network.class_names, args)
+        _print(prediction, prediction.probabilities, network, args)
     if panel and args.save:
         _draw(panel, network.class_names, args.save)
         saved = f"Saved {printable(args.save)}: {len(panel)} of {num_read:,} images."
@@ -167,13 +167,14 @@ def _read(file: Path | Prediction, data: DataConfig) -> Prediction:
 
 
 def _print(
-    prediction: Prediction, probabilities: np.ndarray, class_names: Sequence[str], args: Command
+    prediction: Prediction, probabilities: np.ndarray, network: "Network", args: Command
 ) -> None:
     order = np.argsort(-probabilities, kind="stable")[: args.top]
-    best = [(class_names[index], float(probabilities[index])) for index in order]
+    best = [(network.class_names[index], float(probabilities[index])) for index in order]
     if args.json:
         classes = [{"class": as_utf8(name), "probability": p} for name, p in best]
-        line = json.dumps({"file": as_utf8(prediction.file), "predictions": classes})
+        values = {"file": as_utf8(prediction.file), "predictions": classes}
+        line = json.dumps(values | network.caveats)
     else:
         bars = [f"  {p:6.1%}  {'█' * round(p * BAR):{BAR}}  {printable(name)}" for name, p in best]
         line = "\n".join([printable(prediction.file), *bars])
@@ -186,7 +187,7 @@ def _draw(panel: Sequence[Prediction], class_names: Sequence[str], path: Path) -
     from alexnet_jax.plots.tiles import save
 
     known = ClassNames(class_names)
-    labels = [known.find(p.file.absolute().parent.name, by_first_word=True) for p in panel]
+    labels = [known.find(p.file.absolute().parent.name, by_part=True) for p in panel]
     figure = predictions.draw(
         np.stack([p.square for p in panel if p.square is not None]),
         np.stack([p.probabilities for p in panel if p.probabilities is not None]),

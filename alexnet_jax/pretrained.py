@@ -2,28 +2,34 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from alexnet_jax.cli.arguments import option_name, parse_command
-from alexnet_jax.cli.errors import run_command
-from alexnet_jax.config import Preset
+from alexnet_jax.cli.arguments import option_name, parse_command, peek_option
+from alexnet_jax.cli.errors import option_names, run_command, with_options
+from alexnet_jax.config import DataConfig, ModelConfig, Preset, flatten, invalid
+from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.pretrained"
-IMPORT_ONLY = ("preset", "class_names", "mean", "partial", "no_kernel_flip")
+IMPORT_ONLY = ("preset", "class_names", "mean", "key", "head", "partial", "no_kernel_flip")
+SECTIONS = ("model", "data")
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Make a run of the weights in a file (--from), or write a run's weights to a file (--to)."""
+    """Make a run of the weights in a file (--from), or write a run's weights to a file (--to).
+
+    Arrays do not show everything about their network: what is assumed is printed, and --preset,
+    --model.* and --data.* say otherwise. The defaults printed for these are those of --preset.
+    """
 
     # folder of the run, which --from creates and --to reads
     workdir: Path
-    # torchvision's .pth, .safetensors, .caffemodel, bvlc_alexnet.npy, .npz with conv1_w and so on,
-    # or a folder of theano_alexnet's .npy files
+    # torchvision's .pth, a checkpoint with such weights, .safetensors (or its shards), .caffemodel,
+    # bvlc_alexnet.npy, .npz with conv1_w and so on, or a folder of theano_alexnet's .npy files
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     # a .safetensors file (torchvision's names if the network has no towers, otherwise conv1_w and
     # so on) or an .npz file (conv1_w and so on)
@@ -31,44 +37,76 @@ class Command:
     # --from: preset whose network the weights are of; by default inferred from the file, which is
     # impossible for .npz files of other programs
     preset: Preset | None = None
-    # --from: text file with the name of a class on each line; by default class 0, class 1, ...
+    # --from: text file with the name of a class on each line, or a list or dictionary of them; by
+    # default class 0, class 1, ...
     class_names: Path | None = None
     # --from: mean image: a run's statistics.npz, or an .npy or .binaryproto file with colors in the
     # order of the weights; by default the published mean color, or the file's own
     mean: Path | None = None
+    # --from: entry of a checkpoint that holds the weights, such as ema, if several do
+    key: str = ""
+    # --from: name of the last layer, if it is not fc8 and cannot be found by its shape
+    head: str = ""
     # merge two towers into one network, or split a network whose towers are not connected
     towers: Literal["keep", "merge", "split"] = "keep"
     # --from: import the arrays that match and leave the rest at initial values
     partial: bool = False
     # --from: do not flip Theano's kernels, as they were trained with lib_conv: cudaconvnet
     no_kernel_flip: bool = False
+    # --from: the network that the weights are of
+    model: tyro.conf.FlagConversionOff[ModelConfig] = dataclasses.field(default_factory=ModelConfig)
+    # --from: the images that the weights need; data.channels is the order that conv1 sees
+    data: tyro.conf.FlagConversionOff[DataConfig] = dataclasses.field(default_factory=DataConfig)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
 
     def run() -> None:
-        command = parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM)
+        command, fields = parse(sys.argv[1:] if args is None else args)
         if (command.source is None) == (command.to is None):
             raise ValueError("--from, --to: must be exactly one of the two; see --help.")
-        (import_weights if command.to is None else export_weights)(command)
+        if command.to is None:
+            import_weights(command, fields)
+        else:
+            export_weights(command, fields)
 
     interrupted = "interrupted; remove the --workdir or file, and run the same command again."
     return run_command(run, Command, interrupted, {"path": "--to"})
 
 
-def import_weights(args: Command) -> None:
-    """Make `--workdir` of the weights in `--from`."""
+def parse(args: Sequence[str]) -> tuple[Command, dict[str, Any]]:
+    """Return the command, and the fields of the network and its images that are given.
+
+    Raises:
+        ValueError: an option is unknown or wrong.
+    """
+    base = PRESETS.get(peek_option(args, "--preset") or "", PRESETS["torchvision"])
+    default = Command(workdir=tyro.MISSING, model=base.model, data=base.data)
+    command = parse_command(Command, args, PROGRAM, default)
+    given = {argument.partition("=")[0].replace("_", "-") for argument in args}
+    config = flatten(dataclasses.replace(base, model=command.model, data=command.data))
+    fields = {
+        name: value
+        for name, value in config.items()
+        if name.partition(".")[0] in SECTIONS and option_name(name) in given
+    }
+    return command, fields
+
+
+def import_weights(args: Command, fields: Mapping[str, Any]) -> None:
+    """Make `--workdir` of the weights in `--from`; `fields` are not those of the preset."""
     # JAX takes seconds to import, which --help need not wait for.
-    from alexnet_jax.weights import files, run_folder
+    from alexnet_jax.weights import class_names, files, run_folder
     from alexnet_jax.weights.import_plan import plan_import
 
     assert args.source is not None
     run_folder.check_empty(args.workdir)
     plan = plan_import(
-        files.read(args.source),
+        files.read(args.source, args.key, args.head),
         preset=args.preset or "",
-        class_names=args.class_names.read_text().splitlines() if args.class_names else (),
+        fields=fields,
+        class_names=class_names.read(args.class_names) if args.class_names else (),
         mean=files.read_mean(args.mean) if args.mean else None,
         towers=args.towers,
         partial=args.partial,
@@ -85,7 +123,7 @@ def import_weights(args: Command) -> None:
         f"the {data.mean} mean{_divisors(plan.statistics.scale)}."
     )
     for note in plan.notes:
-        print(note)
+        print(with_options(note, option_names(Command)))
 
 
 def _divisors(scale: Iterable[float]) -> str:
@@ -95,7 +133,7 @@ def _divisors(scale: Iterable[float]) -> str:
     return f", divided by {', '.join(f'{1 / factor:.4g}' for factor in scale)}"
 
 
-def export_weights(args: Command) -> None:
+def export_weights(args: Command, fields: Mapping[str, Any]) -> None:
     """Write the weights of `--workdir` to `--to`."""
     import jax
 
@@ -108,9 +146,13 @@ def export_weights(args: Command) -> None:
 
     assert args.to is not None
     files.check_target(args.to)
-    if given := [name for name in IMPORT_ONLY if getattr(args, name)]:
+    if given := [*(name for name in IMPORT_ONLY if getattr(args, name)), *fields]:
         raise ValueError(f"{option_name(given[0])}: must be given with --from; leave it out.")
     network = load_network(args.workdir, towers.make_mesh(towers=1, data=1, batch=1))
+    if network.untrained:
+        rule = f"has layers at their initial random values ({', '.join(network.untrained)})"
+        remedy = "train them first, with --init-from of the command main"
+        raise invalid("workdir", args.workdir, rule, remedy)
     params = jax.device_get(network.variables["params"])
     config, architecture, params = change_towers(
         network.config, network.architecture, params, args.towers

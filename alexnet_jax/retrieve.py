@@ -93,7 +93,7 @@ def show(args: Command) -> int:
     for listing in listings:
         for note in listing.notes:
             _print_note(note)
-    extractor, index = _open(args)
+    extractor, index, caveats = _open(args)
     num_unread, panel = 0, []
     for neighbors in search(extractor, index, files, args.top, args.distance):
         if neighbors.error:
@@ -101,14 +101,14 @@ def show(args: Command) -> int:
             _print_note(f"{neighbors.file}: {neighbors.error}; skipped")
             continue
         panel += [neighbors] if len(panel) < PANEL else []
-        print(_json(neighbors) if args.json else _text(neighbors))
+        print(_json(neighbors, caveats) if args.json else _text(neighbors))
     if args.save and panel:
         _draw(panel, len(files) - num_unread, args.save)
     return num_unread
 
 
-def _open(args: Command) -> tuple["Extractor", "Index"]:
-    """Return the compiled network and the index, which is built or brought up to date."""
+def _open(args: Command) -> tuple["Extractor", "Index", dict[str, list[str]]]:
+    """Return the compiled network, the index, brought up to date, and the network's caveats."""
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
     from alexnet_jax.retrieval import features, index
@@ -124,7 +124,7 @@ def _open(args: Command) -> tuple["Extractor", "Index"]:
         shown = [f"{name} ({reason})" for name, reason in list(built.unreadable.items())[:SHOWN]]
         more = " ..." if len(built.unreadable) > SHOWN else ""
         _print_note(f"{len(built.unreadable):,} unreadable files: {', '.join(shown)}{more}.")
-    return extractor, built
+    return extractor, built, network.caveats
 
 
 def search(
@@ -165,9 +165,9 @@ def _text(neighbors: Neighbors) -> str:
     return "\n".join([printable(neighbors.file), *lines])
 
 
-def _json(neighbors: Neighbors) -> str:
+def _json(neighbors: Neighbors, caveats: dict[str, list[str]]) -> str:
     images = [{"file": as_utf8(file), "distance": distance} for file, distance in neighbors.images]
-    return json.dumps({"file": as_utf8(neighbors.file), "neighbors": images})
+    return json.dumps({"file": as_utf8(neighbors.file), "neighbors": images} | caveats)
 
 
 def _draw(panel: Sequence[Neighbors], total: int, path: Path) -> None:

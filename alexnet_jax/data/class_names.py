@@ -1,7 +1,8 @@
 """Names of classes, which file systems and people write in several ways."""
 
+import collections
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def normalize(name: str) -> str:
@@ -13,44 +14,37 @@ class ClassNames:
     """The labels of class names, found by names that are written in other ways.
 
     Composed and decomposed characters are the same. If no class is written like a name, the one
-    that differs from it only in upper and lower case or in spaces at its ends is meant.
+    that differs from it only in upper and lower case or in spaces at its ends is meant. A name that
+    several classes have is that of none.
     """
 
     def __init__(self, names: Sequence[str]):
-        self._exact = {normalize(name): label for label, name in enumerate(names)}
-        self._loose: dict[str, int] = {}
-        ambiguous = set()
-        for name, label in self._exact.items():
-            key = _loosely(name)
-            if key in self._loose:
-                ambiguous.add(key)
-            self._loose[key] = label
-        for key in ambiguous:
-            del self._loose[key]
-        first_words = [name.split()[0] for name in self._exact if name.split()]
-        self._first_words = (
-            dict(zip(first_words, self._exact.values(), strict=True))
-            if len({*first_words}) == len(names)
-            else {}
-        )
+        whole = [normalize(name) for name in names]
+        self._exact = _unique(whole)
+        self._loose = _unique(map(_loosely, whole))
+        self._parts: dict[str, int] = {}
+        for part in (_first_word, _before_comma):
+            parts = [part(name) for name in whole]
+            self._parts |= _unique(parts) if len({*parts}) == len(parts) else {}
+        self.twice = {name for name, count in collections.Counter(whole).items() if count > 1}
 
-    def find(self, name: str, by_first_word: bool = False) -> int | None:
+    def find(self, name: str, by_part: bool = False) -> int | None:
         """Return the label of a name, None if it is of no class.
 
-        `by_first_word`: the first word of a class is also its name, if all of them differ
-        ("n01440764 tench").
+        `by_part`: the first word of a class is also its name, if all of them differ ("n01440764
+        tench"), and so is what precedes its first comma ("tench, Tinca tinca").
         """
         name = normalize(name)
         if (label := self._exact.get(name)) is not None:
             return label
-        if by_first_word and (label := self._first_words.get(name)) is not None:
+        if by_part and (label := self._parts.get(name)) is not None:
             return label
         return self._loose.get(_loosely(name))
 
-    def has(self, name: str, by_first_word: bool = False) -> bool:
+    def has(self, name: str, by_part: bool = False) -> bool:
         """Return whether a class is written like this, up to the composition of characters."""
         name = normalize(name)
-        return name in self._exact or (by_first_word and name in self._first_words)
+        return name in self._exact or (by_part and name in self._parts)
 
 
 def alike(names: Sequence[str]) -> list[str]:
@@ -59,6 +53,21 @@ def alike(names: Sequence[str]) -> list[str]:
     for name in names:
         keys.setdefault(_loosely(name), []).append(name)
     return [name for group in keys.values() if len(group) > 1 for name in group]
+
+
+def _unique(names: Iterable[str]) -> dict[str, int]:
+    """Return the labels of those names that no other class has, and that are not empty."""
+    names = list(names)
+    count = collections.Counter(names)
+    return {name: label for label, name in enumerate(names) if name and count[name] == 1}
+
+
+def _first_word(name: str) -> str:
+    return (name.split() or [""])[0]
+
+
+def _before_comma(name: str) -> str:
+    return name.partition(",")[0].strip()
 
 
 def _loosely(name: str) -> str:

@@ -200,9 +200,9 @@ def _label_columns(header: Sequence[str], width: int, file_column: int) -> list[
 
 def _label(cell: str, classes: ClassNames) -> int | None:
     """Return the class of a cell: its name, or its first word (Kaggle adds boxes to that)."""
-    label = classes.find(cell, by_first_word=True)
+    label = classes.find(cell, by_part=True)
     words = cell.split()
-    return classes.find(words[0], by_first_word=True) if label is None and words else label
+    return classes.find(words[0], by_part=True) if label is None and words else label
 
 
 def _by_number(
@@ -216,7 +216,7 @@ def _by_number(
         if not 1 <= number <= len(kit.truth):
             continue
         synset = kit.synsets.get(kit.truth[number - 1], "")
-        label = known.find(synset, by_first_word=True)
+        label = known.find(synset, by_part=True)
         if label is None:
             raise ValueError(
                 f"{path}: {file} is of class {synset or 'unknown'}, no class folder of the "

@@ -127,7 +127,7 @@ def find_layout(tree: Tree, root: Path, class_names: Sequence[str] = ()) -> Layo
     base, above, known = str(root), [], ClassNames(class_names)
     for _ in range(MAX_NESTED):
         names = tree.scan(base).folders
-        if any(known.find(name, by_first_word=True) is not None for name in names):
+        if any(known.find(name, by_part=True) is not None for name in names):
             break
         splits = _split_folders(base, names)
         others = [name for name in names if not any(name in found for found in splits.values())]
@@ -305,14 +305,18 @@ def open_class_folders(root: Path, class_names: Sequence[str], name: str) -> Ima
             )
         return opened
     known = ClassNames(class_names)
-    if unknown := [f for f in files.folders if known.find(f, by_first_word=True) is None]:
+    if twice := [folder for folder in files.folders if normalize(folder) in known.twice]:
+        rule = f"{twice[0]} is the name of several classes of the network"
+        remedy = "import it with class names that differ, and name the folders after them"
+        raise invalid(name, root, rule, remedy)
+    if unknown := [f for f in files.folders if known.find(f, by_part=True) is None]:
         rule = (
             f"{len(unknown):,} class folders ({some(unknown)}) are not classes of the network "
             f"({some(class_names)})"
         )
         raise invalid(name, root, rule, "rename them, or import the network with its class names")
     check_classes(tree, layout.base, name)
-    source = Folder(Path(layout.base), class_names, tree, by_first_word=True)
+    source = Folder(Path(layout.base), class_names, tree, by_part=True)
     below = f" in {_relative(layout.root, layout.base)}" if layout.base != layout.root else ""
     taken = f"{root}: {len(files.folders):,} class folders{below}, {len(source):,} images."
     source.notes = (taken, *source.notes)
@@ -348,7 +352,7 @@ def _flat(tree: Tree, path: str, class_names: Sequence[str] | None) -> bool:
     if len(scan.folders) != 1:
         return bool(scan.images) and not scan.folders
     name = scan.folders[0]
-    is_class = class_names and ClassNames(class_names).find(name, by_first_word=True) is not None
+    is_class = class_names and ClassNames(class_names).find(name, by_part=True) is not None
     generic = name.lower() in _NEUTRAL or split_of(name) is not None
     return generic and not is_class and not scan.images
 

@@ -120,7 +120,7 @@ class Folder(ImageFiles):
         root: the folder.
         class_names: of the training split, or of a network.
         tree: has the names in folders that have been looked into.
-        by_first_word: the first word of a class is also its name.
+        by_part: see `ClassNames.find`.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Folder(ImageFiles):
         root: Path,
         class_names: Sequence[str] | None = None,
         tree: Tree | None = None,
-        by_first_word: bool = False,
+        by_part: bool = False,
     ):
         self._tree, self._passed = tree or Tree(), PassedOver()
         self._links: list[str] = []
@@ -137,7 +137,7 @@ class Folder(ImageFiles):
         self._passed.add(self._tree, top, scan)
         if is_training := class_names is None:
             class_names = sorted({*map(normalize, scan.folders)})
-        labels = _labels_of_folders(top, scan.folders, class_names, by_first_word)
+        labels = _labels_of_folders(top, scan.folders, class_names, by_part)
         by_class: list[list[str]] = [[] for _ in class_names]
         for folder, label in labels.items():
             files = self._list(top, folder)
@@ -177,12 +177,12 @@ class Folder(ImageFiles):
 
 
 def _labels_of_folders(
-    root: str, folders: Sequence[str], class_names: Sequence[str], by_first_word: bool
+    root: str, folders: Sequence[str], class_names: Sequence[str], by_part: bool
 ) -> dict[str, int]:
     """Return the label of each class folder; ValueError if one is not named after a class."""
     known, labels, unknown = ClassNames(class_names), {}, []
     for folder in folders:
-        label = known.find(folder, by_first_word)
+        label = known.find(folder, by_part)
         if label is None:
             unknown.append(folder)
         else:
@@ -236,7 +236,7 @@ def _name_notes(
     pairs = [
         f"{name} for {class_names[label]}"
         for name, label in labels.items()
-        if not known.has(name, by_first_word=True)
+        if not known.has(name, by_part=True)
     ]
     if pairs:
         notes.append(f"took class folders that are written otherwise: {some(pairs)}")

@@ -83,14 +83,18 @@ def _inference_parts() -> dict[str, Sequence[Point]]:
 
 def _saved(config: Config, saved: SavedRun | None) -> dict[str, Any]:
     if saved is None:
-        return {"imported": "", "statistics": None}
+        return {"imported": "", "untrained": [], "statistics": None}
     constants = {
         "mean": "color" if config.data.mean == "channel" else "image",
         "mean_color": list(saved.mean_color),
         "scale": list(saved.scale),
         "origin": saved.origin,
     }
-    return {"imported": saved.imported, "statistics": constants if saved.scale else None}
+    return {
+        "imported": saved.imported,
+        "untrained": list(saved.untrained),
+        "statistics": constants if saved.scale else None,
+    }
 
 
 def _changed(config: Config, points: Sequence[Point]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class SavedRun:
     mean_color: tuple[float, ...]  # gray levels, RGB; empty without statistics
     scale: tuple[float, ...]  # multiplies an image after the mean is subtracted
     origin: str  # of the mean, as a clause
+    untrained: tuple[str, ...] = ()  # layers at their initial random values
 
 
 def read_saved_run(workdir: Path) -> SavedRun:
@@ -52,8 +53,9 @@ def read_saved_run(workdir: Path) -> SavedRun:
         rule = f"{CONFIG} cannot be read ({error})"
         raise invalid("workdir", workdir, rule, "name the folder of a run") from error
     imported = str(about.get("imported", ""))
+    untrained = tuple(map(str, about.get("untrained", ())))
     if not (workdir / STATISTICS).exists():
-        return SavedRun(config, names, imported, (), (), "")
+        return SavedRun(config, names, imported, (), (), "", untrained)
     image, color, scale = _constants(workdir)
     publisher = _publisher(color, scale)
     data = dataclasses.replace(config.data, statistics=_statistics(publisher, scale))
@@ -68,6 +70,7 @@ def read_saved_run(workdir: Path) -> SavedRun:
         tuple(color.tolist()),
         tuple(scale.tolist()),
         PUBLISHERS[publisher] if publisher else origin,
+        untrained,
     )
 
 

@@ -80,6 +80,8 @@ def _heading(facts: dict[str, Any], name_of: Callable[[str], str]) -> Iterator[s
         yield from _wrapped(
             f"weights imported from {facts['imported']}; how they were trained is not known"
         )
+    if facts["untrained"]:
+        yield from _wrapped(f"at initial random values: {', '.join(facts['untrained'])}")
     if facts["statistics"]:
         yield from _wrapped(_images(facts["statistics"]))
     yield ""

@@ -1,6 +1,7 @@
 """A network from a run folder, together with the preprocessing that belongs to its weights."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.settings import fixed_settings
 from alexnet_jax.training.finetune import load_origin
 
+LOGGER = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Network(Model):
@@ -21,6 +24,16 @@ class Network(Model):
     step: int
     meta: Mapping[str, Any]  # the plain part of the checkpoint
 
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """The layers at their initial random values: the import that made the run lacked them."""
+        return tuple(self.meta.get("untrained", ()))
+
+    @property
+    def caveats(self) -> dict[str, list[str]]:
+        """What every result as JSON says of the network: layers that are untrained, if any."""
+        return {"untrained": list(self.untrained)} if self.untrained else {}
+
 
 @fixed_settings()
 def load_network(
@@ -29,6 +42,8 @@ def load_network(
     which: Literal["latest", "best"] = "latest",
 ) -> Network:
     """Return the network in a run folder without changing the folder.
+
+    A warning names the layers that were never trained.
 
     Args:
         workdir: folder of a run, trained or imported.
@@ -40,7 +55,7 @@ def load_network(
     """
     mesh = mesh or towers.make_mesh(towers=1, data=1, batch=1)
     origin = load_origin(Path(workdir), mesh, which, name="workdir")
-    return Network(
+    network = Network(
         workdir=origin.folder,
         step=origin.step,
         config=origin.config,
@@ -51,3 +66,10 @@ def load_network(
         statistics=origin.statistics,
         meta=origin.meta,
     )
+    if network.untrained:
+        LOGGER.warning(
+            "%s: %s still at initial random values, and so is all that is computed from them; "
+            "train them with init_from=%s.",
+            *(network.workdir, ", ".join(network.untrained), network.workdir),
+        )
+    return network

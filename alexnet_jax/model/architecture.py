@@ -145,8 +145,12 @@ class Architecture:
 
 
 def outputs(layer: Layer) -> list[tuple[Operation, str]]:
-    """Return the operations that follow a layer and the names of their outputs: relu1, norm1."""
+    """Return the operations that follow a layer and the names of their outputs: relu1, norm1.
+
+    A sixth convolution has them in full, relu_conv6, as relu6 is that of fc6.
+    """
     number = layer.name.removeprefix("conv").removeprefix("fc")
+    number = f"_{layer.name}" if layer.name == "conv6" else number
     named: list[tuple[Operation, str]] = []
     for operation in layer.ops:
         name = OUTPUTS[operation] + number

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,7 +159,11 @@ def _saved_config(folder: Path, name: str) -> Config:
 
 
 def init_from_pretrained(
-    origin: Origin, params: Any, reinit_layers: Sequence[str], class_names: Sequence[str]
+    origin: Origin,
+    params: Any,
+    reinit_layers: Sequence[str],
+    class_names: Sequence[str],
+    frozen: Collection[str] = (),
 ) -> tuple[Any, str]:
     """Return `params` with the origin's weights in all layers but `reinit_layers`, and a message.
 
@@ -168,11 +172,18 @@ def init_from_pretrained(
         params: initial parameters of the new run, global arrays on its mesh.
         reinit_layers: layers that keep their initial parameters.
         class_names: of the new run.
+        frozen: layers that will not be trained.
 
     Raises:
-        ValueError: the network has no such layer, or a layer's shape is not the origin's.
+        ValueError: the network has no such layer, a layer's shape is not the origin's, or a layer
+            that no run has trained is frozen.
     """
     _check_layers(origin, params, reinit_layers)
+    untrained = [name for name in origin.meta.get("untrained", ()) if name not in reinit_layers]
+    if stuck := [name for name in untrained if name in frozen]:
+        rule = f"{', '.join(stuck)} came without weights and would stay at random values"
+        remedy = "give these layers a learning rate"
+        raise invalid("optimizer.layer_learning_rates", " ".join(stuck), rule, remedy)
     copied = [name for name in params if name not in reinit_layers]
     unused = [name for name in origin.params if name not in params]
     placed = {
@@ -181,6 +192,7 @@ def init_from_pretrained(
     }
     message = f"Weights of {origin.folder}, step {origin.step:,}: {', '.join(copied)}"
     message += f"; initialized at random: {', '.join(reinit_layers)}" if reinit_layers else ""
+    message += f"; at random values there, too: {', '.join(untrained)}" if untrained else ""
     message += f"; not used: {', '.join(unused)}" if unused else ""
     if "fc8" not in reinit_layers and processes.is_main_process():
         _warn_of_names(origin.class_names, class_names)

@@ -158,6 +158,7 @@ def begin(
             state.variables["params"],
             config.init.reinit_layers,
             splits.class_names,
+            config.optimizer.frozen,
         )
         state = state.replace(variables={"params": params})
         processes.print_from_main(message)

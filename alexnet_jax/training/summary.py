@@ -47,10 +47,12 @@ def write_run_config(
     statistics: Mapping[str, np.ndarray],
     workdir: Path,
     imported: str = "",
+    untrained: Sequence[str] = (),
 ) -> None:
     """Write config.json (every value, the classes, versions and devices) and statistics.npz.
 
     `imported` is the name of the file that the weights came from; "" if they are trained here.
+    `untrained` are the layers at their initial random values.
     """
     about = {
         "config": flatten(with_absolute_paths(config)),
@@ -59,6 +61,7 @@ def write_run_config(
         "versions": package_versions(),
         "python": platform.python_version(),
         **({"imported": imported} if imported else {}),
+        **({"untrained": list(untrained)} if untrained else {}),
     }
     write_json(workdir / CONFIG, about)
     content = io.BytesIO()

@@ -15,6 +15,9 @@ NET_NAME, NET_LAYERS_V1, NET_LAYER = 1, 2, 100
 LAYER_NAME, LAYER_BLOBS = 1, 7
 V1_NAME, V1_BLOBS = 4, 6
 BLOB_SIDES, BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLES = (1, 2, 3, 4), 5, 7, 8
+# NVCaffe's (NVIDIA/caffe caffe-0.17, caffe.proto): numbers of any type, and which.
+BLOB_RAW_TYPE, BLOB_RAW = 10, 12
+RAW_TYPES = {0: "<f8", 1: "<f4", 2: "<f2"}
 SHAPE_DIM = 1
 MAX_SIDES = 32  # Caffe's kMaxBlobAxes
 # A field takes two bytes at least, and up to 300 of memory. Networks of hundreds of layers have
@@ -44,7 +47,8 @@ def read(data: bytes, path: Path) -> tuple[str, dict[str, np.ndarray]]:
     except _Corrupt as error:
         raise ValueError(
             f"{path}: must be a .pth, .safetensors, .npy, .npz or complete .caffemodel file, and "
-            f"cannot be read as the last ({error}); name another file, or download it again."
+            f"cannot be read as the last ({error}); name another file, or, if it is one of these, "
+            "download it again."
         ) from None
     if not arrays:
         raise ValueError(f"{path}: holds no layer with weights; name a file that does.")
@@ -98,7 +102,7 @@ class _Reader:
 
     def blob(self, message: memoryview) -> np.ndarray:
         sides, shape = [1, 1, 1, 1], None
-        floats, doubles = bytearray(), bytearray()
+        floats, doubles, raw, raw_type = bytearray(), bytearray(), bytearray(), 0
         for number, value in self.fields(message):
             if number in BLOB_SIDES:
                 sides[number - 1] = _integer(value)
@@ -108,10 +112,18 @@ class _Reader:
                 floats += _message(value)
             elif number == BLOB_DOUBLES:
                 doubles += _message(value)
+            elif number == BLOB_RAW:
+                raw += _message(value)
+            elif number == BLOB_RAW_TYPE:
+                raw_type = _integer(value)
         shape = sides if shape is None else shape
-        if len(floats) % 4 or len(doubles) % 8:
+        if raw and raw_type not in RAW_TYPES:
+            raise _Corrupt(f"a blob's raw_data is of type {raw_type}, which is no floating point")
+        dtype = np.dtype(RAW_TYPES[raw_type] if raw else "<f8" if doubles else "<f4")
+        data = raw or doubles or floats
+        if len(data) % dtype.itemsize:
             raise _Corrupt("a number is truncated")
-        values = np.frombuffer(doubles, "<f8") if doubles else np.frombuffer(floats, "<f4")
+        values = np.frombuffer(data, dtype)
         try:
             return values.astype(np.float32, copy=False).reshape(shape)
         except (ValueError, OverflowError):

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from alexnet_jax.model.architecture import Architecture, Conv, Layer, Row, trace
-from alexnet_jax.weights.files import Format, RawWeights
+from alexnet_jax.weights.files import RawWeights
+from alexnet_jax.weights.layer_names import TORCHVISION, Format
 
 Params = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel", "bias"}}, float32
 
@@ -31,12 +32,6 @@ _AXES: dict[Format, tuple[int, int, int, int]] = {
     "theano": (2, 0, 1, 3),
 }
 
-# torchvision/models/alexnet.py; the modules between them have no weights.
-_TORCHVISION = {
-    **dict(zip(("conv1", "conv2", "conv3", "conv4", "conv5"), (0, 3, 6, 8, 10), strict=True)),
-    **dict(zip(("fc6", "fc7", "fc8"), (1, 4, 6), strict=True)),
-}
-
 
 def names(format: Format, architecture: Architecture) -> dict[tuple[str, str], tuple[str, ...]]:
     """Return the names of the arrays of each `(layer, "kernel" or "bias")`; of two, one a tower.
@@ -54,7 +49,7 @@ def names(format: Format, architecture: Architecture) -> dict[tuple[str, str], t
                     "such layer; use .npz, or towers=merge."
                 )
             part = "features" if isinstance(layer, Conv) else "classifier"
-            part = f"{part}.{_TORCHVISION[layer.name]}"
+            part = f"{part}.{TORCHVISION[layer.name]}"
             kernel, bias = (f"{part}.weight",), (f"{part}.bias",)
         elif format == "theano":
             kernel = tuple(f"W{tower}_{number}" for tower in towers)
@@ -68,13 +63,20 @@ def names(format: Format, architecture: Architecture) -> dict[tuple[str, str], t
 
 def in_torchvision(layer: Layer) -> bool:
     """Return whether torchvision's layout can represent a layer."""
-    return layer.name in _TORCHVISION and layer.sees != "own"
+    return layer.name in TORCHVISION and layer.sees != "own"
+
+
+def head_names(format: Format) -> tuple[str, str]:
+    """Return the names of the last layer's kernel and bias."""
+    if format == "torchvision":
+        return "classifier.6.weight", "classifier.6.bias"
+    return ("W_7", "b_7") if format == "theano" else ("fc8_w", "fc8_b")
 
 
 def num_classes(raw: RawWeights) -> int | None:
     """Return the number of outputs of the last layer, or None if it is not in the file."""
-    last = {"torchvision": "classifier.6.bias", "theano": "b_7"}.get(raw.format, "fc8_b")
-    return raw.arrays[last].size if last in raw.arrays else None
+    bias = raw.arrays.get(head_names(raw.format)[1])
+    return None if bias is None else bias.size
 
 
 def unmatched(raw: RawWeights, architecture: Architecture) -> tuple[list[str], list[str]]:
@@ -105,10 +107,11 @@ def to_params(
         partial: accept missing arrays, and ignore those that the network lacks.
 
     Raises:
-        ValueError: arrays are missing, unknown or of other shapes; it names all of them.
+        ValueError: arrays are missing, unknown, of other shapes or not finite; it names all.
     """
     _check(raw, architecture, partial)
     params: Params = {}
+    infinite: list[str] = []
     shapes = _shapes(architecture)
     for (layer, kind), group in names(raw.format, architecture).items():
         if not all(name in raw.arrays for name in group):
@@ -119,7 +122,17 @@ def to_params(
             array = _from_file(raw.format, array, shapes[layer], kernel_flip)
             if bgr and layer == architecture.layers[0].name:
                 array = array[:, :, ::-1]
-        params.setdefault(layer, {})[kind] = np.ascontiguousarray(array, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = np.ascontiguousarray(array, np.float32)
+        if not np.isfinite(converted).all():
+            infinite += group
+        params.setdefault(layer, {})[kind] = converted
+    if infinite:
+        raise ValueError(
+            f"{', '.join(infinite)}: must be finite numbers in float32, and some are NaN or "
+            "infinite, as after training that diverged or where float16 was too small; name a file "
+            "from before that, or save it as float32."
+        )
     return params
 
 
@@ -212,6 +225,6 @@ def _wrong_arrays(raw: RawWeights, architecture: Architecture) -> list[str]:
             array = raw.arrays.get(name)
             if array is not None and array.shape != expected:
                 problems.append(f"{name} is {array.shape} and not {expected}")
-            elif array is not None and array.dtype.kind not in "fiu":
-                problems.append(f"{name} is of {array.dtype} and not of numbers")
+            elif array is not None and array.dtype.kind != "f":
+                problems.append(f"{name} is of {array.dtype} and not of floating-point numbers")
     return problems

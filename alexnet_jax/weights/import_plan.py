@@ -1,20 +1,23 @@
 """Weights of a file as a run: which network they are of, and which preprocessing they need."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from alexnet_jax.config import Config, invalid
-from alexnet_jax.data.statistics import Statistics, published
+from alexnet_jax.config import PREPROCESSING, Config, fields_marked, flatten, invalid, unflatten
+from alexnet_jax.data.statistics import PUBLISHED, Statistics, published
 from alexnet_jax.model.architecture import Architecture
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.weights import convert, metadata
+from alexnet_jax.weights.class_names import describe_duplicates
 from alexnet_jax.weights.convert import Params
 from alexnet_jax.weights.files import RawWeights
 from alexnet_jax.weights.merge import Towers, change_towers
+from alexnet_jax.weights.untrained import describe_untrained
 
 IMAGENET_CLASSES = 1000
 
@@ -34,6 +37,20 @@ _THEANO = dataclasses.replace(
 )
 
 
+CAFFE_NAMES = {
+    # The names in the .prototxt files of Caffe's models/ (BVLC/caffe), in lower case.
+    **dict.fromkeys(("caffenet", "bvlc_reference_caffenet"), "caffenet"),
+    **dict.fromkeys(("alexnet", "bvlc_alexnet"), "bvlc_alexnet"),
+}
+# Fields of the network that its arrays do not show.
+_UNSEEN = ("model.conv1_padding", "model.activation")
+_UNSEEN_LRN = (
+    *("model.op_order", "model.lrn_scope", "model.lrn_n", "model.lrn_k", "model.lrn_alpha"),
+    *("model.lrn_alpha_over_n", "model.spatial_norm"),
+)
+_UNSEEN_DATA = ("data.image_size", "data.resize", "data.filter", "data.crop")
+
+
 @dataclasses.dataclass(frozen=True)
 class ImportPlan:
     """What the checkpoint of imported weights is made of."""
@@ -45,11 +62,28 @@ class ImportPlan:
     class_names: list[str]
     notes: list[str]  # for the user
 
+    @property
+    def untrained(self) -> list[str]:
+        """The layers of which an array is missing."""
+        layers = [layer.name for layer in self.architecture.layers]
+        return [name for name in layers if len(self.params.get(name, ())) < 2]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """What weights are of, apart from their number of classes."""
+
+    config: Config
+    statistics: Statistics
+    bgr: bool  # conv1 is to be converted from BGR to RGB
+    note: str  # what was assumed
+
 
 def plan_import(
     raw: RawWeights,
     *,
     preset: str = "",
+    fields: Mapping[str, Any] = types.MappingProxyType({}),
     class_names: Sequence[str] = (),
     mean: tuple[np.ndarray, bool] | None = None,
     towers: Towers = "keep",
@@ -61,6 +95,8 @@ def plan_import(
     Args:
         raw: from `files.read`.
         preset: the network that they are of; "" to infer it from the file.
+        fields: of network and preprocessing that are not those of the preset, such as
+            `{"model.lrn_k": 2.0, "data.channels": "rgb"}`; the latter is the order that conv1 sees.
         class_names: of all classes; by default "class 0" and so on.
         mean: mean image, float32 [S, S, 3], and whether it is RGB rather than in the color order
             of the weights, from `files.read_mean`; None for the published mean color.
@@ -70,10 +106,9 @@ def plan_import(
     Raises:
         ValueError: the arguments, or the arrays, do not match.
     """
-    config, statistics, bgr = _network(raw, preset, mean)
-    # Scores and features of published weights are those of float32, on every device.
-    model = dataclasses.replace(config.model, precision="highest")
-    config = dataclasses.replace(config, model=model)
+    network = _network(raw, preset, fields, mean)
+    config = network.config
+    raw, sigmoid_note = _check_outputs(raw, class_names)
     count = convert.num_classes(raw) or len(class_names) or IMAGENET_CLASSES
     if class_names and len(class_names) != count:
         rule = f"must be {count}, one for each output of the weights in their order"
@@ -83,48 +118,139 @@ def plan_import(
     if preset and raw.format == "torchvision" and not in_torchvision:
         rule = "the file has torchvision's names, which are of eight layers without towers"
         raise invalid("preset", preset, rule, "leave it out, or use preset=torchvision")
-    params = convert.to_params(raw, architecture, bgr=bgr, kernel_flip=kernel_flip, partial=partial)
+    params = convert.to_params(
+        raw, architecture, bgr=network.bgr, kernel_flip=kernel_flip, partial=partial
+    )
     missing, unknown = convert.unmatched(raw, architecture)
-    config, architecture, params = change_towers(config, architecture, params, towers)
-    notes = []
+    names = list(class_names) or metadata.read_class_names(raw.metadata, count)
+    notes = [*raw.notes, network.note, sigmoid_note]
     if missing:
         notes.append(f"Left at their initial values: {', '.join(missing)}.")
     if unknown:
         notes.append(f"Ignored, as they are not of this network: {', '.join(unknown)}.")
-    names = list(class_names) or metadata.read_class_names(raw.metadata, count)
-    return ImportPlan(config, architecture, params, statistics, names, notes)
+    notes += [describe_untrained(params), describe_duplicates(names)]
+    config, architecture, params = change_towers(config, architecture, params, towers)
+    notes = [note for note in notes if note]
+    return ImportPlan(config, architecture, params, network.statistics, names, notes)
 
 
 def _network(
-    raw: RawWeights, preset: str, mean: tuple[np.ndarray, bool] | None
-) -> tuple[Config, Statistics, bool]:
-    """Return network, preprocessing, and whether conv1 is to be converted from BGR to RGB."""
+    raw: RawWeights,
+    preset: str,
+    fields: Mapping[str, Any],
+    mean: tuple[np.ndarray, bool] | None,
+) -> _Network:
+    _check_fields(fields, mean)
     if not preset and "config" in raw.metadata:
         config, statistics = metadata.read_network(raw.metadata)
-        bgr, bgr_mean = False, config.data.channels == "bgr"
+        bgr, bgr_mean, note = False, config.data.channels == "bgr", ""
+        config = unflatten({**flatten(config), **fields})
+        if "data.statistics" in fields:
+            statistics = published(fields["data.statistics"], config.data.image_size)
+        elif config.data.image_size != len(statistics.mean_image):
+            side = config.data.image_size
+            image = np.broadcast_to(statistics.mean_color, (side, side, 3)).copy()
+            statistics = dataclasses.replace(statistics, mean_image=image)
     else:
-        config = PRESETS[preset] if preset else _infer_preset(raw)
+        base = PRESETS[preset] if preset else _infer_preset(raw)
         # Of Caffe's networks only theano_alexnet's see RGB (preprocessing/make_hkl.py).
-        bgr = bgr_mean = config.data.channels == "bgr" and raw.format != "theano"
-        name = _published_statistics(raw, config)
-        statistics = published(name, config.data.image_size)
+        rgb = {"data.channels": "rgb"} if raw.format == "theano" else {}
+        seen = unflatten({**flatten(base), **rgb, **fields})
+        bgr = bgr_mean = seen.data.channels == "bgr"
+        name = fields.get("data.statistics") or _published_statistics(raw, base)
+        statistics = published(name, seen.data.image_size)
         data = dataclasses.replace(
-            config.data, channels="rgb", mean="channel", statistics=name, source="folder"
+            seen.data, channels="rgb", mean="channel", statistics=name, source="folder"
         )
-        config = dataclasses.replace(config, data=data)
+        config = dataclasses.replace(seen, data=data)
+        shown = dataclasses.replace(seen, data=dataclasses.replace(seen.data, statistics=name))
+        note = _assumptions(raw, preset, shown, fields, mean is not None)
+    if "model.precision" not in fields:
+        # Scores and features of published weights are those of float32, on every device.
+        model = dataclasses.replace(config.model, precision="highest")
+        config = dataclasses.replace(config, model=model)
     if mean is None:
-        return _with_mean(config, "channel"), statistics, bgr
+        return _Network(_with_mean(config, "channel"), statistics, bgr, note)
     side, (image, rgb) = config.data.image_size, mean
     if image.shape != (side, side, 3):
         rule = f"must be the mean image of the weights, ({side}, {side})"
         remedy = "name that one, or leave it out for its mean color"
         raise invalid("mean", str(image.shape[:2]), rule, remedy)
+    if not np.isfinite(image).all():
+        raise invalid("mean", "image", "must hold finite numbers", "name an intact file")
     image = np.ascontiguousarray(image[:, :, ::-1] if bgr_mean and not rgb else image, np.float32)
     color = image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
     statistics = dataclasses.replace(statistics, mean_image=image, mean_color=color)
-    config = _with_mean(config, "image-center" if config.data.mean == "image-center" else "image")
+    kind = fields.get("data.mean", config.data.mean)
+    config = _with_mean(config, "image-center" if kind == "image-center" else "image")
     data = dataclasses.replace(config.data, statistics="init")
-    return dataclasses.replace(config, data=data), statistics, bgr
+    config = dataclasses.replace(config, data=data)
+    return _Network(config, statistics, bgr, note)
+
+
+def _check_fields(fields: Mapping[str, Any], mean: tuple[np.ndarray, bool] | None) -> None:
+    """Raise a ValueError for a field that says nothing about weights."""
+    for name, value in fields.items():
+        belongs = name in fields_marked(PREPROCESSING) or name == "data.statistics"
+        if not belongs and not name.startswith("model."):
+            rule = "is about training, and does not belong to weights"
+            raise invalid(name, value, rule, "leave it out")
+    if fields.get("data.statistics", "caffe") not in PUBLISHED:
+        rule = f"must be published constants, of {', '.join(PUBLISHED)}"
+        remedy = "use one of them, or mean=FILE"
+        raise invalid("data.statistics", fields["data.statistics"], rule, remedy)
+    kind = fields.get("data.mean")
+    if kind in ("image", "image-center") and mean is None:
+        raise invalid("data.mean", kind, "needs a mean image", "add mean=FILE")
+    if kind == "channel" and mean is not None:
+        rule = "is the color alone, and a mean image is given"
+        raise invalid("data.mean", kind, rule, "leave one of them out")
+
+
+def _check_outputs(raw: RawWeights, class_names: Sequence[str]) -> tuple[RawWeights, str]:
+    """Return weights with two outputs in place of a sigmoid's one, and a note.
+
+    The sigmoid of z is the second softmax of (0, z): a first output whose weights are 0 is added.
+
+    Raises:
+        ValueError: there is one output, and no names of two classes.
+    """
+    if convert.num_classes(raw) != 1:
+        return raw, ""
+    if len(class_names) != 2:
+        given = f"of {len(class_names)} classes" if class_names else "are missing"
+        rule = "the weights have one output, which tells two classes apart (a sigmoid) or is none"
+        remedy = "if it does, name both classes, the second is that of a high output"
+        raise ValueError(f"class_names {given}: {rule} of a classifier; {remedy}.")
+    arrays = dict(raw.arrays)
+    for name in arrays.keys() & convert.head_names(raw.format):
+        array = arrays[name]
+        axis = -1 if raw.format in ("tensorflow", "theano") else 0
+        arrays[name] = np.concatenate([np.zeros_like(array), array], axis=axis)
+    note = f"The one output was taken for the sigmoid of {class_names[1]}."
+    return dataclasses.replace(raw, arrays=arrays), note
+
+
+def _assumptions(
+    raw: RawWeights, preset: str, config: Config, fields: Mapping[str, Any], has_mean: bool
+) -> str:
+    """Return what the arrays do not show, as fields that may be given otherwise."""
+    lrn = _UNSEEN_LRN if config.model.lrn else ()
+    mean = () if has_mean else ("data.statistics",)
+    flat = flatten(config)
+    unseen = [*_UNSEEN, *lrn, "data.channels", *_UNSEEN_DATA, *mean]
+    assumed = [f"{name}={flat[name]}" for name in unseen if name not in fields]
+    named = raw.metadata.get("name", "")
+    if raw.format == "caffe" and not preset and named.lower() not in CAFFE_NAMES:
+        other = "caffenet" if config.preset == "bvlc_alexnet" else "bvlc_alexnet"
+        question = f" (the file's net is {named or 'unnamed'}; if it is the other, preset={other})"
+    else:
+        question = "" if preset else " (add preset=NAME for another)"
+    network = "" if raw.format == "theano" and not preset else f"preset={config.preset}{question}, "
+    return (
+        f"Assumed, as arrays do not show it: {network}{', '.join(assumed)}. "
+        "Give what is otherwise, or the scores will be wrong."
+    )
 
 
 def _with_mean(config: Config, mean: Literal["image", "image-center", "channel"]) -> Config:
@@ -132,17 +258,17 @@ def _with_mean(config: Config, mean: Literal["image", "image-center", "channel"]
 
 
 def _infer_preset(raw: RawWeights) -> Config:
-    if raw.format == "plain":
-        rule = "is missing, as arrays named conv1_w may be of any network"
-        remedy = f"add preset=NAME, one of {', '.join(PRESETS)}"
-        raise ValueError(f"preset: {rule}; {remedy}.")
     if raw.format == "theano":
         return _THEANO
     if raw.format == "torchvision":
         return PRESETS["torchvision"]
-    # The name in bvlc_reference_caffenet's prototxt.
-    caffenet = raw.metadata.get("name", "").lower() == "caffenet"
-    return PRESETS["caffenet" if caffenet else "bvlc_alexnet"]
+    if raw.format == "plain":
+        rule = "is missing, as arrays named conv1_w may be of any network"
+        remedy = f"add preset=NAME, one of {', '.join(PRESETS)}"
+        raise ValueError(f"preset: {rule}; {remedy}.")
+    name = raw.metadata.get("name", "").lower()
+    derived = "caffenet" if "caffenet" in name else "bvlc_alexnet"
+    return PRESETS[CAFFE_NAMES.get(name, derived)]
 
 
 def _published_statistics(

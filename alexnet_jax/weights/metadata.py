@@ -53,6 +53,8 @@ def read_network(metadata: Mapping[str, str]) -> tuple[Config, Statistics]:
         shapes = {name: array.shape for name, array in arrays.items()}
         if shapes != _SHAPES:
             raise ValueError(f"statistics of shapes {shapes}")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("statistics that are not finite")
         side = config.data.image_size
         if side > MAX_IMAGE_SIZE:
             raise ValueError(f"data.image_size {side}, at most {MAX_IMAGE_SIZE}")

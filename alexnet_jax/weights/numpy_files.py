@@ -63,12 +63,18 @@ def _read_plain(file: IO[bytes], size: int) -> np.ndarray:
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
+def is_theano(file: Path) -> bool:
+    """Return whether a file is one of theano_alexnet's."""
+    return _THEANO.fullmatch(file.name) is not None
+
+
 def read_theano(folder: Path) -> tuple[int, dict[str, np.ndarray]]:
     """Return the last epoch in a folder of theano_alexnet, and its arrays: `W_0`, `W0_1`, `b_0`."""
     matches = [match for file in folder.iterdir() if (match := _THEANO.fullmatch(file.name))]
     if not matches:
         raise ValueError(
-            f"{folder}: holds no file like W_0_65.npy; name a folder of theano_alexnet, or a file."
+            f"{folder}: holds no file of weights, and none like W_0_65.npy; name a file, or a "
+            "folder of theano_alexnet."
         )
     epoch = max(int(match["epoch"]) for match in matches)
     arrays = {}
@@ -191,8 +197,8 @@ def read_dictionary(data: bytes, path: Path) -> dict[str, np.ndarray]:
         raise _unreadable(path, error) from None
     outer = load(file, path, _names(len(data))) if dtype.hasobject else None
     layers = outer.value[0] if isinstance(outer, _Array) and isinstance(outer.value, list) else None
-    named = isinstance(layers, dict) and all(isinstance(layer, str) for layer in layers)
-    if shape != () or not named:
+    layers = _with_text_keys(layers)
+    if shape != () or layers is None:
         raise ValueError(
             f"{path}: must hold a dictionary of layers, as in bvlc_alexnet.npy; name another file."
         )
@@ -203,10 +209,22 @@ def read_dictionary(data: bytes, path: Path) -> dict[str, np.ndarray]:
     }
 
 
+def _with_text_keys(layers: Any) -> dict[str, Any] | None:
+    """Return a dictionary by text, also if it was read with encoding="bytes"; None of all else."""
+    if not isinstance(layers, dict) or not all(isinstance(key, (str, bytes)) for key in layers):
+        return None
+    named = {
+        key.decode("latin1") if isinstance(key, bytes) else key: value
+        for key, value in layers.items()
+    }
+    return named if len(named) == len(layers) else None
+
+
 def _blobs(layer: Any, blobs: Any, path: Path) -> list[tuple[str, np.ndarray]]:
     if isinstance(blobs, Mapping):
-        parts = {"weights": "w", "biases": "b"}
-        named = [(parts.get(name, str(name)), array) for name, array in blobs.items()]
+        parts = {"weights": "w", "biases": "b", "W": "w"}
+        texts = _with_text_keys(blobs) or {}
+        named = [(parts.get(name, name), array) for name, array in texts.items()]
     else:
         blobs = getattr(blobs, "value", blobs)  # a list that NumPy turned into an array of objects
         items = blobs if isinstance(blobs, (list, tuple)) else [blobs]

@@ -44,10 +44,11 @@ def make(plan: ImportPlan, source: Path, workdir: Path) -> None:
         "data": {},
         "unreadable": {},
         "imported": source.name,
+        "untrained": plan.untrained,
     }
     with Checkpoints(workdir) as checkpoints:
         run_summary.write_run_config(
-            config, plan.class_names, mesh, constants, workdir, source.name
+            *(config, plan.class_names, mesh, constants, workdir, source.name, plan.untrained)
         )
         checkpoints.save(0, CheckpointData(state, constants, json.loads(json.dumps(meta))), None)
 

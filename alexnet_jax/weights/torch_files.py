@@ -8,12 +8,13 @@ import dataclasses
 import io
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alexnet_jax.weights.layer_names import Selection, is_layer
 from alexnet_jax.weights.unpickle import MAX_NAME, AllowedCall, check_key, load
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the old container's
@@ -34,7 +35,11 @@ _DTYPES = {
     "Bool": "?",
 }
 
+MAX_LIST = 64  # entries; a longer list holds no networks
+MAX_PATH = 200  # characters of the keys that lead to a tensor
+
 _Read = Callable[[str], memoryview]  # returns the bytes of a storage by its key
+Select = Callable[[list[str]], Selection]  # chooses a network's arrays by their paths
 
 
 class _StateDict(dict):
@@ -83,22 +88,93 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
     return _Tensor(storage, offset, shape, strides)
 
 
+class _Other:
+    """Anything that is no array: a pickle's call or object, which was not made.
+
+    It keeps what the pickle sets in it, as the arrays of a pickled module are there.
+    """
+
+    __slots__ = ("name", "state")
+
+    def __init__(self, name: str):
+        self.name, self.state = name, None
+
+    def __call__(self, *_: Any) -> "_Other":
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        # Python's default for slots: a pair, with the dictionary first.
+        self.state = state[0] if isinstance(state, list) and len(state) == 2 else state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        """Forget an entry of what would be a list."""
+
+    def extend(self, values: Any) -> None:
+        """Forget entries of what would be a list."""
+
+    def add(self, value: Any) -> None:
+        """Forget an entry of what would be a set."""
+
+
+class _Names(dict):
+    """What the names in a pickle stand for; one that is not known stands for nothing.
+
+    Nothing is imported or called for it. Names that only an attack has in weights are refused.
+    """
+
+    def __contains__(self, key: object) -> bool:
+        module, name = key if isinstance(key, tuple) else ("", "")
+        hostile = module.partition(".")[0] in _HOSTILE and (module, name) not in _HARMLESS
+        return super().__contains__(key) or not (hostile or "." in name)
+
+    def __missing__(self, key: tuple[str, str]) -> AllowedCall:
+        return AllowedCall(lambda *_: _Other(".".join(key)))
+
+
+# Modules that reach the file system, the network, other processes or the interpreter.
+_HOSTILE = {
+    *("builtins", "__builtin__", "os", "posix", "nt", "io", "_io", "sys", "subprocess", "pty"),
+    *("shutil", "socket", "ctypes", "importlib", "runpy", "code", "codeop", "commands", "types"),
+    *("pickle", "_pickle", "marshal", "shelve", "webbrowser", "urllib", "http", "requests", "ssl"),
+    *("asyncio", "multiprocessing", "threading", "signal", "tempfile", "pathlib2", "pip", "pydoc"),
+    *("operator", "timeit", "pdb", "bdb", "profile", "cProfile", "trace", "platform", "inspect"),
+}
+_HARMLESS = {
+    (module, name)
+    for module in ("builtins", "__builtin__")
+    for name in (
+        *("set", "frozenset", "list", "dict", "tuple", "int", "float", "complex", "bool", "str"),
+        *("bytes", "bytearray", "slice", "range", "object", "unicode", "long", "getattr"),
+    )
+}
+
 _NAMES = {
     ("collections", "OrderedDict"): AllowedCall(_state_dict),
     ("torch._utils", "_rebuild_tensor"): AllowedCall(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): AllowedCall(_tensor),
     ("torch._utils", "_rebuild_parameter"): AllowedCall(lambda tensor, *_: tensor),
+    ("torch._utils", "_rebuild_parameter_with_state"): AllowedCall(lambda tensor, *_: tensor),
+    ("torch._tensor", "_rebuild_from_type_v2"): AllowedCall(lambda make, _, args, *__: make(*args)),
     # Named by references to storages, and called only here.
     **{
         ("torch", f"{name}Storage"): AllowedCall(lambda *_, dtype=dtype: dtype)
         for name, dtype in _DTYPES.items()
     },
 }
+_NAMES = _Names(_NAMES)
 
 
-def _storage(pid: Any) -> _Storage:
-    """Return the storage that ("storage", type, key, device, elements[, view]) refers to."""
+def _storage(pid: Any) -> Any:
+    """Return the storage that ("storage", type, key, device, elements[, view]) refers to.
+
+    Early versions refer to the classes of a pickled module too: ("module", class, file, source).
+    """
     kind, make_dtype, key, *rest = pid
+    if kind == "module":
+        return make_dtype
     if kind != "storage" or not isinstance(make_dtype, AllowedCall) or not isinstance(key, str):
         raise TypeError("it refers to something that is not a storage")
     if len(key) > MAX_NAME:
@@ -107,8 +183,10 @@ def _storage(pid: Any) -> _Storage:
     return _Storage(key, make_dtype(), 0 if view is None else view[1])
 
 
-def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of a zip container (PyTorch 1.6 and later) by name; see `_arrays`."""
+def read_zip(
+    archive: zipfile.ZipFile, path: Path, select: Select
+) -> tuple[Selection, dict[str, np.ndarray]]:
+    """Return the selected tensors of a zip container (PyTorch 1.6 and later); see `_arrays`."""
     # Many names in the directory of an archive can share the same bytes.
     if (total := sum(info.file_size for info in archive.infolist())) > path.stat().st_size:
         raise ValueError(
@@ -128,25 +206,27 @@ def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
     if f"{folder}byteorder" in archive.namelist() and member("byteorder") != b"little":
         raise ValueError(f"{path}: must be little-endian; save it on a little-endian machine.")
     content = load(io.BytesIO(member("data.pkl")), path, _NAMES, _storage)
-    return _arrays(content, lambda key: memoryview(member(f"data/{key}")), path)
+    return _arrays(content, lambda key: memoryview(member(f"data/{key}")), path, select)
 
 
-def read_legacy(data: bytes, path: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of the container before the zip, by name; see `_arrays`."""
+def read_legacy(data: bytes, path: Path, select: Select) -> tuple[Selection, dict[str, np.ndarray]]:
+    """Return the selected tensors of the container before the zip; see `_arrays`."""
     file = io.BytesIO(data)
-    magic, protocol = load(file, path, _NAMES), load(file, path, _NAMES)
-    if (magic, protocol) != (MAGIC, PROTOCOL):
+    magic = load(file, path, _NAMES)
+    if magic != MAGIC or load(file, path, _NAMES) != PROTOCOL:
         raise ValueError(
-            f"{path}: is a pickle, but not of PyTorch; convert it to .safetensors or .npz."
+            f"{path}: is a pickle, but not of PyTorch; load it with the program that wrote it and "
+            "save its arrays as .safetensors or .npz."
         )
     system = load(file, path, _NAMES)
     if isinstance(system, Mapping) and not system.get("little_endian", True):
         raise ValueError(f"{path}: must be little-endian; save it on a little-endian machine.")
     widths: dict[str, int] = {}
 
-    def reference(pid: Any) -> _Storage:
+    def reference(pid: Any) -> Any:
         storage = _storage(pid)
-        widths[storage.key] = _dtype(storage.dtype).itemsize
+        if isinstance(storage, _Storage):
+            widths[storage.key] = _dtype(storage.dtype).itemsize
         return storage
 
     content = load(file, path, _NAMES, reference)
@@ -158,30 +238,41 @@ def read_legacy(data: bytes, path: Path) -> dict[str, np.ndarray]:
         size = int.from_bytes(whole[offset : offset + 8], "little") * widths.get(key, 1)
         storages[key] = whole[offset + 8 : offset + 8 + size]
         offset += 8 + size
-    return _arrays(content, lambda key: storages[key], path)
+    return _arrays(content, lambda key: storages[key], path, select)
 
 
 def _dtype(name: str) -> np.dtype:
     return np.dtype("<u2" if name == "bfloat16" else name)
 
 
-def _arrays(content: Any, read: _Read, path: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of a state_dict, also inside a checkpoint, without DataParallel's prefix.
+def _arrays(
+    content: Any, read: _Read, path: Path, select: Select
+) -> tuple[Selection, dict[str, np.ndarray]]:
+    """Return what `select` chooses of the tensors in a state_dict, a checkpoint or a module.
+
+    The storages of the others, such as an optimizer's, are not read.
 
     Raises:
-        ValueError: there is no state_dict, or an entry is not a tensor or exceeds its storage.
+        ValueError: there are no tensors, or one that is chosen is none or exceeds its storage.
     """
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+    found = dict(_walk(content))
+    # What is no tensor, such as an epoch, is passed over unless it is in the place of one.
+    paths = [name for name, value in found.items() if isinstance(value, _Tensor) or is_layer(name)]
+    if not any(isinstance(found[name], _Tensor) for name in paths):
         raise ValueError(f"{path}: holds no state_dict; save model.state_dict() alone.")
+    selection = select(paths)
+    for name in selection.names:
+        if isinstance(other := found[name], _Other):
+            raise ValueError(
+                f"{path}: {name} is of {other.name} and no plain tensor; save it as float32."
+            )
     arrays, damaged, storages = {}, [], {}
-    for name, tensor in content.items():
+    for name, bare in selection.names.items():
+        tensor = found[name]
         try:
             key = tensor.storage.key, tensor.storage.dtype
             if key not in storages:
                 storages[key] = _numbers(read(key[0]), key[1])
-            bare = ".".join(part for part in name.split(".") if part != "module")
             arrays[bare] = _view(tensor, storages[key])
         except (AttributeError, KeyError, TypeError, ValueError):
             damaged.append(name)
@@ -191,7 +282,36 @@ def _arrays(content: Any, read: _Read, path: Path) -> dict[str, np.ndarray]:
             f"{path}: {', '.join(damaged[:MAX_LISTED])}{more}: must be complete tensors, as in a "
             "state_dict; download the file again."
         )
-    return arrays
+    return selection, arrays
+
+
+def _walk(content: Any) -> Iterator[tuple[str, Any]]:
+    """Yield tensors, and objects that are none, in nested containers and modules, with their paths.
+
+    Each container is entered once: a pickle may hold one a million times.
+    """
+    seen: set[int] = set()
+    stack: list[tuple[str, Any]] = [("", content)]
+    while stack:
+        path, value = stack.pop()
+        inner = value.state if isinstance(value, _Other) else value
+        if isinstance(inner, dict) or (isinstance(inner, list) and len(inner) <= MAX_LIST):
+            if id(inner) in seen:
+                continue
+            seen.add(id(inner))
+            items = inner.items() if isinstance(inner, dict) else enumerate(inner)
+            named = [
+                (f"{path}.{key}" if path else str(key), item) for key, item in items if _is_key(key)
+            ]
+            stack += [(path, item) for path, item in reversed(named) if len(path) <= MAX_PATH]
+        elif isinstance(value, (_Tensor, _Other)):
+            yield path, value
+
+
+def _is_key(key: Any) -> bool:
+    return (type(key) is int and 0 <= key < MAX_LIST) or (
+        isinstance(key, str) and len(key) <= MAX_PATH
+    )
 
 
 def _numbers(data: memoryview, dtype: str) -> np.ndarray:

@@ -68,9 +68,18 @@ _DISPATCH: dict[int, _Load] = dict(pickle._Unpickler.dispatch)
 # forever or overflows the stack; a list cannot be a key.
 for _code in (pickle.TUPLE, pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
     _DISPATCH[_code[0]] = _as_list(_DISPATCH[_code[0]])
+
+
+def _load_newobj(self: Any) -> None:
+    """Call what stands for a class: no class is there to be made an instance of."""
+    arguments = self.stack.pop()
+    self.stack[-1] = self.stack[-1](*arguments)
+
+
+_DISPATCH[pickle.NEWOBJ[0]] = _load_newobj
 # Sets, and other ways of making objects than those of arrays.
 for _code in (
-    *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.INST, pickle.OBJ, pickle.NEWOBJ),
+    *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.INST, pickle.OBJ),
     *(pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.BYTEARRAY8),
     *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
 ):

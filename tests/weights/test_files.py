@@ -120,11 +120,8 @@ def test_a_tensor_that_exceeds_its_storage(write, view, tmp_path):
 
 @pytest.mark.parametrize("write", TORCH)
 def test_what_is_not_a_state_dict(write, tmp_path):
-    write(tmp_path / "a.pth", {"a.weight": numbers(6)}, lambda state: [state])
+    write(tmp_path / "a.pth", {"a.weight": numbers(6)}, lambda _: [3, {"loss": 4.0}])
     with pytest.raises(ValueError, match=r"a\.pth: .*; save model\.state_dict\(\) alone"):
-        files.read(tmp_path / "a.pth")
-    write(tmp_path / "a.pth", {"a.weight": numbers(6)}, lambda state: state | {"epoch": 3})
-    with pytest.raises(ValueError, match=r"a\.pth: epoch: .*; download"):
         files.read(tmp_path / "a.pth")
 
 
@@ -258,7 +255,7 @@ def test_a_folder_of_theano(tmp_path):
     raw = files.read(tmp_path / "a")
     assert (raw.format, raw.metadata) == ("theano", {"epoch": "10"})
     same(dict(sorted(raw.arrays.items())), dict(sorted(arrays.items())))
-    with pytest.raises(ValueError, match="W_0_65.npy; name a folder"):
+    with pytest.raises(ValueError, match="W_0_65.npy; name a file, or a folder"):
         files.read(tmp_path)
 
 
@@ -406,7 +403,7 @@ def test_a_pickle_cannot_change_what_its_names_stand_for(tmp_path):
 def test_zip_archives_that_are_not_weights(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(ValueError, match=r"a\.zip: .*; name another file"):
+    with pytest.raises(ValueError, match=r"a\.zip: .*readme\.txt.*; unpack it"):
         files.read(tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", pickle.dumps({}))
@@ -590,7 +587,7 @@ def test_what_is_not_a_file(tmp_path):
 def test_safetensors_of_numbers_that_numpy_lacks(tmp_path):
     header = b'{"conv1_b":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
     (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + b"a")
-    with pytest.raises(ValueError, match=r"a: .*\.safetensors.*; download it again"):
+    with pytest.raises(ValueError, match=r"a: conv1_b .*F8_E4M3; save it as float32"):
         files.read(tmp_path / "a")
 
 

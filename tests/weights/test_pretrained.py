@@ -234,7 +234,7 @@ def test_one_error_names_all_that_is_wrong():
         convert.to_params(RawWeights("torchvision", arrays), table_of("torchvision"))
     for words in (
         "features.3.weight is (6, 1, 5, 5) and not (6, 2, 5, 5)",
-        "classifier.6.bias is of <U1 and not of numbers",
+        "classifier.6.bias is of <U1 and not of floating-point numbers",
         "features.8.weight is missing",
         "classifier.1.bias is missing",
         "features.1.running_mean is not of this network",
@@ -692,15 +692,16 @@ def test_caffes_own_arrays(real_data):
     np.testing.assert_array_equal(kernel[2, 5, 0], expected[:, 2, 2, 5])
     assert plan.params["conv2"]["kernel"].shape == (5, 5, 48, 256)
     assert sorted(plan.params["conv3"]) == ["bias"]
-    missing, ignored = plan.notes
+    assumed, missing, ignored = plan.notes
+    assert "preset=caffenet" in assumed
     assert missing.startswith("Left at their initial values: conv3_w, conv4_w, conv5_w, fc6_w")
     assert "relu1" in ignored
     assert len(plan.class_names) == 1000
     raw = files.read(real_data / "golden-caffenet" / "bvlc_alexnet_partial.npz")
     plan = plan_import(raw, preset="bvlc_alexnet", partial=True)
     assert sum(kinds["bias"].size for kinds in plan.params.values()) == 10_568
-    assert "fc8_w_last_rows" in plan.notes[1]
-    assert "mean_image_rgb_chw" in plan.notes[1]
+    assert "fc8_w_last_rows" in plan.notes[2]
+    assert "mean_image_rgb_chw" in plan.notes[2]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,290 @@
+"""Which arrays of a file are a network's, whatever is wrapped around them or beside them.
+
+A training checkpoint nests its weights (`state_dict`, `model`) beside an optimizer's state, and
+DataParallel, torch.compile and Lightning put a prefix before every name. Here a *path* is all the
+keys that lead to an array, joined by dots. Paths that end in the names of one scheme, and have the
+same prefix before them, are one network.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from alexnet_jax.config import invalid
+
+# torchvision: features.0.weight, OIHW; plain: conv1_w, OIHW; caffe: the same, of a caffemodel;
+# tensorflow: conv1_w, HWIO, of caffe-tensorflow; theano: W_0 and W0_1, IHWO.
+Format = Literal["torchvision", "plain", "caffe", "tensorflow", "theano"]
+
+# torchvision/models/alexnet.py; the modules between them have no weights.
+TORCHVISION = {
+    **dict(zip(("conv1", "conv2", "conv3", "conv4", "conv5"), (0, 3, 6, 8, 10), strict=True)),
+    **dict(zip(("fc6", "fc7", "fc8"), (1, 4, 6), strict=True)),
+}
+_MODULES = {
+    f"{'features' if layer.startswith('conv') else 'classifier'}.{number}"
+    for layer, number in TORCHVISION.items()
+}
+# Parts of a path that name no layer: of DataParallel, torch.compile, FSDP, and of a pickled module.
+_WRAPPERS = {
+    *("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"),
+    *("_modules", "_parameters", "_buffers"),
+}
+# Words in a prefix of arrays that are like the network's, but not what training has arrived at.
+_SECONDARY = {
+    *("ema", "swa", "avg", "average", "averaged", "shadow", "teacher", "target", "momentum"),
+    *("best", "old", "prev", "grad", "grads"),
+}
+_OPTIMIZER = {"optimizer", "optimizers", "optim", "opt", "momentum", "velocity", "scaler"}
+_KERNEL, _BIAS = ("weight", "weights", "w", "kernel"), ("bias", "biases", "b")
+_KINDS = {**dict.fromkeys(_KERNEL, "w"), **dict.fromkeys(_BIAS, "b")}
+_LAYER = re.compile(r"conv[1-6]|fc[1-8]|bottleneck")
+_THEANO = re.compile(r"[Wb][01]?_\d+")
+_COUNTED_FROM_1 = {"fc1": "fc6", "fc2": "fc7", "fc3": "fc8"}
+# The last layer and the one before it.
+_HEADS: dict[Format, tuple[str, str]] = {"torchvision": ("classifier.6", "classifier.4")}
+_PLAIN_HEADS = ("fc8", "fc7")
+SHOWN = 5  # names in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The arrays of one network in a file."""
+
+    format: Format
+    names: dict[str, str]  # by path, the name in the format; one that the format lacks is kept
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Match:
+    """How a path ends: a name of a scheme, and what is before it."""
+
+    format: Format
+    name: str
+    prefix: str  # without wrappers
+
+
+def select(paths: Sequence[str], key: str = "") -> Selection:
+    """Return the network among the arrays of a file.
+
+    Args:
+        paths: of all arrays.
+        key: entry or prefix of the network to take, if there are several.
+
+    Raises:
+        ValueError: there are several networks, or none under `key`.
+    """
+    matches = {path: match for path in paths if (match := _match(path))}
+    if key:
+        matches = {path: match for path, match in matches.items() if f".{key}." in f".{path}"}
+        if not matches:
+            raise _not_under(key, paths)
+    groups: dict[tuple[Format, str], dict[str, str]] = {}
+    for path, match in matches.items():
+        groups.setdefault((match.format, match.prefix), {})[path] = match.name
+    if not groups:
+        return _unknown_scheme(paths)
+    format, prefix = _choose(groups, key)
+    names = _unambiguous(groups[format, prefix])
+    if {"fc1_w", "fc2_w", "fc3_w"} <= {*names.values()} and "fc6_w" not in names.values():
+        names = {
+            path: _COUNTED_FROM_1.get(name[:3], name[:3]) + name[3:] if name[:2] == "fc" else name
+            for path, name in names.items()
+        }
+    for path in paths:
+        if path not in names and _within(path, prefix) and not _words(path) & _OPTIMIZER:
+            names[path] = _bare(path).removeprefix(prefix)
+    return Selection(format, names, tuple(_notes(paths, names, prefix, groups)))
+
+
+def select_all(paths: Sequence[str]) -> Selection:
+    """Return all arrays under their paths, for a part of a network."""
+    return Selection("torchvision", {path: path for path in paths})
+
+
+def is_layer(path: str) -> bool:
+    """Return whether a path ends in the name of a layer's weights in some scheme."""
+    return _match(path) is not None
+
+
+def find_head(
+    arrays: Mapping[str, np.ndarray], format: Format, head: str = ""
+) -> tuple[dict[str, np.ndarray], str]:
+    """Return arrays with the last layer under the name it has in the format, and a note.
+
+    A network that was fine-tuned often has another name for it, such as fc8_flickr. It is then the
+    only matrix that is of no other layer and has as many inputs as fc7 has outputs.
+
+    Args:
+        arrays: by the names of the format.
+        format: of the names.
+        head: name of the last layer, if it cannot be found.
+
+    Raises:
+        ValueError: `head` is no such matrix, or several are.
+    """
+    usual, before = _HEADS.get(format, _PLAIN_HEADS)
+    weight, bias = (".weight", ".bias") if format == "torchvision" else ("_w", "_b")
+    units = np.size(arrays.get(before + bias, ()))
+    heads = _matrices(arrays, format, units)
+    if head:
+        if head not in heads:
+            known = ", ".join([*heads][:SHOWN]) or "none"
+            rule = f"must name a layer with a matrix of {units:,} inputs and a bias ({known})"
+            raise invalid("head", head, rule, "name one of these, or leave it out")
+    elif usual + weight in arrays or format == "theano":
+        return dict(arrays), ""
+    else:
+        own = {*_HEADS["torchvision"], *_MODULES, *_PLAIN_HEADS, "fc6", "bottleneck"}
+        others = [name for name in heads if name not in own]
+        if len(others) > 1:
+            rule = f"is needed, as each of {', '.join(others)} could be the last layer"
+            raise ValueError(f"head: {rule}; add head=NAME.")
+        if not others:
+            return dict(arrays), ""
+        head = others[0]
+    kernel_name, bias_name = heads[head]
+    rest = {
+        name: array
+        for name, array in arrays.items()
+        if name not in (kernel_name, bias_name, usual + weight, usual + bias)
+    }
+    found = {usual + weight: arrays[kernel_name], usual + bias: arrays[bias_name]}
+    note = f"The last layer is {head} of the file." if head != usual else ""
+    return {**rest, **found}, note
+
+
+def _matrices(
+    arrays: Mapping[str, np.ndarray], format: Format, inputs: int
+) -> dict[str, tuple[str, str]]:
+    """Return the names of kernel and bias of each dense layer with that many inputs."""
+    layers: dict[str, dict[str, str]] = {}
+    for name in arrays:
+        layer, _, kind = re.sub(r"[/_]([a-zA-Z]+)$", r".\1", name).rpartition(".")
+        if kind.lower() in _KINDS:
+            layers.setdefault(layer, {})[_KINDS[kind.lower()]] = name
+    found = {}
+    for layer, parts in layers.items():
+        if "w" not in parts or "b" not in parts or arrays[parts["w"]].ndim != 2:
+            continue
+        shape = arrays[parts["w"]].shape
+        ins, outs = shape if format == "tensorflow" else shape[::-1]
+        if ins == inputs and arrays[parts["b"]].shape == (outs,):
+            found[layer] = (parts["w"], parts["b"])
+    return found
+
+
+def _match(path: str) -> _Match | None:
+    parts = _bare(re.sub(r":\d+$", "", path)).split(".")
+    last = parts[-3:]
+
+    def match(format: Format, name: str, length: int) -> _Match:
+        return _Match(format, name, "".join(f"{part}." for part in parts[:-length]))
+
+    kind = _KINDS.get(last[-1].lower())
+    if kind and ".".join(last[:-1]) in _MODULES:
+        return match("torchvision", f"{last[0]}.{last[1]}.{'weight' if kind == 'w' else 'bias'}", 3)
+    if kind and len(last) > 1 and _LAYER.fullmatch(last[-2].lower()):
+        return match("plain", f"{last[-2].lower()}_{kind}", 2)
+    # A layer in a Sequential of its own: conv1.0.weight.
+    if kind and len(last) > 2 and last[-2].isdecimal() and _LAYER.fullmatch(last[-3].lower()):
+        return match("plain", f"{last[-3].lower()}_{kind}", 3)
+    layer, _, kind = last[-1].lower().rpartition("_")
+    if kind in _KINDS and _LAYER.fullmatch(layer):
+        return match("plain", f"{layer}_{_KINDS[kind]}", 1)
+    return match("theano", last[-1], 1) if _THEANO.fullmatch(last[-1]) else None
+
+
+def _choose(groups: Mapping[tuple[Format, str], Mapping[str, str]], key: str) -> tuple[Format, str]:
+    """Return the group that has most of a network, and is not an average of it or the like."""
+    most = max(map(len, groups.values()))
+    whole = [group for group, names in groups.items() if len(names) == most]
+    primary = [group for group in whole if not _words(group[1]) & (_SECONDARY | _OPTIMIZER)]
+    chosen = primary or whole
+    if len(chosen) > 1:
+        entries = ", ".join(_entry(prefix) for _, prefix in chosen[:SHOWN])
+        value = f"{key}: is not enough" if key else "is needed"
+        raise ValueError(f"key {value}, as several entries hold a network; name one of {entries}.")
+    return chosen[0]
+
+
+def _unambiguous(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the paths whose name no other path has; the others keep theirs."""
+    count: dict[str, int] = {}
+    for name in names.values():
+        count[name] = count.get(name, 0) + 1
+    return {path: name if count[name] == 1 else path for path, name in names.items()}
+
+
+def _unknown_scheme(paths: Sequence[str]) -> Selection:
+    """Return all arrays, without the prefix that they have in common."""
+    split = [path.split(".") for path in paths]
+    common = 0
+    while (
+        all(len(parts) > common + 2 for parts in split)
+        and len({parts[common] for parts in split}) == 1
+    ):
+        common += 1
+    names = {
+        path: ".".join(part for part in parts[common:] if part not in _WRAPPERS) or path
+        for path, parts in zip(paths, split, strict=True)
+    }
+    plain = any(name.endswith(("_w", "_b")) for name in names.values())
+    return Selection("plain" if plain else "torchvision", _unambiguous(names))
+
+
+def _notes(
+    paths: Sequence[str],
+    names: Mapping[str, str],
+    prefix: str,
+    groups: Mapping[tuple[Format, str], Mapping[str, str]],
+) -> Iterable[str]:
+    """Yield what was left in the file, where that may have been meant."""
+    most = max(map(len, groups.values()))
+    rivals = [
+        _entry(other)
+        for (_, other), found in groups.items()
+        if other != prefix and 2 * len(found) > most and not _words(other) & _OPTIMIZER
+    ]
+    if rivals:
+        yield (
+            f"Taken from {_entry(prefix)} of the file; for {', '.join(rivals[:SHOWN])} use "
+            f"key={rivals[0]}."
+        )
+    rest = [path for path in paths if path not in names and _words(path) & _OPTIMIZER == set()]
+    beside = dict.fromkeys(
+        path.partition(".")[0]
+        for path in rest
+        if not any(_within(path, other) for _, other in groups)
+    )
+    if beside:
+        shown = ", ".join([*beside][:SHOWN]) + (" ..." if len(beside) > SHOWN else "")
+        yield f"Passed over, as it is beside the network: {shown}."
+
+
+def _not_under(key: str, paths: Sequence[str]) -> ValueError:
+    entries = dict.fromkeys(path.partition(".")[0] for path in paths)
+    shown = ", ".join([*entries][:SHOWN]) or "none"
+    rule = f"must be an entry that holds a network; the file's entries are {shown}"
+    return invalid("key", key, rule, "name one that does, or leave it out")
+
+
+def _words(path: str) -> set[str]:
+    return {*re.split(r"[./_\d]+", path.lower())}
+
+
+def _bare(path: str) -> str:
+    """Return a path without the parts that name no layer."""
+    return ".".join(part for part in re.split(r"[./]", path) if part not in _WRAPPERS)
+
+
+def _within(path: str, prefix: str) -> bool:
+    return _bare(path).startswith(prefix)
+
+
+def _entry(prefix: str) -> str:
+    return prefix.strip("./") or "the top"

@@ -1,0 +1,112 @@
+"""A file that holds no weights of a kind that is read is named for what it is."""
+
+import gzip
+import pickle
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from alexnet_jax.weights import files
+from tests import foreign
+
+field = foreign.field
+ONNX = field(1, 8) + field(2, "pytorch") + field(3, "2.0") + field(7, field(1, "graph"))
+ONNX_WITHOUT_PRODUCER = field(1, 7) + field(7, field(1, field(1, "x") + field(4, "Conv")) * 99)
+SAVED_MODEL = field(1, 1) + field(2, field(1, bytes(range(200))) * 9)
+NODE = field(1, "input") + field(2, "Placeholder")
+SOLVER = field(1, 4500) + field(2, "snapshots/caffe_iter_4500.caffemodel")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what", "remedy"),
+    [
+        ("a.pth", b"", "empty", "again"),
+        (
+            "a.pth",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
+            "LFS",
+            "lfs pull",
+        ),
+        ("a.pth", b"\n<!DOCTYPE html><html>Sign in</html>", "web page", "the file itself"),
+        ("a.pth", b'<?xml version="1.0"?><Error>AccessDenied</Error>', "web page", "itself"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(2000), "HDF5", "h5py"),
+        ("a.mat", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(99), "MATLAB", "loadmat"),
+        ("a.mat", b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "MATLAB", "h5py"),
+        ("a.onnx", ONNX, "ONNX", "onnx"),
+        ("a.bin", ONNX, "ONNX", "onnx"),
+        ("a.bin", ONNX_WITHOUT_PRODUCER, "ONNX", "onnx"),
+        ("saved_model.pb", SAVED_MODEL, "TensorFlow", "TensorFlow"),
+        ("frozen.pb", field(1, NODE) * 9, "TensorFlow", "TensorFlow"),
+        ("frozen", field(1, NODE) * 9, "TensorFlow", "TensorFlow"),
+        ("a.ckpt.index", bytes(99) + bytes.fromhex("57fb808b247547db"), "checkpoint", "tf.train"),
+        ("a.ckpt.data-00000-of-00001", bytes(range(99)), "checkpoint", "tf.train"),
+        ("checkpoint", b'model_checkpoint_path: "a.ckpt"', "checkpoint", "tf.train"),
+        ("a.tflite", b"\x1c\0\0\0TFL3" + bytes(99), "TensorFlow Lite", "TensorFlow"),
+        ("a.solverstate", SOLVER, "solver state", ".caffemodel"),
+        ("a", SOLVER, "solver state", ".caffemodel"),
+        ("a.prototxt", b'name: "AlexNet"\nlayer {\n  name: "data"\n}\n', "prototxt", ".caffemodel"),
+        ("a.gz", gzip.compress(bytes(99)), "gzip", "unpack"),
+        ("a.params", b"\x12\x01" + bytes(99), "MXNet", "mxnet"),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + bytes(99), "PNG", "name a file"),
+        ("config.json", b'{"architectures": ["AlexNet"]}', "JSON", "name the file of weights"),
+        ("model.py", b"import torch\n\nclass AlexNet:\n    pass\n", "text", "the file itself"),
+        ("a.pkl", pickle.dumps({"conv1": [1.0, 2.0]}, protocol=0), "pickle", "save its arrays"),
+        ("a.pkl", pickle.dumps({"conv1": [1.0, 2.0]}, protocol=2), "pickle", "save its arrays"),
+        ("a.pkl", pickle.dumps({"conv1": np.ones(3)}, protocol=4), "pickle", "save its arrays"),
+    ],
+)
+def test_a_file_is_named_for_what_it_is(name, content, what, remedy, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=what) as refusal:
+        files.read(tmp_path / name)
+    message = str(refusal.value)
+    assert str(tmp_path / name) in message
+    assert remedy in message.partition(";")[2]
+    assert "download it again" not in message
+
+
+def test_archives_of_other_things(tmp_path):
+    for member, what, remedy in [
+        ("model.weights.h5", "Keras", "Keras"),
+        ("a/Data/a.mlmodel", "Core ML", "coremltools"),
+        ("a/saved_model.pb", "SavedModel", "TensorFlow"),
+        ("a/models/model.json", "torch.export", "state_dict"),
+        ("weights/alexnet.pth", r"alexnet\.pth", "unpack"),
+    ]:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr(member, "x")
+        with pytest.raises(ValueError, match=rf"a\.zip: .*{what}.*; .*{remedy}"):
+            files.read(tmp_path / "a.zip")
+    (tmp_path / "b").write_bytes(b"x")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "b", "b")
+    with pytest.raises(ValueError, match=r"a\.tar: .*tar archive.*; unpack it"):
+        files.read(tmp_path / "a.tar")
+
+
+def test_folders_of_other_things(tmp_path):
+    for number, (names, what) in enumerate(
+        [
+            (["saved_model.pb"], "SavedModel"),
+            (["checkpoint", "m.ckpt.index", "m.ckpt.data-00000-of-00001"], "TensorFlow checkpoint"),
+            (["config.json", "checkpoints"], "is a run.*workdir="),
+            (["readme.txt"], "no file of weights"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_bytes(b"")
+        with pytest.raises(ValueError, match=what):
+            files.read(folder)
+
+
+def test_a_caffemodel_is_none_of_these(tmp_path):
+    """A net's name, of any length, comes first in it."""
+    blobs = {"conv1": [np.ones((2, 3, 2, 2), np.float32), np.ones(2, np.float32)]}
+    for length in (0, 1, 10, 99):
+        data = foreign.caffemodel(blobs, name="a" * length, old=True)
+        (tmp_path / "a").write_bytes(data)
+        assert files.read(tmp_path / "a").format == "caffe"
