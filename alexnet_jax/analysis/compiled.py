@@ -122,7 +122,8 @@ def table_traffic(derived: Iterable[Collective]) -> tuple[Traffic, ...]:
 def estimated_cycles(program: str) -> int:
     """Return the TPU compiler's estimate: the sum over the top-level instructions.
 
-    It counts neither waiting for collectives nor the start of the program.
+    It counts neither waiting for collectives nor the start of the program, and no loop, reversal or
+    select-and-scatter (the gradient of `reduce_window`), for which the compiler has no estimate.
     """
     return sum(int(found[1]) for line in _entry(program) if (found := CYCLES.search(line)))
 

@@ -86,7 +86,7 @@ def estimate(config: Config, classes: int, target: Target) -> Estimate:
     try:
         program = step.lower(state, batch).compile()
     except jax.errors.JaxRuntimeError as error:
-        raise _too_large(target, error) from error
+        raise compile_error(target, error) from error
     text = program.as_text()
     data, pair = mesh.devices.shape
     table = compiled.table_traffic(step_collectives(architecture, batch_size, data, pair))
@@ -171,8 +171,8 @@ def agree(table: Sequence[Traffic], program: Sequence[Traffic]) -> bool:
     )
 
 
-def _too_large(target: Target, error: Exception) -> Exception:
-    """Return the error that says that the step does not fit into the memory of a device."""
+def compile_error(target: Target, error: Exception) -> Exception:
+    """Return a compiler's error; if the step is too large for a device, one that says so."""
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:
         return error

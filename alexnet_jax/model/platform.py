@@ -39,6 +39,10 @@ class Ops:
     # Whether each tower has its bias added by itself. Its gradient is then one more output of the
     # kernel that computes the gradient of LRN, and does not read that of both towers once more.
     bias_by_tower: bool = False
+    # Whether the maps of both towers are gathered as one array, not as two that are joined.
+    gather_along_maps: bool = False
+    # Order of the axes of images [B, h, w, 3] in memory, the slowest first; None: XLA's choice.
+    image_layout: tuple[int, ...] | None = None
     compiler_options: tuple[tuple[str, str], ...] = ()  # see `compiler_options`
 
 
@@ -69,6 +73,9 @@ TPU = Ops(
     cross_entropy_by_selection,
     whole_batch,
     bias_by_tower=True,
+    gather_along_maps=True,
+    # That of the bytes as they arrive; XLA would transpose them and the images after the mean.
+    image_layout=(1, 3, 2, 0),
 )
 CPU = Ops(
     convolve_on_cpu,

@@ -60,7 +60,10 @@ def normalize(x: Array, norm: ResponseNorm, _: Precision = "default") -> Array:
 
 
 def normalize_by_product(x: Array, norm: ResponseNorm, precision: Precision = "default") -> Array:
-    """Compute `normalize` with both window sums as products with a banded matrix of 0 and 1."""
+    """Compute `normalize` with both window sums as products with a banded matrix of 0 and 1.
+
+    Between forward and backward pass lies s - k, rounded to the dtype of x.
+    """
     return _normalize(x, norm, _Form(product=precision))
 
 
@@ -91,14 +94,22 @@ def to_float32(x: Array) -> Array:
 
 def _normalize_forward(narrow, norm, form):
     x = to_float32(narrow)
-    s = norm.k + norm.alpha * _window_sum(x * x, norm, form)
+    above_k = norm.alpha * _window_sum(x * x, norm, form)
+    s = norm.k + above_k
     # Without the barrier XLA recomputes y for every pooling window that reads it.
     y = lax.optimization_barrier((x * _inverse_power(s, norm.beta)).astype(narrow.dtype))
-    return y, (narrow, None if form.few_bytes else s)
+    if form.few_bytes:
+        return y, (narrow, None)
+    if form.product is not None:
+        # The barrier keeps XLA from storing it as it was before rounding.
+        return y, (narrow, lax.optimization_barrier(above_k.astype(narrow.dtype)))
+    return y, (narrow, s)
 
 
 def _normalize_backward(norm, form, saved, g):
     narrow, s = saved
+    if form.product is not None:
+        s = norm.k + to_float32(s)  # it was s - k
     if form.few_bytes:
         # The barrier keeps XLA from storing the s of the forward pass instead.
         narrow = lax.optimization_barrier(narrow)

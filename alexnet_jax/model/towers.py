@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.experimental import multihost_utils
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -243,6 +244,12 @@ def all_gather_towers(x: Array) -> Array:
     return jnp.concatenate(list(lax.pcast(gathered, TOWER, to="varying")), axis=-1)
 
 
+def all_gather_maps(x: Array) -> Array:
+    """Compute `all_gather_towers` as one operation, without the copies of a concatenation."""
+    gathered = lax.all_gather(x, TOWER, axis=x.ndim - 1, tiled=True, to="invarying")
+    return lax.pcast(gathered, TOWER, to="varying")
+
+
 def psum_towers(x: Array) -> Array:
     """Sum over both towers."""
     return lax.psum(x, TOWER)
@@ -257,7 +264,10 @@ def halo_exchange(x: Array, n: int) -> tuple[Array, Array]:
     return jnp.where(tower == 1, received, 0), jnp.where(tower == 0, received, 0)
 
 
-TOWER_COLLECTIVES = TowerCollectives(all_gather_towers, psum_towers, halo_exchange)
+def tower_collectives(ops: platform.Ops) -> TowerCollectives:
+    """Return the communication between two devices in a platform's form."""
+    gather = all_gather_maps if ops.gather_along_maps else all_gather_towers
+    return TowerCollectives(gather, psum_towers, halo_exchange)
 
 
 def _batch_axis(mesh: Mesh) -> str | None:
@@ -293,7 +303,8 @@ def forward(
     its activation ("conv5") or an operation that follows it ("relu5", "pool5").
     """
     split = mesh.shape[TOWER] == TOWERS
-    net = AlexNet(architecture, ops(mesh), TOWER_COLLECTIVES if split else None, taps)
+    chosen = ops(mesh)
+    net = AlexNet(architecture, chosen, tower_collectives(chosen) if split else None, taps)
 
     def body(variables: Any, images: Array, dropout_masks: Mapping[str, Array] | None) -> Any:
         # Custom VJPs (pooling.py, response_norm.py) need operands that vary over the same axes.
@@ -301,6 +312,8 @@ def forward(
             variables = jax.tree.map(lambda x: lax.pcast(x, batch, to="varying"), variables)
         if split:
             images = lax.pcast(images, TOWER, to="varying")
+        if chosen.image_layout:
+            images = with_layout_constraint(images, Layout(chosen.image_layout))
         logits, tapped = net.apply(variables, images, dropout_masks)
         return (logits, tapped) if taps else logits
 

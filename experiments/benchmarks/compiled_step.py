@@ -8,8 +8,9 @@ A row for each target, mesh, batch size and formulation: the platform's own, alt
 same network as it is usually written in Flax (`peer`). **Nothing here is measured on a device**:
 
 - TPU: the compiler's estimate, the sum of `estimated_cycles` of the entry computation at the chip's
-  clock. It counts no waiting for collectives, no dispatch and no loop, so it compares formulations
-  and not machines. A compilation takes about a minute.
+  clock. It counts no waiting for collectives, no dispatch, no loop, no reversal and no gradient of
+  `reduce_window`, so it compares formulations and not machines. A compilation takes a minute or
+  two.
 - GPU: the bytes of operands and results of all kernels of the compiled program, on each device.
 """
 
@@ -182,12 +183,13 @@ class Row:
     megacycles: float | None
     gigabytes: float | None  # GPU, on each device
     kernels: int | None
-    scatters: int  # of floats
-    temporaries_mib: int
+    scatters: int | None  # of floats
+    temporaries_mib: int | None
+    failure: str | None = None  # why there is no program
 
 
 def compile_row(name: str, mesh_towers: int, batch: int, dtype: Any, formulation: str) -> Row:
-    """Compile one program and read it."""
+    """Compile one program and read it, or say why it cannot be compiled."""
     peer = formulation == "peer"
     config = dataclasses.replace(
         CONFIG,
@@ -197,10 +199,15 @@ def compile_row(name: str, mesh_towers: int, batch: int, dtype: Any, formulation
     )
     target = targets.parse_target(name)
     mesh = targets.make_mesh(target, config.mesh, batch)
-    if peer:
-        program = compile_peer(config, mesh)
-    else:
-        program = compile_ours(config, mesh, ALTERNATIVES.get(formulation))
+    shape = " x ".join(map(str, mesh.devices.shape))
+    try:
+        if peer:
+            program = compile_peer(config, mesh)
+        else:
+            program = compile_ours(config, mesh, ALTERNATIVES.get(formulation))
+    except jax.errors.JaxRuntimeError as error:
+        reason, *_ = str(estimate.compile_error(target, error)).splitlines()
+        return Row(name, shape, batch, dtype, formulation, *(None,) * 6, failure=reason)
     text, chip = program.as_text(), target.chip
     cycles = compiled.estimated_cycles(text) if chip.platform == "tpu" else None
     kernels = compiled.kernels(text) if chip.platform == "gpu" else None
@@ -211,7 +218,7 @@ def compile_row(name: str, mesh_towers: int, batch: int, dtype: Any, formulation
         share = flop / (cycles / chip.clock) / chip.peak[dtype]
     return Row(
         name,
-        " x ".join(map(str, mesh.devices.shape)),
+        shape,
         batch,
         dtype,
         formulation,
@@ -244,7 +251,7 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
     "GB moved": lambda row: row.gigabytes,
     "kernels": lambda row: row.kernels,
     "float scatters": lambda row: row.scatters,
-    "temporaries, MiB": lambda row: row.temporaries_mib,
+    "temporaries, MiB": lambda row: row.temporaries_mib or row.failure,
 }
 
 

@@ -104,7 +104,7 @@ def test_a_step_that_does_not_fit_is_one_sentence():
         "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
         "temporaries (106.32G) exceeds available HBM (15.75G)."
     )
-    message = str(estimate._too_large(targets.parse_target("v5e-1"), error))
+    message = str(estimate.compile_error(targets.parse_target("v5e-1"), error))
     assert message.startswith("target v5e-1: ")
     assert "106.32G, available 15.75G" in message
     assert "smaller optimizer.batch_size" in message

@@ -177,6 +177,26 @@ def test_no_device_ever_makes_a_whole_split_parameter():
     assert "[4096,4096]" not in text
 
 
+def test_both_forms_of_the_gather_have_the_same_maps_and_gradients():
+    mesh = mesh_of("two")
+    x, g = (np.random.default_rng(seed).normal(size=(2, 3, 3, 8)).astype("f") for seed in (0, 1))
+
+    def results(gather):
+        def body(x, g):
+            maps, backward = jax.vjp(gather, x)
+            return maps, backward(jax.lax.pcast(g, "tower", to="varying"))[0]
+
+        tower = jax.P(None, None, None, "tower")
+        whole = jax.shard_map(body, mesh=mesh, in_specs=(tower, jax.P()), out_specs=(tower, tower))
+        return jax.jit(whole)(x, g)
+
+    joined, gathered = results(towers.all_gather_towers), results(towers.all_gather_maps)
+    # Each device has all maps, and the gradients of both devices add up.
+    for maps, gradient in (joined, gathered):
+        np.testing.assert_array_equal(maps, np.concatenate([x, x], axis=-1))
+        np.testing.assert_array_equal(gradient, 2 * g)
+
+
 def test_all_blocks_of_images_are_gathered_at_once():
     # Each tower convolves 16 images as 8 + 8; with a gather for each block there would be 5.
     architecture, mesh = (
