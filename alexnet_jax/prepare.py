@@ -14,7 +14,6 @@ from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.sources import Source
-from alexnet_jax.storage.lock import hold_lock
 
 PROGRAM = "python -m alexnet_jax.prepare"
 
@@ -78,6 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def prepare(args: Command) -> None:
     """Write the shards of `--from` to `--to`."""
+    from alexnet_jax.data.shards.manifest import hold_progress
+
+    # Before anything is read, so that of two such commands one ends at once.
+    with hold_progress(args.to):
+        _prepare(args)
+
+
+def _prepare(args: Command) -> None:
     # Grain and TFDS take seconds to import, which --help does not need.
     from alexnet_jax.data.shards.plan import Preparation, format_bytes
 
@@ -106,8 +113,8 @@ def prepare(args: Command) -> None:
         )
     else:
         print(f"{args.to}: all shards are present; --verify compares their content.")
-    with hold_lock(preparation.begin(), "to"):
-        manifest = preparation.write(processes)
+    preparation.begin()
+    manifest = preparation.write(processes)
     print(f"{args.to}: {describe(manifest)}")
 
 

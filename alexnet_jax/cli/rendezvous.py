@@ -146,8 +146,9 @@ class _Host(threading.Thread):
         if stop:
             self._tell({"stopped": process})
         elif processes != self._processes or not 0 <= process < processes:
-            rule = f"process {process} ({place}) counts {processes} processes, and process 0 counts "
-            self._refuse(connection, "num_processes", self._processes, f"{rule}{self._processes}")
+            count = self._processes
+            rule = f"process {process} ({place}) has {processes}, and process 0 has {count}"
+            self._refuse(connection, "num_processes", count, rule)
         elif other is not connection:
             rule = f"two processes have this number: {elsewhere} and {place}"
             self._refuse(connection, "process_id", process, rule)

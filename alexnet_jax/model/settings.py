@@ -5,7 +5,7 @@ JAX is imported where it is needed: commands read FIXED before they import it.
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import jax
