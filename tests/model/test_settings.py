@@ -1,4 +1,4 @@
-"""Settings of JAX: what a network computes does not depend on them, and devices that are missing."""
+"""Settings of JAX, on which what a network computes does not depend, and missing devices."""
 
 import os
 import subprocess
@@ -69,7 +69,8 @@ from alexnet_jax.cli import process
 assert "jax" not in sys.modules
 process.fix_settings()
 import jax
-print(jax.config.jax_enable_x64, jax.config.jax_random_seed_offset, jax.config.jax_threefry_partitionable)
+config = jax.config
+print(config.jax_enable_x64, config.jax_random_seed_offset, config.jax_threefry_partitionable)
 """
 
 
