@@ -18,7 +18,7 @@ class Together:
 
     def __init__(self, members, address="", timeout=5, should_stop=never, delay=0.0):
         self.address = address or f"localhost:{free_port()}"
-        self.ends = [None] * len(members)
+        self.ends: list[Exception | None] = [None] * len(members)
         self.reports = [[] for _ in members]
         self._arguments = (timeout, should_stop)
         self._threads = []
