@@ -20,7 +20,7 @@ from alexnet_jax.config import invalid
 from alexnet_jax.training.stopping import Stopped
 
 GREETING = b"alexnet_jax waits for its processes\n"
-PATIENCE = 5  # seconds that a server may take for its greeting
+PATIENCE = 10  # seconds that a server may take for its greeting
 RESOLVING = 10  # seconds that the name of a host may take to become known
 POLL = 0.2  # seconds between two looks at whether to stop
 INTERVAL = 5  # seconds between two reports of whom a process waits for
@@ -242,7 +242,9 @@ class _Member:
             connection = None
             try:
                 connection = socket.create_connection((self._host, self._port), timeout=2)
-                if self._greeted(connection):
+                # Without a listener, a port of this machine may happen to be connected to itself.
+                to_itself = connection.getsockname() == connection.getpeername()
+                if not to_itself and self._greeted(connection):
                     self._obstacle = ""
                     return connection
                 self._obstacle = f"what listens at {self._address} closes connections"
