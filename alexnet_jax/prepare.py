@@ -1,5 +1,6 @@
 """Make shards that training reads: `python -m alexnet_jax.prepare --from DIR --to SHARDS`."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -79,16 +80,26 @@ def prepare(args: Command) -> None:
     """Write the shards of `--from` to `--to`."""
     from alexnet_jax.data.shards.manifest import hold_progress
 
-    # Before anything is read, so that of two such commands one ends at once.
-    with hold_progress(args.to):
-        _prepare(args)
+    with contextlib.ExitStack() as lock:
+        # Before anything is read, so that of two such commands one ends at once; but a new folder
+        # among those of the images would be taken for one of theirs.
+        inside = args.source is not None and args.to.absolute().is_relative_to(
+            args.source.absolute()
+        )
+        if not inside:
+            lock.enter_context(hold_progress(args.to))
+        config, sources, notes = _open_source(args)
+        if inside:
+            lock.enter_context(hold_progress(args.to))
+        _write(args, config, sources, notes)
 
 
-def _prepare(args: Command) -> None:
+def _write(
+    args: Command, config: DataConfig, sources: Mapping[str, Source], notes: Sequence[str]
+) -> None:
     # Grain and TFDS take seconds to import, which --help does not need.
     from alexnet_jax.data.shards.plan import Preparation, format_bytes
 
-    config, sources, notes = _open_source(args)
     for note in notes:
         print(note)
     classes = sources["train"].class_names

@@ -56,15 +56,15 @@ def test_all_meet_in_any_order_and_leave_the_port():
 
 def test_who_is_missing_is_said_at_once_and_at_the_end():
     start = time.monotonic()
-    group = Together([(0, 4), (2, 4)], timeout=1)
+    group = Together([(0, 4), (2, 4)], timeout=3)
     ends = group.wait()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 8
     assert [error for error in ends if not isinstance(error, ValueError)] == []
     for error in ends:
         assert re.match(
             rf"distributed\.coordinator {group.address}: process 1, 3 of 4 ", str(error)
         )
-        assert "distributed.timeout=1 seconds" in str(error)
+        assert "distributed.timeout=3 seconds" in str(error)
         assert str(error).endswith("distributed.coordinator=none.")
 
 
