@@ -239,21 +239,22 @@ class _Member:
         """Return a connection to process 0 that has greeted."""
         while True:
             self._check()
-            connection = None
             try:
-                connection = socket.create_connection((self._host, self._port), timeout=2)
-                # Without a listener, a port of this machine may happen to be connected to itself.
-                to_itself = connection.getsockname() == connection.getpeername()
-                if not to_itself and self._greeted(connection):
-                    self._obstacle = ""
-                    return connection
+                with contextlib.ExitStack() as unused:
+                    connection = socket.create_connection((self._host, self._port), timeout=2)
+                    unused.enter_context(connection)
+                    # Without a listener, a port of this machine may happen to be connected to
+                    # itself.
+                    to_itself = connection.getsockname() == connection.getpeername()
+                    if not to_itself and self._greeted(connection):
+                        self._obstacle = ""
+                        unused.pop_all()
+                        return connection
                 self._obstacle = f"what listens at {self._address} closes connections"
             except socket.gaierror as error:
                 self._check_resolving(error)
             except OSError as error:
                 self._obstacle = f"{self._address}: {error.strerror or error}"
-            if connection is not None:
-                connection.close()
             time.sleep(RETRY)
 
     def _check_resolving(self, error: socket.gaierror) -> None:

@@ -117,8 +117,9 @@ def test_a_port_in_use_is_refused_on_both_sides(greets, monkeypatch):
 
         def answer():
             connection, _ = other.accept()
-            connection.sendall(greets)
-            connection.recv(1)
+            with connection:
+                connection.sendall(greets)
+                connection.recv(1)
 
         threading.Thread(target=answer, daemon=True).start()
         address = f"localhost:{other.getsockname()[1]}"
