@@ -409,7 +409,8 @@ class DistributedConfig(_Section):
     num_processes: int | Literal["auto"] = "auto"
     # number of this process, from 0, given together with a coordinator
     process_id: int | Literal["auto"] = "auto"
-    # seconds without a sign of life after which a process is given up, and the run with it
+    # seconds without a sign of life after which a process is given up, and the run with it; at the
+    # start, seconds to wait for all to connect
     timeout: Count = 60
 
     def __post_init__(self) -> None:

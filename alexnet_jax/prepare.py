@@ -1,5 +1,6 @@
 """Make shards that training reads: `python -m alexnet_jax.prepare --from DIR --to SHARDS`."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -14,7 +15,6 @@ from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.sources import Source
-from alexnet_jax.storage.lock import hold_lock
 from alexnet_jax.storage.names import printable
 
 PROGRAM = "python -m alexnet_jax.prepare"
@@ -79,10 +79,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def prepare(args: Command) -> None:
     """Write the shards of `--from` to `--to`."""
+    from alexnet_jax.data.shards.manifest import hold_progress
+
+    with contextlib.ExitStack() as lock:
+        # Before anything is read, so that of two such commands one ends at once; but a new folder
+        # among those of the images would be taken for one of theirs.
+        inside = args.source is not None and args.to.absolute().is_relative_to(
+            args.source.absolute()
+        )
+        if not inside:
+            lock.enter_context(hold_progress(args.to))
+        config, sources, notes = _open_source(args)
+        if inside:
+            lock.enter_context(hold_progress(args.to))
+        _write(args, config, sources, notes)
+
+
+def _write(
+    args: Command, config: DataConfig, sources: Mapping[str, Source], notes: Sequence[str]
+) -> None:
     # Grain and TFDS take seconds to import, which --help does not need.
     from alexnet_jax.data.shards.plan import Preparation, format_bytes
 
-    config, sources, notes = _open_source(args)
     for note in notes:
         print(printable(note))
     classes = sources["train"].class_names
@@ -107,8 +125,8 @@ def prepare(args: Command) -> None:
         )
     else:
         print(f"{printable(args.to)}: all shards are present; --verify compares their content.")
-    with hold_lock(preparation.begin(), "to"):
-        manifest = preparation.write(processes)
+    preparation.begin()
+    manifest = preparation.write(processes)
     print(f"{printable(args.to)}: {describe(manifest)}")
 
 

@@ -130,7 +130,7 @@ def _detect(config: DistributedConfig) -> tuple[str, int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Kubernetes would need another package
             address, count, number, _ = detect(given, None, None, None, None, config.timeout)
-    except Exception as error:  # of many kinds: a missing variable, a server that is not there
+    except (KeyError, ValueError, OSError, RuntimeError, ImportError) as error:
         address, count, number, reason = None, None, None, f" ({_first_line(error)})"
     if address is None or count is None or number is None or not 0 <= number < count:
         raise ValueError(

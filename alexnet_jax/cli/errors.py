@@ -127,16 +127,19 @@ def _describe_os_error(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _warnings_on_stderr(names: Mapping[str, str]) -> Iterator[None]:
-    """Print the package's warnings in the form of error messages."""
-    logger, handler = logging.getLogger("alexnet_jax"), logging.StreamHandler()
+    """Print the warnings of the package, and of JAX, in the form of error messages."""
+    handler = logging.StreamHandler()
     handler.setFormatter(_Formatter(names))
-    logger.addHandler(handler)
-    logger.propagate = False
+    loggers = [logging.getLogger(name) for name in ("alexnet_jax", "jax")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
     try:
         yield
     finally:
-        logger.propagate = True
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.propagate = True
+            logger.removeHandler(handler)
 
 
 class _Formatter(logging.Formatter):
@@ -145,7 +148,10 @@ class _Formatter(logging.Formatter):
         self._option_names = names
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"alexnet_jax: {printable(with_options(record.getMessage(), self._option_names))}"
+        message = with_options(record.getMessage(), self._option_names)
+        if record.exc_info:  # of a plugin of JAX that is broken; its traceback tells users nothing
+            message += f": {record.exc_info[1]}"
+        return f"alexnet_jax: {printable(message)}"
 
 
 def _show_unraisable(unraisable: Any) -> None:

@@ -84,9 +84,8 @@ def check_xla_flags() -> None:
     if tried.returncode == 0:
         return
     said = tried.stderr.decode(errors="replace")
-    reason = re.search(
-        r"\] ((?:Unknown flag|Couldn't interpret value)[^\n]*?)\.?$", said, re.MULTILINE
-    )
+    pattern = r"\] ((?:Unknown flag|Couldn't interpret value)[^\n]*?)\.?$"
+    reason = re.search(pattern, said, re.MULTILINE)
     rule = reason[1] if reason else "XLA cannot read them"
     raise ValueError(f"XLA_FLAGS {os.environ['XLA_FLAGS']}: {rule}; correct or remove that flag.")
 

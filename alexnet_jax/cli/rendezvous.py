@@ -20,7 +20,7 @@ from alexnet_jax.config import invalid
 from alexnet_jax.training.stopping import Stopped
 
 GREETING = b"alexnet_jax waits for its processes\n"
-PATIENCE = 5  # seconds that a server may take for its greeting
+PATIENCE = 10  # seconds that a server may take for its greeting
 RESOLVING = 10  # seconds that the name of a host may take to become known
 POLL = 0.2  # seconds between two looks at whether to stop
 INTERVAL = 5  # seconds between two reports of whom a process waits for
@@ -146,10 +146,9 @@ class _Host(threading.Thread):
         if stop:
             self._tell({"stopped": process})
         elif processes != self._processes or not 0 <= process < processes:
-            rule = (
-                f"process {process} ({place}) counts {processes} processes, and process 0 counts "
-            )
-            self._refuse(connection, "num_processes", self._processes, f"{rule}{self._processes}")
+            count = self._processes
+            rule = f"process {process} ({place}) has {processes}, and process 0 has {count}"
+            self._refuse(connection, "num_processes", count, rule)
         elif other is not connection:
             rule = f"two processes have this number: {elsewhere} and {place}"
             self._refuse(connection, "process_id", process, rule)
@@ -240,19 +239,22 @@ class _Member:
         """Return a connection to process 0 that has greeted."""
         while True:
             self._check()
-            connection = None
             try:
-                connection = socket.create_connection((self._host, self._port), timeout=2)
-                if self._greeted(connection):
-                    self._obstacle = ""
-                    return connection
+                with contextlib.ExitStack() as unused:
+                    connection = socket.create_connection((self._host, self._port), timeout=2)
+                    unused.enter_context(connection)
+                    # Without a listener, a port of this machine may happen to be connected to
+                    # itself.
+                    to_itself = connection.getsockname() == connection.getpeername()
+                    if not to_itself and self._greeted(connection):
+                        self._obstacle = ""
+                        unused.pop_all()
+                        return connection
                 self._obstacle = f"what listens at {self._address} closes connections"
             except socket.gaierror as error:
                 self._check_resolving(error)
             except OSError as error:
                 self._obstacle = f"{self._address}: {error.strerror or error}"
-            if connection is not None:
-                connection.close()
             time.sleep(RETRY)
 
     def _check_resolving(self, error: socket.gaierror) -> None:

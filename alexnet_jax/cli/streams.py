@@ -26,7 +26,8 @@ def open_closed_streams() -> None:
         if getattr(sys, name) is None:
             # A number that is open then is that of another file.
             place = number if closed else os.devnull
-            setattr(sys, name, open(place, mode, encoding="utf-8", closefd=not closed))
+            file = open(place, mode, encoding="utf-8", closefd=not closed)  # noqa: SIM115
+            setattr(sys, name, file)
 
 
 class Stream(io.FileIO):

@@ -39,8 +39,8 @@ PUBLISHED = {
 class Statistics:
     """Of the pixels of a split, RGB, in gray levels from 0 to 255.
 
-    Where statistics are passed on or saved (statistics.npz of a run and of shards, checkpoints), the
-    fields are the keys of a mapping.
+    Where statistics are passed on as a mapping or saved (statistics.npz of a run and of shards,
+    checkpoints), the fields are the keys.
     """
 
     mean_image: np.ndarray  # float32 [S, S, 3]

@@ -45,11 +45,10 @@ def fixed_settings() -> Iterator[None]:
     """Compute with the settings of FIXED, in this thread, whatever the process has chosen."""
     import jax
 
+    chosen = jax.config.values  # in this thread
     with contextlib.ExitStack() as changed:
         for name, value in FIXED.items():
-            if name not in jax.config.values:
-                continue  # of another release
-            now = getattr(jax.config, name)
+            now = chosen.get(name)  # None, too, if it is of another release
             if now is None or getattr(now, "name", now) in (value, str(value).upper()):
                 continue  # the value, plain or of an enum, or no choice
             if (manager := getattr(jax, name.removeprefix("jax_"), None)) is not None:

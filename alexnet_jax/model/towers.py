@@ -46,8 +46,8 @@ def make_mesh(
         devices: to choose from, also compile-only ones (`analysis/targets.py`); None: JAX's.
 
     Raises:
-        ValueError: there are none or too few devices, the shards do not divide the batch, or a process
-            would have no device in the mesh.
+        ValueError: there are no devices or too few, the shards do not divide the batch, or a
+            process would have no device in the mesh.
     """
     devices = available_devices() if devices is None else devices
     if towers == "auto":

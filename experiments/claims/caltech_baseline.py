@@ -63,6 +63,8 @@ def setting(
     return unflatten(
         base
         | size
+        # Ties as in PyTorch, whatever the preset has: the committed runs are of this rule.
+        | {"model.pool_ties": "first"}
         | {"data.validation_fraction": 0.0, "log.every": LOG_EVERY, "log.figures": False}
         | {f"schedule.{name}": value for name, value in schedule.items()}
         | ({"optimizer.batch_size": BATCH} if preset == "photos" else {})

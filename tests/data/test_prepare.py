@@ -1,5 +1,6 @@
 """Prepared shards: of a toy ILSVRC, class folders and TFDS; interrupted, damaged, verified."""
 
+import contextlib
 import dataclasses
 import errno
 import io
@@ -30,6 +31,7 @@ from alexnet_jax.data.images import decode, encode
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards import plan, writer
 from alexnet_jax.data.splits import open_splits
+from alexnet_jax.storage.lock import hold_lock
 from alexnet_jax.training import run_data
 from tests.data.test_splits import fill, tiny_tfds
 
@@ -287,32 +289,51 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path: Path, capsys
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 
 
-def test_another_process_that_finishes_in_between_is_noticed(tmp_path: Path, capsys, monkeypatch):
+def test_of_two_at_once_one_is_told_so_and_the_other_is_not_disturbed(
+    tmp_path: Path, capsys, monkeypatch
+):
     root, to = toy(tmp_path / "ilsvrc"), tmp_path / "to"
     assert run(root, tmp_path / "whole") == 0
-    estimate, left = plan.Preparation.estimate, [9]
-
-    def interrupted(*arguments):
-        left[0] -= 1
-        return encode(*arguments) if left[0] >= 0 else pytest.fail("interrupted")
+    begin, refused = plan.Preparation.begin, []
 
     def meanwhile(self: plan.Preparation):
-        with monkeypatch.context() as patch:
-            patch.setattr(plan.Preparation, "estimate", estimate)
-            assert run(root, to) == 0
-        return estimate(self)
+        begin(self)
+        # Other settings: a second one that got further would change the plan of the first.
+        refused.append(run(root, to, "--encoding", "raw"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "encode", interrupted)
-        with pytest.raises(pytest.fail.Exception):
-            run(root, to)
-    with monkeypatch.context() as patch:
-        patch.setattr(plan.Preparation, "estimate", meanwhile)
-        assert run(root, to) == 2
-    assert f"--to {to}: another process has written" in capsys.readouterr().err
-    assert run(root, to) == 0
-    assert "all shards are present; --verify" in capsys.readouterr().out
+        patch.setattr(plan.Preparation, "begin", meanwhile)
+        capsys.readouterr()
+        assert run(root, to) == 0
+    assert refused == [2]
+    output = capsys.readouterr()
+    assert f"--to {to / shard_manifest.PROGRESS}: process {os.getpid()} on " in output.err
+    assert output.out.count("images to write") == 1  # the other has not even read the archives
     assert contents(to) == contents(tmp_path / "whole")
+
+
+def test_the_lock_of_a_killed_process_does_not_block(tmp_path: Path, capsys):
+    root, to = toy(tmp_path / "ilsvrc"), tmp_path / "to"
+    (to / shard_manifest.PROGRESS).mkdir(parents=True)
+    (to / shard_manifest.PROGRESS / "lock").write_text("process 1 on elsewhere\n")
+    assert run(root, to) == 0
+    assert not (to / shard_manifest.PROGRESS).exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_lock_whose_file_was_removed_by_the_holder_before_is_void(tmp_path: Path, monkeypatch):
+    @contextlib.contextmanager
+    def late(folder, name):
+        with hold_lock(folder, name):
+            (folder / "lock").unlink()
+            yield
+
+    monkeypatch.setattr(shard_manifest, "hold_lock", late)
+    with (
+        pytest.raises(ValueError, match="^to .*just finished there; rerun"),
+        shard_manifest.hold_progress(tmp_path / "to"),
+    ):
+        pytest.fail("two would write")
 
 
 def test_verify_reports_changes_and_the_command_repairs_them(tmp_path: Path, capsys):

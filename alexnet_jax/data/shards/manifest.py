@@ -1,8 +1,10 @@
 """The manifest of prepared shards with their checksums, and the statistics of their images."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,11 +12,14 @@ from typing import Any, TypedDict
 import numpy as np
 from tqdm import tqdm
 
+from alexnet_jax.config import invalid
 from alexnet_jax.data.array_record import ArrayRecords, find_shards
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.storage import atomic
 from alexnet_jax.storage.digest import file_sha256
+from alexnet_jax.storage.lock import NAME as LOCK
+from alexnet_jax.storage.lock import hold_lock
 
 MANIFEST, STATISTICS = "manifest.json", "statistics.npz"
 PROGRESS = ".progress"  # folder of the results of finished shards, until all are finished
@@ -42,6 +47,34 @@ class Manifest(TypedDict):
     plan: dict[str, Any]  # everything that determines the bytes of the shards
     splits: dict[str, SplitEntry]
     files: dict[str, FileEntry]  # by name: shards, class names, statistics
+
+
+@contextlib.contextmanager
+def hold_progress(root: Path) -> Iterator[None]:
+    """Keep other processes from preparing images into a folder.
+
+    The folder is created if it is missing, and removed if nothing was written to it.
+
+    Raises:
+        ValueError: another process is preparing images there.
+    """
+    progress = root / PROGRESS
+    created = [path for path in (progress, *progress.parents) if not path.exists()]
+    progress.mkdir(parents=True, exist_ok=True)
+    with hold_lock(progress, "to"):
+        lock = progress / LOCK
+        # The holder before may have ended, and removed the file that is locked here.
+        if not lock.exists() or not lock.read_text("utf-8").startswith(f"process {os.getpid()} "):
+            rule = "another process has just finished there"
+            raise invalid("to", root, rule, "rerun the same command")
+        try:
+            yield
+        finally:
+            if progress.exists() and [path.name for path in progress.iterdir()] == [LOCK]:
+                lock.unlink()
+                for path in created:
+                    with contextlib.suppress(OSError):  # it holds something else
+                        path.rmdir()
 
 
 def read_manifest(root: Path) -> Manifest | None:

@@ -126,12 +126,11 @@ class Preparation:
             )
         return needed, free
 
-    def begin(self) -> Path:
-        """Create the folder; return the one inside it that exists until all is finished."""
+    def begin(self) -> None:
+        """Create the folder, and the one inside it that exists until all is finished."""
         progress = self.root / shard_manifest.PROGRESS
         progress.mkdir(parents=True, exist_ok=True)
         atomic.write_json(progress / PLAN, self.plan)
-        return progress
 
     def write(self, processes: int) -> Manifest:
         """Write the missing shards, the statistics and the manifest; `begin` must come first.
@@ -152,7 +151,7 @@ class Preparation:
             for shard in self.shards
             if (result := writer.load_result(self.root, shard)) is not None
         }
-        if len(results) < len(self.shards):  # it finished between our check and our lock
+        if len(results) < len(self.shards):
             rule = "another process has written to this folder"
             raise invalid("to", self.root, rule, "rerun the same command")
         splits = {
