@@ -60,6 +60,8 @@ def make(plan: ImportPlan, source: Path, workdir: Path) -> None:
             config, plan.class_names, mesh, constants, workdir, source.name
         )
         checkpoints.save(0, CheckpointData(state, constants, json.loads(json.dumps(meta))), None)
+        checkpoints.wait()
+        checkpoints.read_back(0, state)
 
 
 def _state(plan: ImportPlan, mesh: Mesh) -> TrainState:

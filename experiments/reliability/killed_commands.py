@@ -93,7 +93,7 @@ def write_weights(path: Path) -> None:
             shape = (outputs, inputs, *window)  # PyTorch's order
             arrays[f"{row.name}_w"] = rng.normal(0, 0.05, shape).astype(np.float32)
             arrays[f"{row.name}_b"] = np.zeros(outputs, np.float32)
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def run(arguments: list[str], out: Path) -> subprocess.Popen[str]:

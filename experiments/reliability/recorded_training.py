@@ -26,11 +26,14 @@ def remove_slowly() -> None:
     from alexnet_jax.training import checkpoint
 
     def rmtree(path: Path, **_: bool) -> None:
-        for folder, _, files in os.walk(path, topdown=False):
-            for name in files:
-                (Path(folder) / name).unlink()
+        for entry in sorted(path.rglob("*"), reverse=True):  # what a folder holds before it
+            if entry.is_dir():
+                entry.rmdir()
+            else:
+                entry.unlink()
                 time.sleep(PAUSE)
-            Path(folder).rmdir()
+        if path.exists():
+            path.rmdir()
 
     checkpoint.shutil = cast(Any, type("shutil", (), {"rmtree": staticmethod(rmtree)}))
 

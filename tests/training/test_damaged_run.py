@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import types
+from typing import Any
 
 import pytest
 
@@ -178,18 +180,14 @@ META = {
 }
 
 
-class Saved:
-    """Stands for checkpoints whose plain part has these values."""
-
-    def __init__(self, workdir, meta):
-        self.workdir, self._meta = workdir, json.loads(json.dumps(meta))
-
-    def meta(self, _):
-        return self._meta
+def saved(workdir, meta) -> Any:
+    """Return what stands for checkpoints whose plain part has these values."""
+    content = json.loads(json.dumps(meta))
+    return types.SimpleNamespace(workdir=workdir, meta=lambda _: content)
 
 
 def test_the_plain_part_of_a_checkpoint_is_returned(tmp_path):
-    assert read_meta(Saved(tmp_path, META), 3) == json.loads(json.dumps(META))
+    assert read_meta(saved(tmp_path, META), 3) == json.loads(json.dumps(META))
 
 
 @pytest.mark.parametrize(
@@ -207,6 +205,6 @@ def test_the_plain_part_of_a_checkpoint_is_returned(tmp_path):
 def test_a_plain_part_of_other_types_is_refused(tmp_path, name, value):
     match = rf"workdir {tmp_path}: {name} in the checkpoint of step 3 .*; restore"
     with pytest.raises(ValueError, match=match):
-        read_meta(Saved(tmp_path, {**META, name: value}), 3)
+        read_meta(saved(tmp_path, {**META, name: value}), 3)
     with pytest.raises(ValueError, match=match):
-        read_meta(Saved(tmp_path, {key: META[key] for key in META if key != name}), 3)
+        read_meta(saved(tmp_path, {key: META[key] for key in META if key != name}), 3)
