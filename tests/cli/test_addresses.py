@@ -1,4 +1,4 @@
-"""No option takes the address of a remote store: each command says so at once, and makes nothing."""
+"""No option takes an address of a remote store: each command says so and makes nothing."""
 
 import pytest
 
