@@ -9,6 +9,7 @@ import pytest
 
 from alexnet_jax.config import Config, flatten
 from alexnet_jax.fidelity.saved_run import read_saved_run
+from alexnet_jax.plots import curves
 from alexnet_jax.storage.atomic import write_json
 from alexnet_jax.training import data_files
 from alexnet_jax.training.finetune import defaults_from
@@ -208,3 +209,11 @@ def test_a_plain_part_of_other_types_is_refused(tmp_path, name, value):
         read_meta(saved(tmp_path, {**META, name: value}), 3)
     with pytest.raises(ValueError, match=match):
         read_meta(saved(tmp_path, {key: META[key] for key in META if key != name}), 3)
+
+
+def test_curves_leave_out_records_without_what_they_show():
+    whole = {"step": 3, "epoch": 0.5, "split": "train", "loss": 1.0, "top1_error": 0.5}
+    records = [{"step": 1}, whole, {**whole, "epoch": None}, {**whole, "epoch": 0.0}, whole]
+    axes = curves.draw(records).axes[1]
+    (line,) = (line for line in axes.lines if line.get_gid() == "train records")
+    assert len(line.get_xdata()) == 3
