@@ -148,7 +148,7 @@ class Process:
     def removing(self) -> bool:
         """Return whether a checkpoint is being removed."""
         removed = self.workdir / "checkpoints" / ".removed"
-        return removed.exists() and any(path.is_file() for path in removed.rglob("*"))
+        return any(files for _, _, files in os.walk(removed))  # of what is left meanwhile
 
     def _checkpoints(self) -> list[Path]:
         folder = self.workdir / "checkpoints"
