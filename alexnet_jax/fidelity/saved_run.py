@@ -46,7 +46,9 @@ def read_saved_run(workdir: Path) -> SavedRun:
     check_local(workdir, "workdir")
     try:
         about = read_object(workdir / CONFIG)
-        config, names = unflatten(dict(about["config"])), about["class_names"]
+        if not isinstance(about["config"], dict):
+            raise ValueError("config must be a JSON object")
+        config, names = unflatten(about["config"]), about["class_names"]
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             raise ValueError("class_names must be names")
     except (OSError, ValueError, KeyError, TypeError) as error:

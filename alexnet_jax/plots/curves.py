@@ -60,7 +60,8 @@ def _draw_curve(axes: Axes, metrics: Sequence[dict[str, Any]], name: str) -> Non
 def _epoch_means(epochs: np.ndarray, values: np.ndarray) -> list[list[float]]:
     """Return the mean position and value of each epoch's records."""
     numbers = np.ceil(epochs)  # 2.4 and 3.0 are both in the third epoch
-    weights = np.diff(epochs, prepend=0)  # a record covers the steps since the previous one
+    # A record covers the steps since the previous one; in a file that was edited maybe none.
+    weights = np.maximum(np.diff(epochs, prepend=0), 1e-9)
     return [
         [
             float(np.average(column[numbers == number], weights=weights[numbers == number]))
@@ -75,7 +76,7 @@ def _series(metrics: Sequence[dict[str, Any]], split: str, name: str) -> np.ndar
     points = [
         (record["epoch"], record[name])
         for record in metrics
-        if record["split"] == split and record.get(name) is not None
+        if record.get("split") == split and None not in (record.get("epoch"), record.get(name))
     ]
     return np.asarray(points, float).reshape(-1, 2).T
 

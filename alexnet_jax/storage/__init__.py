@@ -1,1 +1,1 @@
-"""Files that are never half written, their digests, and folders with one writer at a time."""
+"""Files that are never half written, digests, and folders with one writer that may move."""

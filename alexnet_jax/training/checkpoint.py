@@ -256,8 +256,12 @@ class Checkpoints:
         folders = [path for path in self._folder.iterdir() if path.name.isdigit()]
         with ThreadPoolExecutor() as pool:
             found = zip(folders, pool.map(checkpoint_digests.find_corruption, folders), strict=True)
-            # While a process trains, a reader may see it remove a checkpoint.
-            corruption = {int(path.name): fault for path, fault in found if path.exists()}
+            # While a process trains, a reader may see it remove a checkpoint, or replace one.
+            corruption = {
+                int(path.name): fault and checkpoint_digests.find_corruption(path)
+                for path, fault in found
+                if path.exists()
+            }
         damaged = sorted(step for step, fault in corruption.items() if fault)
         intact = sorted({*corruption} - {*damaged})
         if damaged and not intact:

@@ -76,6 +76,8 @@ def _read(path: Path) -> dict[str, int]:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     except (EOFError, zlib.error, UnicodeDecodeError, gzip.BadGzipFile) as error:
         raise ValueError(f"it is damaged ({error})") from None
+    if not lines:
+        raise ValueError("it is empty")
     files = {}
     for number, line in enumerate(lines, start=1):
         try:

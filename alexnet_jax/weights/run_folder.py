@@ -11,8 +11,10 @@ from jax.sharding import Mesh
 
 from alexnet_jax.config import flatten, invalid
 from alexnet_jax.model import towers
+from alexnet_jax.storage.local import check_local
 from alexnet_jax.training import summary as run_summary
 from alexnet_jax.training.checkpoint import FOLDER, CheckpointData, Checkpoints
+from alexnet_jax.training.metrics import METRICS
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.schedule import Progress
 from alexnet_jax.training.state import TrainState, abstract_state
@@ -21,8 +23,16 @@ from alexnet_jax.weights.import_plan import ImportPlan
 
 
 def check_empty(workdir: Path) -> None:
-    """Raise a ValueError if `workdir` holds a run."""
-    if any((workdir / name).exists() for name in (FOLDER, run_summary.CONFIG)):
+    """Raise a ValueError if `workdir` holds a run, or it is no local folder.
+
+    What an import leaves that was killed before it had saved its checkpoint is none.
+    """
+    check_local(workdir, "workdir")
+    checkpoints = workdir / FOLDER
+    entries = [*checkpoints.iterdir()] if checkpoints.is_dir() else []
+    if (workdir / METRICS).exists() or any(
+        entry.name.partition(".")[0].isdigit() for entry in entries if "tmp" not in entry.name
+    ):
         raise invalid("workdir", workdir, "holds a run already", "name a new folder")
 
 
@@ -51,6 +61,8 @@ def make(plan: ImportPlan, source: Path, workdir: Path) -> None:
             *(config, plan.class_names, mesh, constants, workdir, source.name, plan.untrained)
         )
         checkpoints.save(0, CheckpointData(state, constants, json.loads(json.dumps(meta))), None)
+        checkpoints.wait()
+        checkpoints.read_back(0, state)
 
 
 def _state(plan: ImportPlan, mesh: Mesh) -> TrainState:

@@ -1,17 +1,19 @@
 """Does a run that is killed repeatedly end like one that was never killed?
 
-Training processes are sent SIGKILL: in a step, in a save, in the very first save, in an evaluation,
-and right after a restart. Each is restarted with the same command until the run ends; then
-parameters and velocity are compared bit for bit with those of an uninterrupted run, and so are the
-images of every step, and metrics.jsonl and summary.json without times and speeds. After each kill
-the next process must resume from the newest intact checkpoint.
+Training processes are sent SIGKILL: in their first second, in a step, in a save, in the very first
+save, in the removal of a checkpoint, in an evaluation, and right after a restart. Each is restarted
+with the same command until the run ends; then parameters and velocity are compared bit for bit with
+those of an uninterrupted run, and so are the images of every step, and metrics.jsonl and
+summary.json without times and speeds. After each kill the next process must resume from the newest
+intact checkpoint.
 
 Expected: every run ends like the uninterrupted one; no kill loses more steps than lie between two
           checkpoints plus those trained while a checkpoint is written.
 Cost:     about 7 seconds a kill on two cores, most of it the restart
 Run:      python experiments/reliability/crash_test.py --workdir runs/crash --kills 30
 
-Rerun the same command with more --kills to continue; --seed determines the moments.
+Rerun the same command with more --kills to continue; --seed determines the moments, of which
+--moments names some. `killed_commands.py` kills the other commands.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,11 @@ class Process:
         """Return the names of the saves in progress."""
         return {path.name for path in self._checkpoints() if "tmp" in path.name}
 
+    def removing(self) -> bool:
+        """Return whether a checkpoint is being removed."""
+        removed = self.workdir / "checkpoints" / ".removed"
+        return any(files for _, _, files in os.walk(removed))  # of what is left meanwhile
+
     def _checkpoints(self) -> list[Path]:
         folder = self.workdir / "checkpoints"
         return [*folder.iterdir()] if folder.exists() else []
@@ -199,6 +206,24 @@ def in_the_first_save(process: Process, rng: random.Random) -> Callable[[], bool
     return lambda: bool(process.saving()) and not process.saved()
 
 
+def in_the_first_second(process: Process, rng: random.Random) -> Callable[[], bool] | None:
+    """Within a second of the start: while Python and the packages are imported."""
+    before = process.step()
+    time.sleep(rng.uniform(0, 1))
+    return lambda: process.step() == before
+
+
+def in_a_removal(process: Process, rng: random.Random) -> Callable[[], bool] | None:
+    """While a checkpoint that is no longer kept is being removed."""
+    for _ in range(rng.randint(1, 3)):
+        if not wait_until(process, lambda: not process.removing()):
+            return None
+        if not wait_until(process, process.removing):
+            return None
+    time.sleep(rng.uniform(0, 0.08))
+    return process.removing
+
+
 def in_an_evaluation(process: Process, rng: random.Random) -> Callable[[], bool] | None:
     """After the last step of an epoch is recorded, before the epoch's checkpoint exists."""
     if not wait_until(process, lambda: resumed(process) > 0 or process.step() > 0):
@@ -219,9 +244,11 @@ def after_a_restart(process: Process, rng: random.Random) -> Callable[[], bool] 
 
 
 MOMENTS: dict[str, Aim] = {
+    "in the first second": in_the_first_second,
     "in a step": in_a_step,
     "in a save": in_a_save,
     "in the very first save": in_the_first_save,
+    "in a removal": in_a_removal,
     "in an evaluation": in_an_evaluation,
     "right after a restart": after_a_restart,
 }
@@ -322,7 +349,7 @@ def final_state(command: list[str]) -> dict[str, np.ndarray]:
 def table_of(kills: list[Kill]) -> str:
     """Return a Markdown table of the kills by moment."""
     lines = ["| moment | kills | hit | survived | steps lost at most |", "|---|---|---|---|---|"]
-    for moment in MOMENTS:
+    for moment in dict.fromkeys(kill.moment for kill in kills):
         of_this = [kill for kill in kills if kill.moment == moment]
         lost = max((kill.step - kill.resumed for kill in of_this), default=0)
         hits = sum(kill.hit for kill in of_this)
@@ -333,7 +360,9 @@ def table_of(kills: list[Kill]) -> str:
     return "\n".join(lines)
 
 
-def crash(root: Path, number: int, seed: int, in_a_run: int = 10) -> list[Kill]:
+def crash(
+    root: Path, number: int, seed: int, in_a_run: int = 10, moments: Sequence[str] = tuple(MOMENTS)
+) -> list[Kill]:
     """Kill runs until there were `number` kills; return all, including those of earlier calls.
 
     Raises:
@@ -350,11 +379,12 @@ def crash(root: Path, number: int, seed: int, in_a_run: int = 10) -> list[Kill]:
     while len(kills) < number:
         name = f"seed{seed}_{sum(path.is_dir() for path in root.glob(f'seed{seed}_*'))}"
         rng = random.Random(f"{seed} {name}")
-        others = [moment for moment in MOMENTS if moment != "in the very first save"]
-        moments = ["in the very first save"]
-        while len(moments) < min(in_a_run, number - len(kills)):
-            moments += rng.sample(others, len(others))
-        kills += run_until_over(root, name, moments[: number - len(kills)], rng)
+        first = [moment for moment in moments if moment == "in the very first save"]
+        others = [moment for moment in moments if moment not in first]
+        plan = [*first]
+        while len(plan) < min(in_a_run, number - len(kills)):
+            plan += rng.sample(others, len(others))
+        kills += run_until_over(root, name, plan[: number - len(kills)], rng)
         check_same_end(root, name)
         record.write_text(json.dumps([dataclasses.asdict(kill) for kill in kills], indent=1) + "\n")
     return kills
@@ -365,5 +395,6 @@ if __name__ == "__main__":
     parser.add_argument("--workdir", type=Path, required=True, help="folder of all the runs")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--moments", nargs="+", choices=MOMENTS, default=[*MOMENTS])
     args = parser.parse_args()
-    print(table_of(crash(args.workdir, args.kills, args.seed)))
+    print(table_of(crash(args.workdir, args.kills, args.seed, moments=args.moments)))

@@ -20,6 +20,7 @@ from alexnet_jax.training.checkpoint import (
 )
 from alexnet_jax.training.metrics import METRICS, MetricsWriter
 from alexnet_jax.training.state import TrainState
+from alexnet_jax.weights import run_folder
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -264,3 +265,18 @@ def test_an_error_of_reading_is_raised_at_once(tmp_path):
     with pytest.raises(KeyError):
         read_checkpoints(tmp_path, "workdir", read)
     assert reads == [1]
+
+
+def test_what_a_killed_import_leaves_is_no_run(tmp_path):
+    left = tmp_path / FOLDER / "0.orbax-checkpoint-tmp" / "state"
+    left.mkdir(parents=True)
+    (tmp_path / "config.json").write_text("{}")
+    run_folder.check_empty(tmp_path)
+    for entry in ("0", "0.superseded", "0.damaged"):
+        (tmp_path / FOLDER / entry).mkdir()
+        with pytest.raises(ValueError, match=rf"workdir {tmp_path}: holds a run already"):
+            run_folder.check_empty(tmp_path)
+        (tmp_path / FOLDER / entry).rmdir()
+    (tmp_path / METRICS).touch()
+    with pytest.raises(ValueError, match="holds a run already"):
+        run_folder.check_empty(tmp_path)
