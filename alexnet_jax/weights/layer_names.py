@@ -38,6 +38,7 @@ _SECONDARY = {
     *("ema", "swa", "avg", "average", "averaged", "shadow", "teacher", "target", "momentum"),
     *("best", "old", "prev", "grad", "grads"),
 }
+_COUNTER = "n_averaged"  # of the networks in torch.optim.swa_utils.AveragedModel
 _OPTIMIZER = {"optimizer", "optimizers", "optim", "opt", "momentum", "velocity", "scaler"}
 _KERNEL, _BIAS = ("weight", "weights", "w", "kernel"), ("bias", "biases", "b")
 _KINDS = {**dict.fromkeys(_KERNEL, "w"), **dict.fromkeys(_BIAS, "b")}
@@ -96,7 +97,8 @@ def select(paths: Sequence[str], key: str = "") -> Selection:
             for path, name in names.items()
         }
     for path in paths:
-        if path not in names and _within(path, prefix) and not _words(path) & _OPTIMIZER:
+        beside = _words(path) & _OPTIMIZER or path.endswith(_COUNTER)
+        if path not in names and _within(path, prefix) and not beside:
             names[path] = _bare(path).removeprefix(prefix)
     return Selection(format, names, tuple(_notes(paths, names, prefix, groups)))
 

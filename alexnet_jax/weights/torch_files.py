@@ -32,6 +32,15 @@ _DTYPES = {
     "Char": "i1",
     "Byte": "u1",
     "Bool": "?",
+    # Of arrays that are no weights, whose sizes are needed to find the next one.
+    "UInt16": "<u2",
+    "UInt32": "<u4",
+    "UInt64": "<u8",
+    "QInt8": "i1",
+    "QUInt8": "u1",
+    "QInt32": "<i4",
+    "ComplexFloat": "<c8",
+    "ComplexDouble": "<c16",
 }
 
 MAX_LIST = 64  # entries; a longer list holds no networks
@@ -136,7 +145,7 @@ _HARMLESS = {
     for module in ("builtins", "__builtin__")
     for name in (
         *("set", "frozenset", "list", "dict", "tuple", "int", "float", "complex", "bool", "str"),
-        *("bytes", "bytearray", "slice", "range", "object", "unicode", "long", "getattr"),
+        *("bytes", "bytearray", "slice", "range", "xrange", "object", "unicode", "long", "getattr"),
     )
 }
 
@@ -240,7 +249,7 @@ def _arrays(
     found = dict(_walk(content))
     # What is no tensor, such as an epoch, is passed over unless it is in the place of one.
     paths = [name for name, value in found.items() if isinstance(value, _Tensor) or is_layer(name)]
-    if not any(isinstance(found[name], _Tensor) for name in paths):
+    if not paths or isinstance(content, _Tensor):
         raise ValueError(f"{path}: holds no state_dict; save model.state_dict() alone.")
     selection = select(paths)
     for name in selection.names:

@@ -80,8 +80,18 @@ def test_a_state_dict_beside_an_optimizers(write, entry, tmp_path):
         lambda state: {"epoch": 1} | state,
         lambda state: {"model": {"_modules": {"features": {"_modules": {}}}}, "state": state},
         lambda state: {"model": state, "state_dict": state},
+        lambda state: prefixed("module.", state) | {"n_averaged": state["features.0.bias"]},
     ],
-    ids=["lightning", "nested", "compiled", "a tuple", "beside", "empty", "twice the same"],
+    ids=[
+        "lightning",
+        "nested",
+        "compiled",
+        "a tuple",
+        "beside",
+        "empty",
+        "twice the same",
+        "averaged",
+    ],
 )
 def test_other_wrappers(wrap, tmp_path):
     foreign.write_torch_zip(tmp_path / "a.pth", vision(), wrap)
@@ -129,10 +139,15 @@ def test_a_checkpoint_with_a_hostile_entry_is_refused(tmp_path):
 def test_a_pickled_object_in_the_place_of_an_array_is_named(tmp_path):
     with foreign.fake_functions("torch.ao.quantize") as functions:
         quantized = foreign.Call(functions["torch.ao.quantize"], 1)
-        foreign.write_torch_zip(
-            tmp_path / "a.pth", vision(), lambda s: {**s, "features.0.weight": quantized}
-        )
-    with pytest.raises(ValueError, match=r"features\.0\.weight .*quantize.*; save it as"):
+        for wrap in (
+            lambda s: {**s, "features.0.weight": quantized},
+            lambda s: dict.fromkeys(s, quantized),
+        ):
+            foreign.write_torch_zip(tmp_path / "a.pth", vision(), wrap)
+            with pytest.raises(ValueError, match=r"features\.0\.weight .*quantize.*; save it as"):
+                files.read(tmp_path / "a.pth")
+    foreign.write_torch_zip(tmp_path / "a.pth", vision(), lambda s: s["features.0.weight"])
+    with pytest.raises(ValueError, match=r"a\.pth: .*; save model\.state_dict\(\)"):
         files.read(tmp_path / "a.pth")
 
 
