@@ -62,8 +62,8 @@ def test_a_state_dict_beside_an_optimizers(write, entry, tmp_path):
 
     def wrap(state):
         momentum = state.pop("momentum")
-        optimizer = {"state": {0: {"momentum_buffer": momentum, "step": momentum}}}
-        optimizer["param_groups"] = [{"lr": 0.1, "params": [0, 1]}]
+        buffers = {0: {"momentum_buffer": momentum, "step": momentum}}
+        optimizer = {"state": buffers, "param_groups": [{"lr": 0.1, "params": [0, 1]}]}
         return {"epoch": 3, entry: state, "optimizer_state_dict": optimizer, "arch": "alexnet"}
 
     write(tmp_path / "a.pth", arrays, wrap)
@@ -164,7 +164,7 @@ def test_a_whole_pickled_module(tmp_path):
         for name in vision():
             part, number, kind = name.split(".")
             layer = parts[part].setdefault(number, Module(_parameters={}))
-            layer._parameters[kind] = state[name]
+            vars(layer)["_parameters"][kind] = state[name]
         modules = {part: Module(_modules=layers) for part, layers in parts.items()}
         return {"model": Module(training=True, _modules=modules), "epoch": 1}
 
