@@ -36,12 +36,8 @@ _HDF5_AT = (0, 512, 1024, 2048)
 _LEVELDB = bytes.fromhex("57fb808b247547db")  # the last bytes of TensorFlow's .index and V1 .ckpt
 
 
-def check(path: Path) -> None:
-    """Raise a ValueError that says what a file is, if it is known and not of weights that are read.
-
-    Raises:
-        ValueError: it is something else.
-    """
+def check(path: Path, expected: str = READ) -> None:
+    """Raise a ValueError that says what a file is, if it is known and not what is expected."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEAD)
@@ -49,7 +45,7 @@ def check(path: Path) -> None:
         tail = file.read(8)
     if known := _identify(path.name.lower(), head, tail):
         what, remedy = known
-        raise ValueError(f"{path}: is {what}, and must be {READ}; {remedy}.")
+        raise ValueError(f"{path}: is {what}, and must be {expected}; {remedy}.")
 
 
 def check_folder(path: Path) -> None:
