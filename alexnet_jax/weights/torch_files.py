@@ -244,7 +244,11 @@ def _arrays(
     Raises:
         ValueError: there are no tensors, or one that is chosen is none or exceeds its storage.
     """
-    found = dict(_walk(content))
+    found: dict[str, Any] = {}
+    for name, value in _walk(content):
+        if name in found:
+            raise ValueError(f"{path}: two entries are called {name}; rename one of them.")
+        found[name] = value
     # What is no tensor, such as an epoch, is passed over unless it is in the place of one.
     paths = [name for name, value in found.items() if isinstance(value, _Tensor) or is_layer(name)]
     if not paths or isinstance(content, _Tensor):

@@ -187,6 +187,16 @@ def test_an_average_beside_the_network(tmp_path):
         files.read(tmp_path / "a.pth", key="teacher")
 
 
+def test_two_entries_of_one_name(tmp_path):
+    foreign.write_torch_zip(
+        tmp_path / "a.pth",
+        vision(),
+        lambda s: {"model": {**s}, "model.features.0": {"weight": s["features.3.weight"]}},
+    )
+    with pytest.raises(ValueError, match=r"two entries are called model\.features\.0\.weight"):
+        files.read(tmp_path / "a.pth")
+
+
 def test_two_networks_are_not_chosen_between(tmp_path):
     both = prefixed("a.", vision()) | prefixed("b.", vision(seed=9))
     safetensors.numpy.save_file(both, tmp_path / "a.safetensors")
