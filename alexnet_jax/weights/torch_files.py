@@ -102,7 +102,8 @@ class _Other:
 
     def __setstate__(self, state: Any) -> None:
         # Python's default for slots: a pair, with the dictionary first.
-        self.state = state[0] if isinstance(state, list) and len(state) == 2 else state
+        state = state[0] if isinstance(state, list) and len(state) == 2 else state
+        self.state = state if isinstance(state, dict) else None
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
@@ -257,7 +258,7 @@ def _arrays(
     for name in selection.names:
         if isinstance(other := found[name], _Other):
             raise ValueError(
-                f"{path}: {name} is of {other.name} and no plain tensor; save it as float32."
+                f"{path}: {name} is of {other.name} and no plain tensor; save it as one, of float32."
             )
     arrays, damaged, storages = {}, [], {}
     for name, bare in selection.names.items():
