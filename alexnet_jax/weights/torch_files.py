@@ -258,7 +258,7 @@ def _arrays(
     for name in selection.names:
         if isinstance(other := found[name], _Other):
             raise ValueError(
-                f"{path}: {name} is of {other.name} and no plain tensor; save it as one, of float32."
+                f"{path}: {name} is of {other.name} and no plain tensor; save it as one."
             )
     arrays, damaged, storages = {}, [], {}
     for name, bare in selection.names.items():
