@@ -95,7 +95,8 @@ class _Other:
     __slots__ = ("name", "state")
 
     def __init__(self, name: str):
-        self.name, self.state = name, None
+        self.name = name
+        self.state: dict[Any, Any] | None = None
 
     def __call__(self, *_: Any) -> "_Other":
         return self
