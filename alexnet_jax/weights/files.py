@@ -155,6 +155,7 @@ def read_mean(path: Path) -> tuple[np.ndarray, bool]:
     elif start == b"\x93NUMPY":
         image = numpy_files.read_array(path)
     else:
+        unsupported.check(path, "a run's statistics.npz, .npy or .binaryproto")
         image = caffemodel.read_mean(path.read_bytes(), path)
     image = image[0] if image.ndim == 4 and len(image) == 1 else image
     if image.ndim == 3 and image.shape[0] == 3:

@@ -38,6 +38,7 @@ _SECONDARY = {
     *("ema", "swa", "avg", "average", "averaged", "shadow", "teacher", "target", "momentum"),
     *("best", "old", "prev", "grad", "grads"),
 }
+_COUNTER = "n_averaged"  # of the networks in torch.optim.swa_utils.AveragedModel
 _OPTIMIZER = {"optimizer", "optimizers", "optim", "opt", "momentum", "velocity", "scaler"}
 _KERNEL, _BIAS = ("weight", "weights", "w", "kernel"), ("bias", "biases", "b")
 _KINDS = {**dict.fromkeys(_KERNEL, "w"), **dict.fromkeys(_BIAS, "b")}
@@ -80,7 +81,11 @@ def select(paths: Sequence[str], key: str = "") -> Selection:
     """
     matches = {path: match for path in paths if (match := _match(path))}
     if key:
-        matches = {path: match for path, match in matches.items() if f".{key}." in f".{path}"}
+        matches = {
+            path: match
+            for path, match in matches.items()
+            if f".{key}." in f".{path}" or f".{key}." in f".{match.prefix}"
+        }
         if not matches:
             raise _not_under(key, paths)
     groups: dict[tuple[Format, str], dict[str, str]] = {}
@@ -96,7 +101,8 @@ def select(paths: Sequence[str], key: str = "") -> Selection:
             for path, name in names.items()
         }
     for path in paths:
-        if path not in names and _within(path, prefix) and not _words(path) & _OPTIMIZER:
+        beside = _words(path) & _OPTIMIZER or path.endswith(_COUNTER)
+        if path not in names and _within(path, prefix) and not beside:
             names[path] = _bare(path).removeprefix(prefix)
     return Selection(format, names, tuple(_notes(paths, names, prefix, groups)))
 
@@ -130,32 +136,26 @@ def find_head(
     usual, before = _HEADS.get(format, _PLAIN_HEADS)
     weight, bias = (".weight", ".bias") if format == "torchvision" else ("_w", "_b")
     units = np.size(arrays.get(before + bias, ()))
-    heads = _matrices(arrays, format, units)
-    if head:
-        if head not in heads:
-            known = ", ".join([*heads][:SHOWN]) or "none"
-            rule = f"must name a layer with a matrix of {units:,} inputs and a bias ({known})"
-            raise invalid("head", head, rule, "name one of these, or leave it out")
-    elif usual + weight in arrays or format == "theano":
-        return dict(arrays), ""
-    else:
-        own = {*_HEADS["torchvision"], *_MODULES, *_PLAIN_HEADS, "fc6", "bottleneck"}
-        others = [name for name in heads if name not in own]
-        if len(others) > 1:
-            rule = f"is needed, as each of {', '.join(others)} could be the last layer"
-            raise ValueError(f"head: {rule}; add head=NAME.")
-        if not others:
-            return dict(arrays), ""
-        head = others[0]
-    kernel_name, bias_name = heads[head]
-    rest = {
-        name: array
-        for name, array in arrays.items()
-        if name not in (kernel_name, bias_name, usual + weight, usual + bias)
+    heads = {
+        layer: parts
+        for layer, parts in _matrices(arrays, format, units).items()
+        if layer == usual or layer not in {*_MODULES, *_PLAIN_HEADS, "fc6", "bottleneck"}
     }
+    if head and head not in heads:
+        known = ", ".join([*heads][:SHOWN]) or "none"
+        rule = f"must name a layer with a matrix of {units:,} inputs and a bias ({known})"
+        raise invalid("head", head, rule, "name one of these, or leave it out")
+    if not head and len(heads) > 1:
+        rule = f"is needed, as each of {', '.join(heads)} could be the last layer"
+        raise ValueError(f"head: {rule}; add head=NAME.")
+    if not heads or (not head and usual in heads):
+        return dict(arrays), ""
+    head = head or next(iter(heads))
+    candidates = {name for parts in heads.values() for name in parts}
+    rest = {name: array for name, array in arrays.items() if name not in candidates}
+    kernel_name, bias_name = heads[head]
     found = {usual + weight: arrays[kernel_name], usual + bias: arrays[bias_name]}
-    note = f"The last layer is {head} of the file." if head != usual else ""
-    return {**rest, **found}, note
+    return {**rest, **found}, f"The last layer is {head} of the file."
 
 
 def _matrices(

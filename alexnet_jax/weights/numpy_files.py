@@ -21,6 +21,10 @@ MAX_UNPACKED = 20  # times the size of the file
 _THEANO = re.compile(r"(?P<name>[Wb][01]?_\d+)_(?P<epoch>\d+)\.npy")
 
 
+class _TooLarge(Exception):
+    """Unpacked, an archive is far larger than weights can be."""
+
+
 def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of an .npz file, and its metadata, a dictionary."""
     arrays, name = {}, "directory"
@@ -30,7 +34,7 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             members = archive.infolist()
             unpacked = sum(member.file_size for member in members)
             if unpacked > MAX_UNPACKED * path.stat().st_size + 2**20:
-                raise ValueError(f"unpacked it is {unpacked:,} bytes")
+                raise _TooLarge(f"unpacked it is {unpacked:,} bytes")
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 if name in arrays:
@@ -42,6 +46,9 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         name = METADATA
         metadata = json.loads(str(arrays.pop(METADATA))) if METADATA in arrays else {}
         return arrays, {key: str(value) for key, value in dict(metadata).items()}
+    except _TooLarge as error:
+        remedy = "save it with np.savez, uncompressed"
+        raise ValueError(f"{path}: {error}, too many for its size; {remedy}.") from None
     # A hostile archive or header makes zipfile and NumPy raise nearly anything.
     except Exception as error:  # noqa: BLE001
         raise _unreadable(f"{path}: {name}", error) from None
@@ -97,6 +104,9 @@ def read_array(path: Path) -> np.ndarray:
 
 def _unreadable(name: str | Path, error: BaseException) -> ValueError:
     reason = str(error).rstrip(".")[:MAX_REASON] or type(error).__name__
+    if "allow_pickle" in reason:
+        rule, remedy = "holds Python objects, which are not read", "save the arrays alone"
+        return ValueError(f"{name}: {rule}; {remedy}, each under a name of its own.")
     return ValueError(
         f"{name}: must be an intact file of plain arrays ({reason}); download it again."
     )

@@ -60,7 +60,7 @@ def _as_list(load_tuple: _Load) -> _Load:
 
 
 def _refuse(_: Any) -> None:
-    raise pickle.UnpicklingError("it uses an operation that no array needs")
+    raise _Refused("an object of another kind")
 
 
 _DISPATCH: dict[int, _Load] = dict(pickle._Unpickler.dispatch)

@@ -24,6 +24,7 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
     (257, b"ustar", "a tar archive", _UNPACK),
     (4, b"TFL3", "a TensorFlow Lite model", f"read it with TensorFlow, and {_ARRAYS}"),
     (0, b"\x12\x01\0\0\0\0\0\0", "an MXNet file", f"read it with mxnet.nd.load, and {_ARRAYS}"),
+    (12, b"V 1", "a Lua Torch file", f"read it with the package torchfile, and {_ARRAYS}"),
     (0, b"GGUF", "a GGUF file", f"read it with the package gguf, and {_ARRAYS}"),
     (0, b"\x89PNG", "a PNG image", "name a file of weights"),
     (0, b"\xff\xd8\xff", "a JPEG image", "name a file of weights"),
@@ -36,12 +37,8 @@ _HDF5_AT = (0, 512, 1024, 2048)
 _LEVELDB = bytes.fromhex("57fb808b247547db")  # the last bytes of TensorFlow's .index and V1 .ckpt
 
 
-def check(path: Path) -> None:
-    """Raise a ValueError that says what a file is, if it is known and not of weights that are read.
-
-    Raises:
-        ValueError: it is something else.
-    """
+def check(path: Path, expected: str = READ) -> None:
+    """Raise a ValueError that says what a file is, if it is known and not what is expected."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEAD)
@@ -49,7 +46,7 @@ def check(path: Path) -> None:
         tail = file.read(8)
     if known := _identify(path.name.lower(), head, tail):
         what, remedy = known
-        raise ValueError(f"{path}: is {what}, and must be {READ}; {remedy}.")
+        raise ValueError(f"{path}: is {what}, and must be {expected}; {remedy}.")
 
 
 def check_folder(path: Path) -> None:
@@ -105,6 +102,8 @@ def _protobuf(name: str, head: bytes) -> tuple[str, str] | None:
     """Tell messages apart by their first fields, where a caffemodel has the net's name."""
     onnx = "an ONNX model", f"read it with onnx.numpy_helper.to_array, and {_ARRAYS}"
     tensorflow = "a TensorFlow graph", f"read it with TensorFlow, and {_ARRAYS}"
+    if name.endswith(".mlmodel"):
+        return "a Core ML model", f"read it with coremltools, and {_ARRAYS}"
     # Field 1 is a number: iter of a SolverState, ir_version of ONNX, the version of a SavedModel.
     if start := re.match(rb"\x08[\x80-\xff]{0,9}[\x00-\x7f](?P<tag>.)(?P<size>.)", head, re.DOTALL):
         text = head[start.end() : start.end() + start["size"][0]]
@@ -127,8 +126,10 @@ def _protobuf(name: str, head: bytes) -> tuple[str, str] | None:
 
 def _text(head: bytes) -> tuple[str, str] | None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:64].lower()
-    if re.match(rb"<!doctype html|<html|<head|<\?xml|<!--", start):
+    if re.match(rb"<!doctype html|<html|<head|<!--", start):
         return "a web page, perhaps one that asks for a login or a confirmation", _ANEW
+    if start.startswith(b"<?xml"):
+        return "an XML document, perhaps a server's error message", _ANEW
     if re.match(rb"\((dp|lp|i)|\x80?c[a-z_.]+\n[a-z_]+\n|\(c[a-z_.]+\n", start):
         what = "a pickle of text, which holds no PyTorch weights"
         return what, f"load it with the program that wrote it, and {_ARRAYS}"

@@ -62,8 +62,8 @@ def test_a_state_dict_beside_an_optimizers(write, entry, tmp_path):
 
     def wrap(state):
         momentum = state.pop("momentum")
-        optimizer = {"state": {0: {"momentum_buffer": momentum, "step": momentum}}}
-        optimizer["param_groups"] = [{"lr": 0.1, "params": [0, 1]}]
+        buffers = {0: {"momentum_buffer": momentum, "step": momentum}}
+        optimizer = {"state": buffers, "param_groups": [{"lr": 0.1, "params": [0, 1]}]}
         return {"epoch": 3, entry: state, "optimizer_state_dict": optimizer, "arch": "alexnet"}
 
     write(tmp_path / "a.pth", arrays, wrap)
@@ -80,8 +80,18 @@ def test_a_state_dict_beside_an_optimizers(write, entry, tmp_path):
         lambda state: {"epoch": 1} | state,
         lambda state: {"model": {"_modules": {"features": {"_modules": {}}}}, "state": state},
         lambda state: {"model": state, "state_dict": state},
+        lambda state: prefixed("module.", state) | {"n_averaged": state["features.0.bias"]},
     ],
-    ids=["lightning", "nested", "compiled", "a tuple", "beside", "empty", "twice the same"],
+    ids=[
+        "lightning",
+        "nested",
+        "compiled",
+        "a tuple",
+        "beside",
+        "empty",
+        "twice the same",
+        "averaged",
+    ],
 )
 def test_other_wrappers(wrap, tmp_path):
     foreign.write_torch_zip(tmp_path / "a.pth", vision(), wrap)
@@ -129,10 +139,17 @@ def test_a_checkpoint_with_a_hostile_entry_is_refused(tmp_path):
 def test_a_pickled_object_in_the_place_of_an_array_is_named(tmp_path):
     with foreign.fake_functions("torch.ao.quantize") as functions:
         quantized = foreign.Call(functions["torch.ao.quantize"], 1)
-        foreign.write_torch_zip(
-            tmp_path / "a.pth", vision(), lambda s: {**s, "features.0.weight": quantized}
-        )
-    with pytest.raises(ValueError, match=r"features\.0\.weight .*quantize.*; save it as"):
+        for wrap in (
+            lambda s: {**s, "features.0.weight": quantized},
+            lambda s: dict.fromkeys(s, quantized),
+        ):
+            foreign.write_torch_zip(tmp_path / "a.pth", vision(), wrap)
+            with pytest.raises(
+                ValueError, match=r"features\.0\.weight .*quantize.*; save it as one"
+            ):
+                files.read(tmp_path / "a.pth")
+    foreign.write_torch_zip(tmp_path / "a.pth", vision(), lambda s: s["features.0.weight"])
+    with pytest.raises(ValueError, match=r"a\.pth: .*; save model\.state_dict\(\)"):
         files.read(tmp_path / "a.pth")
 
 
@@ -149,7 +166,7 @@ def test_a_whole_pickled_module(tmp_path):
         for name in vision():
             part, number, kind = name.split(".")
             layer = parts[part].setdefault(number, Module(_parameters={}))
-            layer._parameters[kind] = state[name]
+            vars(layer)["_parameters"][kind] = state[name]
         modules = {part: Module(_modules=layers) for part, layers in parts.items()}
         return {"model": Module(training=True, _modules=modules), "epoch": 1}
 
@@ -170,6 +187,16 @@ def test_an_average_beside_the_network(tmp_path):
     check(tmp_path / "a.pth", vision(seed=9), key="state_dict_ema")
     with pytest.raises(ValueError, match="key teacher: .*model, state_dict_ema; name one"):
         files.read(tmp_path / "a.pth", key="teacher")
+
+
+def test_two_entries_of_one_name(tmp_path):
+    foreign.write_torch_zip(
+        tmp_path / "a.pth",
+        vision(),
+        lambda s: {"model": {**s}, "model.features.0": {"weight": s["features.3.weight"]}},
+    )
+    with pytest.raises(ValueError, match=r"two entries are called model\.features\.0\.weight"):
+        files.read(tmp_path / "a.pth")
 
 
 def test_two_networks_are_not_chosen_between(tmp_path):
@@ -204,6 +231,12 @@ def test_a_last_layer_of_another_name(head, tmp_path):
     safetensors.numpy.save_file(arrays, tmp_path / "b.safetensors")
     with pytest.raises(ValueError, match=r"head: .*aux.*; add head=NAME"):
         files.read(tmp_path / "b.safetensors")
+    # Neither is chosen where one of them has the usual name.
+    usual = vision() | {name: arrays[name] for name in ("aux.weight", "aux.bias")}
+    safetensors.numpy.save_file(usual, tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match=r"head: .*classifier\.6.*aux|head: .*aux.*classifier\.6"):
+        files.read(tmp_path / "c.safetensors")
+    check(tmp_path / "c.safetensors", vision(), head="classifier.6")
     raw = files.read(tmp_path / "b.safetensors", head="aux")
     assert raw.arrays["classifier.6.bias"].shape == (3,)
     with pytest.raises(ValueError, match=rf"head fc9: .*{head}"):

@@ -138,7 +138,7 @@ def test_integers_are_no_weights():
         plan_import(RawWeights("torchvision", arrays), fields=TINY)
 
 
-def test_names_that_are_twice_are_said(tmp_path):
+def test_names_that_are_twice_are_said():
     names = ["crane", "b", "crane", *map(str, range(CLASSES - 3))]
     plan = plan_import(RawWeights("torchvision", vision()), fields=TINY, class_names=names)
     assert any("crane (0, 2)" in note for note in plan.notes)
