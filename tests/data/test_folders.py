@@ -16,6 +16,7 @@ import pytest
 from alexnet_jax import main, prepare
 from alexnet_jax.config import Config, DataConfig, OptimizerConfig
 from alexnet_jax.data import folders
+from alexnet_jax.data.array_record import write_array_records
 from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.data.images import UnreadableImage, decode
@@ -195,6 +196,7 @@ def test_one_class_may_be_written_in_several_ways(tmp_path: Path):
     make(tmp_path / "train", {DECOMPOSED: 2, "Dog": 2})
     make(tmp_path / "val", {COMPOSED: 1, "dog ": 1})
     splits, notes = open_folders(tmp_path)
+    assert not any("without images" in note for note in notes)
     assert splits["train"].class_names == ("Dog", COMPOSED)
     assert splits["validation"].labels().tolist() == [0, 1]
     assert any("dog  for Dog" in note for note in notes)
@@ -202,6 +204,11 @@ def test_one_class_may_be_written_in_several_ways(tmp_path: Path):
     splits, notes = open_folders(tmp_path)
     assert splits["train"].labels().tolist() == [0, 0, 1, 1, 1, 1, 1]
     assert any("composed" in note for note in notes)
+
+
+def test_a_class_folder_of_validation_may_be_empty_and_is_named(tmp_path: Path):
+    _, notes = open_folders(make(tmp_path, {"train": CATS, "val": {"cat": 2, "dog": 0}}))
+    assert f"{tmp_path}/val: class folders without images: dog." in notes
 
 
 def test_classes_that_differ_in_case_are_two_and_mentioned(tmp_path: Path):
@@ -466,3 +473,16 @@ def test_names_in_shards_are_those_of_the_folders(tmp_path: Path, capsys):
     assert prepare.main(["--from", str(tmp_path / "d"), *arguments]) == 0
     assert "train is Training, test is Testing" in capsys.readouterr().out
     assert json.loads((tmp_path / "to" / "classes.json").read_text()) == [COMPOSED, "dog"]
+
+
+def test_shards_of_splits_go_by_the_same_names(tmp_path: Path):
+    records = [(png(value), value % 2) for value in range(4)]
+    for name in ("train", "valid"):
+        write_array_records(tmp_path, name, records, ["x", "y"])
+    config = DataConfig(source="arrayrecord", path=str(tmp_path), image_size=8, crop=8)
+    splits = open_splits(config, seed=0)
+    assert (len(splits.train), len(splits.validation)) == (4, 4)
+    assert splits.notes[0] == f"{tmp_path}: train is train, validation is valid."
+    write_array_records(tmp_path, "val", records, ["x", "y"])
+    with pytest.raises(ValueError, match=r"val and valid for the validation .*; remove one"):
+        open_splits(config, seed=0)
