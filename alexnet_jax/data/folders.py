@@ -32,14 +32,27 @@ SYSTEM_NAMES = frozenset(
     + ("thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini")
     + ("$recycle.bin", "recycled", "recycler", "system volume information", "found.000")  # Windows
     + ("lost+found", "lost.dir", ".directory", ".nomedia", ".thumbnails", ".trash", "~snapshot")
-    + (".picasa.ini", ".picasaoriginals", ".comments", ".@__thumb", ".dropbox", ".dropbox.cache")
+    + (
+        ".picasa.ini",
+        "picasa.ini",
+        "zbthumbnail.info",
+        ".picasaoriginals",
+        ".comments",
+        ".@__thumb",
+        ".dropbox",
+        ".dropbox.cache",
+    )
     + (".stfolder", ".stversions", ".sync", ".snapshot", ".snapshots", ".zfs")
     + (".git", ".gitattributes", ".gitignore", ".gitkeep", ".gitmodules", ".hg", ".svn", ".dvc")
     + (".cache", ".idea", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache")
     + (".venv", ".vscode", "__pycache__", "node_modules")
 )
 SYSTEM_PREFIXES = ("._", ".trash-", ".nfs", ".fuse_hidden", "~$")
-SYSTEM_SUFFIXES = (".lrdata", ".photoslibrary", ".aplibrary")  # catalogs, with their thumbnails
+SYSTEM_SUFFIXES = (
+    *(".aplibrary", ".lrdata", ".photoslibrary"),  # catalogs, with their thumbnails
+    *("~", ".bak", ".orig", ".swp", ".tmp"),  # earlier copies
+    *(".crdownload", ".download", ".part", ".partial"),  # downloads that have not ended
+)
 SHOWN = 3  # names in a message
 
 

@@ -1,6 +1,8 @@
 """Image formats that are not read, by suffix and by content, so that messages can name them."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 # Formats of photographs that Pillow does not read, or of which it reads a thumbnail (raw ones).
 RAW = "a camera's raw format"
@@ -72,11 +74,10 @@ def identify(encoded: bytes) -> str:
     return next((reason for pattern, reason in _REASONS if pattern.match(encoded[:1024])), "")
 
 
-def is_raw(encoded: bytes, tags: object) -> bool:
+def is_raw(encoded: bytes, tags: Mapping[int, Any]) -> bool:
     """Return whether a TIFF file is a camera's raw file, whose first image is a thumbnail.
 
-    `tags` is a mapping of the tags of its first image.
+    `tags` are those of its first image.
     """
-    known = dict(tags)  # type: ignore[call-overload]
-    reduced = bool(int(known.get(_SUBFILE_TYPE, 0)) & 1)
-    return reduced or _DNG_VERSION in known or encoded[_CR2] == b"CR"
+    is_reduced = bool(int(tags.get(_SUBFILE_TYPE, 0)) & 1)
+    return is_reduced or _DNG_VERSION in tags or encoded[_CR2] == b"CR"

@@ -5,7 +5,7 @@ import re
 import stat
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -23,6 +23,7 @@ PPM = re.compile(rb"P6\n([1-9]\d{0,8}) ([1-9]\d{0,8})\n255\n")
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 SCAN, END = b"\xda", b"\xd9"
 MAX_SCANS = 100  # each is a pass over all pixels for 100 bytes of file; cameras write 10
+_PNG_DEPTH = 24  # byte of a PNG file
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
 JPEG_QUALITY = 95  # of JPEG records: the highest that Pillow recommends
 
@@ -56,7 +57,7 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
             _refuse_thumbnail(image, encoded)
             _refuse_many_scans(encoded)
             image.load()
-            return np.asarray(_to_rgb(image))
+            return np.asarray(_to_rgb(image, encoded))
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
@@ -167,7 +168,7 @@ def _refuse_postscript(image: Image.Image) -> None:
 
 def _refuse_thumbnail(image: Image.Image, encoded: bytes) -> None:
     """Refuse a raw photograph, of which Pillow would read the thumbnail."""
-    if image.format == "TIFF" and formats.is_raw(encoded, getattr(image, "tag_v2", {})):
+    if image.format == "TIFF" and formats.is_raw(encoded, _tags(image)):
         raise UnreadableImage(
             f"{formats.RAW}, of which only a thumbnail could be read; {formats.REMEDY}"
         )
@@ -199,8 +200,11 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(original: Image.Image) -> Image.Image:
+def _to_rgb(original: Image.Image, encoded: bytes) -> Image.Image:
     image = _upright(original)
+    if image.mode in ("RGB", "RGBA", "LA") and _has_16_bits(original, encoded):
+        # Pillow has left out the lower 8.
+        _refuse_unused_bits(int(np.asarray(image.convert("RGB")).max()) << 8, 16)
     if image.mode == "F":
         raise UnreadableImage(
             f"floating-point pixels, whose range is unknown; {formats.REMEDY} of 8 or 16 bits"
@@ -214,21 +218,30 @@ def _to_rgb(original: Image.Image) -> Image.Image:
 
 
 def _scale_gray(pixels: np.ndarray, bits: int, inverted: bool) -> np.ndarray:
-    """Return gray pixels [H, W] of more than 8 bits as uint8, white as 255.
-
-    Raises:
-        UnreadableImage: all of them are nearly black.
-    """
+    """Return gray pixels [H, W] of more than 8 bits as uint8, white as 255."""
     white = 2**bits - 1
     # Pillow has unsigned pixels of 32 bits as signed ones.
     pixels = pixels.astype(np.uint32).astype(np.int64)
-    if 0 < (brightest := int(pixels.max())) <= white // 16:
-        raise UnreadableImage(
-            f"nearly black: the brightest of its {bits}-bit pixels is {brightest:,} of {white:,}, "
-            "perhaps because it has fewer bits than the file says; scale it to 8 bits"
-        )
+    _refuse_unused_bits(int(pixels.max()), bits)
     gray = (pixels * 255 + white // 2) // white
     return (255 - gray if inverted else gray).astype(np.uint8)
+
+
+def _refuse_unused_bits(brightest: int, bits: int) -> None:
+    """Refuse an image that would be dark because it has fewer bits than the file says."""
+    used = brightest.bit_length()
+    if 0 < used <= bits - 2:
+        raise UnreadableImage(
+            f"dark: its brightest pixel has {used} bits of the {bits} in the file, and white is "
+            "unknown; scale it to 8 bits"
+        )
+
+
+def _has_16_bits(image: Image.Image, encoded: bytes) -> bool:
+    """Return whether a color has 16 bits in the file."""
+    if image.format == "PNG":
+        return encoded[_PNG_DEPTH] == 16
+    return image.format == "TIFF" and _tags(image).get(_BITS_PER_SAMPLE, (1,))[0] == 16
 
 
 def _gray_bits(image: Image.Image) -> tuple[int, bool]:
@@ -237,10 +250,15 @@ def _gray_bits(image: Image.Image) -> tuple[int, bool]:
         return 16, False
     if image.format != "TIFF":
         raise UnreadableImage(f"integer pixels of {image.format}, whose range is unknown")
-    tags = getattr(image, "tag_v2", {})
+    tags = _tags(image)
     bits = tags.get(_BITS_PER_SAMPLE, (1,))[0]
     if tags.get(_SAMPLE_FORMAT, (1,))[0] != 1:
         raise UnreadableImage(
             f"signed {bits}-bit pixels, whose black and white are unknown; {formats.REMEDY}"
         )
     return bits, tags.get(_PHOTOMETRIC) == 0
+
+
+def _tags(image: Image.Image) -> dict[int, Any]:
+    """Return the tags of a TIFF file."""
+    return dict(getattr(image, "tag_v2", {}))

@@ -5,6 +5,7 @@ LOC_val_solution.csv; Tiny ImageNet's val_annotations.txt), and the ground truth
 kit of ILSVRC-2012.
 """
 
+import contextlib
 import csv
 import dataclasses
 import re
@@ -84,7 +85,7 @@ def find_tables(places: Sequence[Path]) -> list[Path]:
     """Return the files in some folders that may be tables of labels, and Kaggle's above them."""
     paths: dict[Path, None] = {}
     for place in places:
-        for name in sorted(p.name for p in place.iterdir()) if place.is_dir() else ():
+        for name in _names(place):
             lower = name.lower()
             is_text = lower.endswith(".txt") and ("annot" in lower or "label" in lower)
             if (lower.endswith((".csv", ".tsv")) or is_text) and "submission" not in lower:
@@ -92,6 +93,12 @@ def find_tables(places: Sequence[Path]) -> list[Path]:
     for place in _with_parents(places):
         paths |= {place / name: None for name in KAGGLE_TABLES if (place / name).is_file()}
     return [path for path in paths if path.is_file() and path.stat().st_size <= MAX_BYTES]
+
+
+def _names(folder: Path) -> list[str]:
+    with contextlib.suppress(OSError):  # a folder above may be closed to us
+        return sorted(path.name for path in folder.iterdir())
+    return []
 
 
 def _with_parents(places: Sequence[Path]) -> Iterator[Path]:

@@ -31,10 +31,10 @@ _SPLIT_WORDS = {
     + ("eval", "evaluation"),
     "test": ("test", "testing", "tests", "tst"),
 }
-_SPLIT_OF_WORD = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
+SPLIT_OF_WORD = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
 _NEUTRAL = ("set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs")
 _NEUTRAL += ("pictures", "photos", "split", "splits", "folder", "part", "ilsvrc", "imagenet")
-_COMPOUND = re.compile(f"({'|'.join(_SPLIT_OF_WORD)})({'|'.join(_NEUTRAL)})")
+_COMPOUND = re.compile(f"({'|'.join(SPLIT_OF_WORD)})({'|'.join(_NEUTRAL)})")
 # Folders that lie beside the one with the images, if they hold none.
 _COMPANIONS = frozenset(
     ("annotation", "annotations", "labels", "imagesets", "metadata", "docs", "json", "csv", "xml")
@@ -76,10 +76,10 @@ def _split_and_rest(name: str) -> tuple[str | None, tuple[str, ...]]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
     words = re.findall(r"[^\W\d_]+", spaced.casefold())
     words = [part for word in words for part in _parts(word)]
-    splits = {_SPLIT_OF_WORD[word] for word in words if word in _SPLIT_OF_WORD}
+    splits = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
     if len(splits) != 1:
         return None, ()
-    return splits.pop(), tuple(w for w in words if w not in _SPLIT_OF_WORD and w not in _NEUTRAL)
+    return splits.pop(), tuple(w for w in words if w not in SPLIT_OF_WORD and w not in _NEUTRAL)
 
 
 def _parts(word: str) -> Sequence[str]:

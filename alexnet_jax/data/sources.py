@@ -130,50 +130,49 @@ class Folder(ImageFiles):
         tree: Tree | None = None,
         by_part: bool = False,
     ):
-        self._tree, self._passed = tree or Tree(), PassedOver()
-        self._links: list[str] = []
-        top = str(root)
-        scan = self._tree.scan(top)
-        self._passed.add(self._tree, top, scan)
+        tree, passed, links, top = tree or Tree(), PassedOver(), [], str(root)
+        scan = tree.scan(top)
+        passed.add(tree, top, scan)
         if is_training := class_names is None:
             class_names = sorted({*map(normalize, scan.folders)})
         labels = _labels_of_folders(top, scan.folders, class_names, by_part)
         by_class: list[list[str]] = [[] for _ in class_names]
+        empty = []
         for folder, label in labels.items():
-            files = self._list(top, folder)
+            paths = tree.images(f"{top}/{folder}", passed, links)
+            files = [path[len(top) + 1 :] for path in paths]  # below the root
             if is_training:
-                _check_class(self._tree, top, folder, files)
+                _check_class(tree, top, folder, files)
+            elif not files:
+                empty.append(folder)
             by_class[label] += files
         names = [name for files in by_class for name in sorted(files, key=_order)]
         counts = [len(files) for files in by_class]
         super().__init__(root, class_names, names, np.repeat(np.arange(len(counts)), counts))
-        self.links_out = self._find_links_out([folder for folder in scan.links if folder in labels])
+        links += [f"{top}/{folder}" for folder in scan.links if folder in labels]
+        self.links_out = _find_links_out(self.root, links)
         self.notes = (
             *loose_images(top, scan.images),
             *_name_notes(top, labels, self.class_names),
-            *self._passed.describe(top),
-            *self._link_notes(),
+            *((f"{top}: class folders without images: {some(empty)}.",) if empty else ()),
+            *passed.describe(top),
+            *_link_notes(top, self.links_out),
         )
-        del self._tree  # of no further use, and large
 
-    def _list(self, top: str, folder: str) -> list[str]:
-        """Return the images of a class folder, by their paths below the root."""
-        paths = self._tree.images(f"{top}/{folder}", self._passed, self._links)
-        return [path[len(top) + 1 :] for path in paths]
 
-    def _find_links_out(self, class_links: Sequence[str]) -> list[str]:
-        """Return the links that lead out of the root, as "link -> target"."""
-        real, found = os.path.realpath(self.root), []
-        for link in sorted([*(f"{self.root}/{name}" for name in class_links), *self._links]):
-            target = os.path.realpath(link)
-            if not Path(target).is_relative_to(real):
-                found.append(f"{Path(link)} -> {target}")
-        return found
+def _find_links_out(root: Path, links: Sequence[str]) -> list[str]:
+    """Return the links that lead out of the root, as "link -> target"."""
+    real, found = os.path.realpath(root), []
+    for link in sorted(links):
+        target = os.path.realpath(link)
+        if not Path(target).is_relative_to(real):
+            found.append(f"{Path(link)} -> {target}")
+    return found
 
-    def _link_notes(self) -> tuple[str, ...]:
-        links = self.links_out
-        note = f"{self.root}: followed links that lead out of it: {len(links):,}, first "
-        return (f"{note}{links[0]}.",) if links else ()
+
+def _link_notes(root: str, links: Sequence[str]) -> tuple[str, ...]:
+    note = f"{root}: followed links that lead out of it: {len(links):,}, first "
+    return (f"{note}{links[0]}.",) if links else ()
 
 
 def _labels_of_folders(

@@ -6,7 +6,7 @@ below that opens its splits, an entry in SOURCES, and the name in `config.DataCo
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -14,15 +14,12 @@ import numpy as np
 
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.array_record import ArrayRecords, find_shards
-from alexnet_jax.data.layout import open_folders
+from alexnet_jax.data.layout import SPLIT_OF_WORD, open_folders, split_of
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.sources import Labeled, Source, Stored
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.synthetic import SIZES, Synthetic
 from alexnet_jax.data.wrappers import Cached, Monitored, Resized, Subset
-
-# What the splits of a source may be called, and what they are called here.
-SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,8 +187,8 @@ def _open_array_records(config: DataConfig) -> OpenedSource:
     if not root.is_dir():
         rule = "is a file" if root.is_file() else "does not exist"
         raise invalid("data.path", root, rule, "name the folder of the shards")
-    names = [name for name in SPLIT_NAMES if find_shards(root, name)]
-    present = _select_splits(names, str(root), "write its shards")
+    names = [word for word in SPLIT_OF_WORD if find_shards(root, word)]
+    present, notes = _select_splits(names, str(root), "write its shards")
     splits = {split: ArrayRecords(root, name) for split, name in present.items()}
     sides = {split: source.side for split, source in splits.items() if source.side}
     if len(set(sides.values())) > 1:
@@ -200,7 +197,7 @@ def _open_array_records(config: DataConfig) -> OpenedSource:
             f"{root}: the squares of its splits must have one size, but are of {listed} pixels; "
             "prepare them again."
         )
-    return OpenedSource(str(root), splits, ())
+    return OpenedSource(str(root), splits, notes)
 
 
 def _open_tfds(config: DataConfig) -> OpenedSource:
@@ -217,25 +214,36 @@ def _open_tfds(config: DataConfig) -> OpenedSource:
 
     builder = open_tfds(config.name, config.path)
     name = f"TFDS {builder.info.full_name}"
-    present = _select_splits(list(builder.info.splits), name, "prepare it")
+    present, notes = _select_splits(list(builder.info.splits), name, "prepare it")
     splits = {split: Tfds(builder, own_name) for split, own_name in present.items()}
     if "test" in splits and not splits["test"].labeled:
         del splits["test"]
-        return OpenedSource(name, splits, (f"{name}: ignored its test split, it has no labels.",))
-    return OpenedSource(name, splits, ())
+        notes = (*notes, f"{name}: ignored its test split, it has no labels.")
+    return OpenedSource(name, splits, notes)
 
 
-def _select_splits(names: Collection[str], source: str, remedy: str) -> dict[str, str]:
-    """Return the splits among `names`, train first, with their names in the source."""
-    present = [name for name in SPLIT_NAMES if name in names]
+def _select_splits(
+    names: Sequence[str], source: str, remedy: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the splits among `names`, train first, with their names in the source, and notes."""
+    found: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    ignored = []
+    for name in names:
+        split = split_of(name)
+        (ignored if split is None else found[split]).append(name)
+    for split, several in found.items():
+        if len(several) > 1:
+            listed = " and ".join(several)
+            raise ValueError(f"{source}: has {listed} for the {split} split; remove one of them.")
+    present = {split: named[0] for split, named in found.items() if named}
     if "train" not in present:
         raise ValueError(
-            f"{source}: training needs a split train, and of {', '.join(SPLIT_NAMES)} it has "
+            f"{source}: training needs a split train, and of train, validation and test it has "
             f"{', '.join(present) or 'none'}; {remedy}."
         )
-    if {"val", "validation"} <= set(present):
-        raise ValueError(f"{source}: has both val and validation; remove one of them.")
-    return {SPLIT_NAMES[name]: name for name in present}
+    note = f"{source}: ignored what is not one of the splits: {', '.join(ignored)}."
+    taken = ", ".join(f"{split} is {name}" for split, name in present.items())
+    return present, (f"{source}: {taken}.", *((note,) if ignored else ()))
 
 
 @dataclasses.dataclass(frozen=True)

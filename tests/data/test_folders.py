@@ -5,6 +5,7 @@ import os
 import struct
 import tarfile
 import unicodedata
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from alexnet_jax import main, prepare
 from alexnet_jax.config import Config, DataConfig, OptimizerConfig
 from alexnet_jax.data import folders
+from alexnet_jax.data.array_record import write_array_records
 from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.data.images import UnreadableImage, decode
@@ -163,7 +165,7 @@ def test_folders_and_files_of_systems_are_passed_over(tmp_path: Path, system: st
     make(tmp_path, CATS)
     make(tmp_path / "cat" / system, {"0.png": {"SYNOPHOTO_THUMB_M.jpg": png(9)}, "9.png": png(9)})
     make(tmp_path / system, {"x.png": png(9)})
-    make(tmp_path / "dog", {"._0.png": b"x", "Thumbs.db": b"x", ".DS_Store": b"x"})
+    make(tmp_path / "dog", {"._0.png": b"x", "Thumbs.db": b"x", "0.png~": png(0)})
     (train,), notes = [*open_folders(tmp_path).splits.values()], open_folders(tmp_path).notes
     assert train.class_names == ("cat", "dog")
     assert len(train) == 6
@@ -194,6 +196,7 @@ def test_one_class_may_be_written_in_several_ways(tmp_path: Path):
     make(tmp_path / "train", {DECOMPOSED: 2, "Dog": 2})
     make(tmp_path / "val", {COMPOSED: 1, "dog ": 1})
     splits, notes = open_folders(tmp_path)
+    assert not any("without images" in note for note in notes)
     assert splits["train"].class_names == ("Dog", COMPOSED)
     assert splits["validation"].labels().tolist() == [0, 1]
     assert any("dog  for Dog" in note for note in notes)
@@ -201,6 +204,11 @@ def test_one_class_may_be_written_in_several_ways(tmp_path: Path):
     splits, notes = open_folders(tmp_path)
     assert splits["train"].labels().tolist() == [0, 0, 1, 1, 1, 1, 1]
     assert any("composed" in note for note in notes)
+
+
+def test_a_class_folder_of_validation_may_be_empty_and_is_named(tmp_path: Path):
+    _, notes = open_folders(make(tmp_path, {"train": CATS, "val": {"cat": 2, "dog": 0}}))
+    assert f"{tmp_path}/val: class folders without images: dog." in notes
 
 
 def test_classes_that_differ_in_case_are_two_and_mentioned(tmp_path: Path):
@@ -356,6 +364,18 @@ def tiff(pixels: bytes, height: int, width: int, bits: int, **changes: int) -> b
     return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
 
 
+def png_48(gray: np.ndarray) -> bytes:
+    """Return a PNG file of 16 bits a color, which Pillow reads and does not write."""
+    height, width = gray.shape
+    rows = b"".join(b"\0" + np.repeat(row, 3).tobytes() for row in gray)
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),)
+    chunks += ((b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
 RAMP = np.linspace(0, 1, 256).reshape(16, 16)
 
 
@@ -378,9 +398,11 @@ def test_gray_is_scaled_by_its_bits(bits: int):
 @pytest.mark.parametrize(
     ("encoded", "reason"),
     [
-        (tiff((RAMP * 4095).astype("<u2").tobytes(), 16, 16, 16), "nearly black.*16-bit.*4,095"),
-        (encode((RAMP * 255).astype(np.uint16)), "nearly black.*255 of 65,535"),
-        (tiff((RAMP * 255).astype("<u4").tobytes(), 16, 16, 32), "nearly black.*32-bit"),
+        (tiff((RAMP * 4095).astype("<u2").tobytes(), 16, 16, 16), "12 bits of the 16 .*; scale"),
+        (encode((RAMP * 255).astype(np.uint16)), "8 bits of the 16"),
+        (encode((RAMP * 16383).astype(np.uint16)), "14 bits of the 16"),
+        (png_48((RAMP * 4095).astype(">u2")), "12 bits of the 16"),
+        (tiff((RAMP * 255).astype("<u4").tobytes(), 16, 16, 32), "8 bits of the 32"),
         (tiff((RAMP * 255).astype("<i2").tobytes(), 16, 16, 16, sample=2), "signed 16-bit"),
         (tiff((RAMP * 255).astype("<i4").tobytes(), 16, 16, 32, sample=2), "signed 32-bit"),
         (tiff(RAMP.astype("<f4").tobytes(), 16, 16, 32, sample=3), "floating-point"),
@@ -401,6 +423,8 @@ def test_pixels_and_formats_that_are_not_read_say_so(encoded: bytes, reason: str
 
 def test_black_is_black():
     assert decode(encode(np.zeros((4, 4), np.uint16))).max() == 0
+    assert decode(png_48(np.zeros((4, 4), ">u2"))).max() == 0
+    assert decode(png_48((RAMP * 65535).astype(">u2"))).max() == 255
 
 
 def small(path: Path, **changes: Any) -> DataConfig:
@@ -449,3 +473,16 @@ def test_names_in_shards_are_those_of_the_folders(tmp_path: Path, capsys):
     assert prepare.main(["--from", str(tmp_path / "d"), *arguments]) == 0
     assert "train is Training, test is Testing" in capsys.readouterr().out
     assert json.loads((tmp_path / "to" / "classes.json").read_text()) == [COMPOSED, "dog"]
+
+
+def test_shards_of_splits_go_by_the_same_names(tmp_path: Path):
+    records = [(png(value), value % 2) for value in range(4)]
+    for name in ("train", "valid"):
+        write_array_records(tmp_path, name, records, ["x", "y"])
+    config = DataConfig(source="arrayrecord", path=str(tmp_path), image_size=8, crop=8)
+    splits = open_splits(config, seed=0)
+    assert (len(splits.train), len(splits.validation)) == (4, 4)
+    assert splits.notes[0] == f"{tmp_path}: train is train, validation is valid."
+    write_array_records(tmp_path, "val", records, ["x", "y"])
+    with pytest.raises(ValueError, match=r"val and valid for the validation .*; remove one"):
+        open_splits(config, seed=0)
