@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage, image_files, open_image
-from alexnet_jax.storage.names import as_utf8, printable
+from alexnet_jax.storage.names import as_json, printable
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.network import Network
@@ -167,8 +166,8 @@ def _print(
     order = np.argsort(-probabilities, kind="stable")[: args.top]
     best = [(class_names[index], float(probabilities[index])) for index in order]
     if args.json:
-        classes = [{"class": as_utf8(name), "probability": p} for name, p in best]
-        line = json.dumps({"file": as_utf8(prediction.file), "predictions": classes})
+        classes = [{"class": name, "probability": p} for name, p in best]
+        line = as_json({"file": str(prediction.file), "predictions": classes})
     else:
         bars = [f"  {p:6.1%}  {'█' * round(p * BAR):{BAR}}  {printable(name)}" for name, p in best]
         line = "\n".join([printable(prediction.file), *bars])

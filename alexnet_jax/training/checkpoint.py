@@ -19,6 +19,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from alexnet_jax.config import invalid
 from alexnet_jax.storage import lock
+from alexnet_jax.storage.names import check_utf8
 from alexnet_jax.training import checkpoint_digests, processes
 from alexnet_jax.training.state import TrainState
 
@@ -56,6 +57,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, read_only: bool = False):
         self.workdir, self._folder = workdir, (workdir / FOLDER).absolute()
+        check_utf8("workdir", workdir)
         self._damaged: frozenset[int] = frozenset()  # steps that a reader skips
         self._saving = 0  # the step last begun
         with contextlib.ExitStack() as stack:
