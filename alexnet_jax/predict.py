@@ -169,9 +169,16 @@ def _print(
         classes = [{"class": name, "probability": p} for name, p in best]
         line = as_json({"file": str(prediction.file), "predictions": classes})
     else:
-        bars = [f"  {p:6.1%}  {'█' * round(p * BAR):{BAR}}  {printable(name)}" for name, p in best]
+        full = _full_block()
+        bars = [f"  {p:6.1%}  {full * round(p * BAR):{BAR}}  {printable(name)}" for name, p in best]
         line = "\n".join([printable(prediction.file), *bars])
     print(line, flush=True)  # each as soon as it is known, also into a pipe
+
+
+def _full_block() -> str:
+    """Return a part of a bar that the terminal's encoding has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return "█" if "█".encode(encoding, "ignore") else "#"
 
 
 def _draw(panel: Sequence[Prediction], class_names: Sequence[str], path: Path) -> None:
