@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from alexnet_jax.fidelity.saved_run import read_saved_run
 from alexnet_jax.fidelity.text import render
 from alexnet_jax.model.variants import build_architecture, check_layers
 from alexnet_jax.presets import PRESETS
+from alexnet_jax.storage.names import as_json, printable
 
 PROGRAM = "python -m alexnet_jax.describe"
 CLASSES = 1000  # of ILSVRC
@@ -134,7 +134,7 @@ def describe(args: Command) -> None:
     if args.target is not None:
         estimated, estimated_text = _estimate(config, args.classes, args.target)
         facts, text = facts | {"target": estimated}, f"{text}\n\n{estimated_text}"
-    print(json.dumps(facts, indent=2) if args.json else text)
+    print(as_json(facts, indent=2) if args.json else printable(text, keep="\n"))
 
 
 def _estimate(config: Config, classes: int, name: str) -> tuple[dict[str, Any], str]:
@@ -154,7 +154,7 @@ def _draw(config: Config, classes: int, path: Path) -> None:
     from alexnet_jax.plots.tiles import save
 
     save(network.draw(build_architecture(config.model, classes, config.data.crop)), path)
-    print(f"Saved {path}.", file=sys.stderr)
+    print(f"Saved {printable(path)}.", file=sys.stderr)
 
 
 def main(args: Sequence[str] | None = None) -> int:

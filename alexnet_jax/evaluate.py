@@ -1,7 +1,6 @@
 """Evaluate networks, alone or averaged: `python -m alexnet_jax.evaluate --workdir runs/a`."""
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import MeshConfig, invalid
 from alexnet_jax.data.sources import Source
 from alexnet_jax.inference import scores as scoring
+from alexnet_jax.storage.names import as_json
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.datasets import Split
@@ -71,7 +71,7 @@ def main(args: Sequence[str] | None = None) -> int:
         command = parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM)
         emulate_devices(command.mesh)
         scores = evaluate(command)
-        print(json.dumps(scores) if command.json else scoring.format_scores(scores))
+        print(as_json(scores) if command.json else scoring.format_scores(scores))
 
     names = {"batch": "--batch-size", "optimizer.batch_size": "--batch-size"}
     return run_command(run, Command, "interrupted; nothing was written.", names)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.data.images import UnreadableImage, open_image
-from alexnet_jax.storage.names import as_utf8, printable
+from alexnet_jax.storage.names import as_json, printable
 
 if TYPE_CHECKING:
     from alexnet_jax.inference.network import Network
@@ -172,13 +171,20 @@ def _print(
     order = np.argsort(-probabilities, kind="stable")[: args.top]
     best = [(network.class_names[index], float(probabilities[index])) for index in order]
     if args.json:
-        classes = [{"class": as_utf8(name), "probability": p} for name, p in best]
-        values = {"file": as_utf8(prediction.file), "predictions": classes}
-        line = json.dumps(values | network.caveats)
+        classes = [{"class": name, "probability": p} for name, p in best]
+        values = {"file": str(prediction.file), "predictions": classes}
+        line = as_json(values | network.caveats)
     else:
-        bars = [f"  {p:6.1%}  {'█' * round(p * BAR):{BAR}}  {printable(name)}" for name, p in best]
+        full = _full_block()
+        bars = [f"  {p:6.1%}  {full * round(p * BAR):{BAR}}  {printable(name)}" for name, p in best]
         line = "\n".join([printable(prediction.file), *bars])
     print(line, flush=True)  # each as soon as it is known, also into a pipe
+
+
+def _full_block() -> str:
+    """Return a part of a bar that the terminal's encoding has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return "█" if "█".encode(encoding, "ignore") else "#"
 
 
 def _draw(panel: Sequence[Prediction], class_names: Sequence[str], path: Path) -> None:

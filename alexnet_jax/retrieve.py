@@ -1,7 +1,6 @@
 """Find similar images: `python -m alexnet_jax.retrieve --workdir runs/a --images DIR photo.jpg`."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import invalid
 from alexnet_jax.data.folders import list_images
-from alexnet_jax.storage.names import as_utf8, printable
+from alexnet_jax.storage.names import as_json, printable
 
 if TYPE_CHECKING:
     from alexnet_jax.plots.neighbors import Line
@@ -166,8 +165,8 @@ def _text(neighbors: Neighbors) -> str:
 
 
 def _json(neighbors: Neighbors, caveats: dict[str, list[str]]) -> str:
-    images = [{"file": as_utf8(file), "distance": distance} for file, distance in neighbors.images]
-    return json.dumps({"file": as_utf8(neighbors.file), "neighbors": images} | caveats)
+    images = [{"file": str(file), "distance": distance} for file, distance in neighbors.images]
+    return as_json({"file": str(neighbors.file), "neighbors": images} | caveats)
 
 
 def _draw(panel: Sequence[Neighbors], total: int, path: Path) -> None:

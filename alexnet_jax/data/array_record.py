@@ -18,6 +18,7 @@ from alexnet_jax.data.images import UnreadableImage, size_of
 from alexnet_jax.data.sources import Record, decode_record, file_sizes, read_labels
 from alexnet_jax.storage import atomic
 from alexnet_jax.storage.digest import digest
+from alexnet_jax.storage.names import check_utf8
 
 CLASSES = "classes.json"  # list of class names, next to the shards
 RECORDS_PER_SHARD = 8192
@@ -36,6 +37,7 @@ class ArrayRecords:
     """
 
     def __init__(self, root: Path, split: str):
+        check_utf8("data.path", root)
         self._paths = find_shards(root, split)
         _check_complete(self._paths)
         try:

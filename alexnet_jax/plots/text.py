@@ -4,6 +4,7 @@ Class and file names are anybody's text. Matplotlib would read `$5$` as a formul
 `$\\x$`, and its font has no Chinese.
 """
 
+import contextlib
 import functools
 import logging
 import warnings
@@ -22,6 +23,8 @@ from alexnet_jax.storage.names import printable
 
 LOGGER = logging.getLogger(__name__)
 SHOWN = 5  # letters that a warning names
+# Matplotlib's own fonts of boxes, and those whose numbers are not of the letters they draw.
+NOT_FOR_TEXT = ("Last Resort", "cm", "STIXNonUnicode", "STIXSize")
 P = ParamSpec("P")
 
 
@@ -54,26 +57,32 @@ def make_literal(figure: Figure) -> None:
         if not text.get_text().isascii():
             text.set_fontfamily([*default, *fallbacks])
     if missing:
-        some = " ".join(sorted(missing)[:SHOWN])
-        LOGGER.warning(
-            "No installed font has %d of the letters in the picture (%s%s): boxes are drawn in "
-            "their place; install a font that has them, such as Noto Sans CJK, and draw again.",
-            *(len(missing), some, " ..." if len(missing) > SHOWN else ""),
-        )
-        _ignore_missing_letters()
+        _warn_of(missing)
 
 
 def width_of(line: str, size: float) -> float:
     """Return the width of a line of literal text in points."""
     # A path is measured with the settings of its moment, not with those of a Text.
-    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with mpl.rc_context({"text.parse_math": False}), each_letter_not_named():
         return float(TextPath((0, 0), line, size).get_extents().x1)
 
 
-def _ignore_missing_letters() -> None:
-    """Leave out Matplotlib's warnings, one a letter and drawing: they have been named."""
-    warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+@contextlib.contextmanager
+def each_letter_not_named() -> Iterator[None]:
+    """Leave out Matplotlib's warnings while it draws, one a letter: `make_literal` gave one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
+
+
+@functools.cache  # a run has several pictures with the same names
+def _warn_of(missing: frozenset[str]) -> None:
+    some = " ".join(sorted(missing)[:SHOWN])
+    LOGGER.warning(
+        "No installed font has %d of the letters in the picture (%s%s), and boxes are drawn in "
+        "their place; install a font that has them, such as Noto Sans CJK, and draw again.",
+        *(len(missing), some, " ..." if len(missing) > SHOWN else ""),
+    )
 
 
 @functools.cache
@@ -95,7 +104,9 @@ def _installed() -> Iterator[tuple[str, str]]:
     fonts = [
         font
         for font in font_manager.fontManager.ttflist
-        if font.style == "normal" and font.weight in (400, "normal", "regular", "book")
+        if font.style == "normal"
+        and font.weight in (400, "normal", "regular", "book")
+        and not font.name.startswith(NOT_FOR_TEXT)
     ]
     seen = set()
     for font in sorted(fonts, key=lambda font: ("sans" not in font.name.lower(), font.name)):

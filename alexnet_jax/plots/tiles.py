@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.plots.text import width_of
+from alexnet_jax.plots.text import each_letter_not_named, width_of
 from alexnet_jax.storage.atomic import replacing
 from alexnet_jax.storage.names import printable
 
@@ -24,7 +24,7 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a figure, as PNG or what the suffix says, and make its folder; return `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
+    with replacing(path) as partial, each_letter_not_named():
         figure.savefig(partial, dpi=DPI, facecolor="white", format=path.suffix.removeprefix("."))
     return path
 

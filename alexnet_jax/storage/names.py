@@ -6,7 +6,13 @@ they become text; files are opened by their own names.
 """
 
 import codecs
+import json
+import re
 import unicodedata
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.config import invalid
 
 ESCAPED = "alexnet_jax.escaped"  # for `errors=`: what the encoding lacks is written as \xe9, \u7fd8
 # Written from right to left by these, "gpj.exe" reads "exe.jpg".
@@ -51,6 +57,36 @@ def printable(name: object, keep: str = "") -> str:
         _escaped(character) if _is_control(character) and character not in keep else character
         for character in as_utf8(name)
     )
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON that every reader takes: names in it are `as_utf8`.
+
+    Python's own writes a lone surrogate as \\udce9, which is no text and which some refuse. That
+    gives a file its name back, and so is for what this package reads again.
+    """
+    text = json.dumps(value, indent=indent)
+    # Escaped backslashes and whole pairs of surrogates (an emoji) are passed over.
+    parts = r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\udc([89a-f][\da-f])"
+    return re.sub(parts, lambda part: rf"\\x{part[1]}" if part[1] else part[0], text)
+
+
+def check_utf8(name: str, path: Path) -> None:
+    """Check a path that a library of other languages opens, which takes UTF-8 alone.
+
+    Args:
+        name: the field or argument that has the path.
+        path: of a file or folder; relative paths are joined to the working directory.
+
+    Raises:
+        ValueError: bytes in the path are not UTF-8.
+    """
+    whole = str(Path(path).absolute())
+    if as_utf8(whole) != whole:
+        rule = f"must be UTF-8 with all folders above it, and {as_utf8(whole)} is not"
+        raise invalid(
+            name, as_utf8(path), rule, "rename what has the escaped bytes, or use another"
+        )
 
 
 def _is_control(character: str) -> bool:

@@ -47,8 +47,8 @@ def test_every_tied_maximum_gets_the_whole_gradient(ops, size, window, dtype):
 def test_without_ties_both_rules_are_the_same(ops):
     x = jax.random.normal(jax.random.key(0), (2, 14, 13, 3))
     gradients = [
-        jax.grad(lambda x, ties=ties: (ops.pool(x, Pooling(ties=ties)) ** 2).sum())(x)
-        for ties in ("first", "all")
+        jax.grad(lambda x, pooling=pooling: (ops.pool(x, pooling) ** 2).sum())(x)
+        for pooling in (Pooling(ties="first"), Pooling(ties="all"))
     ]
     np.testing.assert_allclose(*gradients, atol=1e-6)
 

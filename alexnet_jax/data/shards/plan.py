@@ -28,6 +28,7 @@ from alexnet_jax.data.statistics import Statistics, Sums, compute_statistics
 from alexnet_jax.data.wrappers import Resized
 from alexnet_jax.storage import atomic
 from alexnet_jax.storage.digest import digest
+from alexnet_jax.storage.names import check_utf8
 
 PLAN = "plan.json"
 UNREADABLE = "unreadable.txt"
@@ -128,6 +129,7 @@ class Preparation:
 
     def begin(self) -> None:
         """Create the folder, and the one inside it that exists until all is finished."""
+        check_utf8("to", self.root)
         progress = self.root / shard_manifest.PROGRESS
         progress.mkdir(parents=True, exist_ok=True)
         atomic.write_json(progress / PLAN, self.plan)
