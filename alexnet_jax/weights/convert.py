@@ -12,6 +12,7 @@ import numpy as np
 from alexnet_jax.model.architecture import Architecture, Conv, Layer, Row, trace
 from alexnet_jax.weights.files import Format, RawWeights
 
+MAX_LISTED = 50  # problems named in a message
 Params = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel", "bias"}}, float32
 
 # The four axes of `model/` in the order of a file.
@@ -105,7 +106,7 @@ def to_params(
         partial: accept missing arrays, and ignore those that the network lacks.
 
     Raises:
-        ValueError: arrays are missing, unknown or of other shapes; it names all of them.
+        ValueError: arrays are missing, unknown or of other shapes; it names up to 50.
     """
     _check(raw, architecture, partial)
     params: Params = {}
@@ -193,6 +194,8 @@ def _check(raw: RawWeights, architecture: Architecture, partial: bool) -> None:
     if not partial and raw.arrays and len(unknown) == len(raw.arrays):
         few = ", ".join(unknown[:3])
         problems = [f"no layer in common, the file holds {len(unknown)} arrays such as {few}"]
+    if len(problems) > MAX_LISTED:
+        problems[MAX_LISTED:] = [f"and {len(problems) - MAX_LISTED:,} others"]
     if problems:
         raise ValueError(
             f"The arrays are not those of the network: {', '.join(problems)}; name their network "

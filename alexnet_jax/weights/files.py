@@ -19,6 +19,7 @@ from alexnet_jax.weights import caffemodel, numpy_files, torch_files
 Format = Literal["torchvision", "plain", "caffe", "tensorflow", "theano"]
 
 MAX_BYTES = 2**33  # of a file, which is read whole; a checkpoint of the paper's network has 2**29
+MAX_NAME = 200  # characters of the name of an array, which messages repeat
 # Bytes of the header of a .safetensors file: an array takes 100, and in memory a thousand.
 MAX_HEADER = 2**24
 
@@ -39,6 +40,16 @@ def read(path: Path) -> RawWeights:
         ValueError: the file is damaged, of another format, or a pickle of more than arrays.
         OSError: it cannot be read.
     """
+    raw = _read(path)
+    if (longest := max(map(len, raw.arrays), default=0)) > MAX_NAME:
+        raise ValueError(
+            f"{path}: must hold weights, and an array in it has a name of {longest:,} characters; "
+            "name another file."
+        )
+    return raw
+
+
+def _read(path: Path) -> RawWeights:
     if path.is_dir():
         epoch, arrays = numpy_files.read_theano(path)
         return RawWeights("theano", arrays, {"epoch": str(epoch)})
@@ -121,7 +132,7 @@ def _check_file(path: Path) -> None:
 
 def _read_zip(path: Path) -> RawWeights:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with numpy_files.open_zip(path) as archive:
             names = archive.namelist()
             if sum(name.endswith("/data.pkl") for name in names) == 1:
                 return _named(torch_files.read_zip(archive, path))

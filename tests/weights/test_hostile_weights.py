@@ -11,11 +11,14 @@ import struct
 import time
 import tracemalloc
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
 
-from alexnet_jax.weights import caffemodel, files, torch_files, unpickle
+from alexnet_jax.model.variants import build_architecture
+from alexnet_jax.presets import PRESETS
+from alexnet_jax.weights import caffemodel, convert, files, numpy_files, torch_files, unpickle
 from tests import foreign
 from tests.weights.test_files import array_in_pickle, integer, name, npy, tensor, text
 
@@ -59,6 +62,11 @@ PROGRAMS = {
         + b"Ns" + (recalled(0) + b"Ns") * 50_000,
     "100,000 arguments in 2,000 calls": LIST + (ORDERED + recalled(0) + b"R") * 2000,
     "100,000 parts of a reference 2,000 times": LIST + (recalled(0) + b"Q") * 2000,
+    "dictionaries that double": b"}" + text("a") + b"Ns" + b"".join(
+        memoized(n) + b"0}(" + text("a") + recalled(n) + text("b") + recalled(n) + b"u"
+        for n in range(60)),
+    "lists that double": b"]" + b"".join(
+        memoized(n) + b"0](" + recalled(n) * 2 + b"e" for n in range(60)),
     "a text as a reference": b"P" + b"x" * 100_000 + b"\n",
     "a storage of a long name": tensor(b"(" + text("storage") + name("torch", "FloatStorage")
         + LONG_NAME + text("cpu") + b"K\x06tQ"),
@@ -269,6 +277,31 @@ def test_members_that_share_their_bytes(tmp_path):
     names = [f"a{n}.npy" for n in range(1000)]
     (tmp_path / "a.npz").write_bytes(overlapping(names, {"a.npy": array.getvalue()}))
     assert "unpacked" in refusal(tmp_path / "a.npz")
+
+
+def test_a_directory_of_many_members(tmp_path, monkeypatch):
+    monkeypatch.setattr(numpy_files, "MAX_DIRECTORY", 2**12)
+    for name_, member in (("a.npz", "conv1_w.npy"), ("a.pth", "a/data.pkl")):
+        with zipfile.ZipFile(tmp_path / name_, "w") as archive:
+            archive.writestr(member, b"")
+            for number in range(100):
+                archive.writestr(f"{number}", b"")
+        assert "a directory of" in refusal(tmp_path / name_)
+
+
+def test_names_are_short_and_messages_list_some(tmp_path):
+    array = np.zeros(2, np.float32)
+    long: dict[str, Any] = {"x" * 300 + "_w": array}
+    np.savez(tmp_path / "a.npz", **long)
+    assert "a name of 302 characters" in refusal(tmp_path / "a.npz")
+    for count in (10, 1000):
+        others: dict[str, Any] = {f"x{n}": array for n in range(count)}
+        np.savez(tmp_path / "b.npz", conv1_w=array, **others)
+        architecture = build_architecture(PRESETS["photos"].model, 2, 64)
+        with pytest.raises(ValueError, match="x9 is not of this network") as refused:
+            convert.to_params(files.read(tmp_path / "b.npz"), architecture)
+        assert len(str(refused.value)) < 4000
+        assert ("others; name their network" in str(refused.value)) == (count == 1000)
 
 
 def test_members_of_one_name_and_other_compressions(tmp_path):
