@@ -143,12 +143,13 @@ def test_the_operations_of_a_pickle_are_counted(tmp_path, monkeypatch):
 def test_what_pickles_of_weights_have_is_read(tmp_path):
     """Numbers are the keys of optimizers' states, once addresses of 47 bits; names have dots."""
     keys = b"".join(key + b"Ns" for key in (integer(2**47), text("a.b" * 100), b"N", b"\x88", HALF))
-    content = b"}" + text("state_dict") + tensor() + b"s" + text("optimizer") + b"}" + keys + b"s"
-    write_legacy(tmp_path / "a.pth", content)
-    assert list(files.read(tmp_path / "a.pth").arrays) == ["a"]
-    pairs = ORDERED + b"](](" + text("a") + tensor()[1 + len(text("a")) : -1] + b"ee\x85R"
-    write_legacy(tmp_path / "a.pth", pairs)  # as Python 2 writes an OrderedDict
-    assert list(files.read(tmp_path / "a.pth").arrays) == ["a"]
+    named = text("conv1_w") + tensor()[1 + len(text("a")) : -1]  # without the assignment
+    state = b"}" + text("state_dict") + b"}" + named + b"ss"
+    write_legacy(tmp_path / "a.pth", state + text("optimizer") + b"}" + keys + b"s")
+    assert list(files.read(tmp_path / "a.pth").arrays) == ["conv1_w"]
+    # As Python 2 writes an OrderedDict.
+    write_legacy(tmp_path / "a.pth", ORDERED + b"](](" + named + b"ee\x85R")
+    assert list(files.read(tmp_path / "a.pth").arrays) == ["conv1_w"]
 
 
 HALF = b"G" + struct.pack(">d", 0.5)
