@@ -8,6 +8,7 @@ from alexnet_jax.storage.atomic import write_json
 from alexnet_jax.storage.digest import file_sha256
 
 NAME = "manifest.json"
+MAX_NAME = 200  # characters of the name of a file in a message
 # Orbax completes both after the manifest is written, and restores nothing from them.
 UNREAD = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
@@ -26,11 +27,14 @@ def find_corruption(folder: Path) -> str:
         listed = _listed(json.loads((folder / NAME).read_bytes()))
     except FileNotFoundError:
         return f"{NAME} is missing"
-    except (OSError, ValueError, KeyError, TypeError):
+    # A hostile manifest makes json raise a RecursionError, and int an OverflowError.
+    except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError):
+        return f"{NAME} cannot be read"
+    except (TypeError, ValueError):
         return f"{NAME} cannot be read"
     files = _files(folder)
     if missing := sorted({*listed} - {*files}):
-        return f"{missing[0]} is missing"
+        return f"{missing[0][:MAX_NAME]} is missing"
     for name, (size, sha256) in listed.items():
         try:
             if (now := files[name].stat().st_size) != size:

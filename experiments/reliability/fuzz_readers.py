@@ -4,7 +4,8 @@ A small intact file of each format is damaged: bits are flipped, sections cut, s
 taken from other files, and numbers that look like lengths are replaced by extreme ones. Half of the
 time this is done below the layer that would detect it: the checksums of tar headers, zip members,
 gzip streams and checkpoints are computed again afterwards. A damaged file is a function of (seed,
-format, number). The weights fit a small network, so that they are also converted if they are read.
+format, number), but for checkpoints, whose files have random names. The weights fit a small
+network, so that they are also converted if they are read.
 
 A process reads the files of one format with limited address space, and is killed if one takes
 longer than `--seconds`. Crashes, hangs, growth and errors other than the documented ones are
