@@ -27,10 +27,7 @@ def find_corruption(folder: Path) -> str:
         listed = _listed(json.loads((folder / NAME).read_bytes()))
     except FileNotFoundError:
         return f"{NAME} is missing"
-    # A hostile manifest makes json raise a RecursionError, and int an OverflowError.
-    except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError):
-        return f"{NAME} cannot be read"
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001, a damaged manifest may make json and int raise nearly any
         return f"{NAME} cannot be read"
     files = _files(folder)
     if missing := sorted({*listed} - {*files}):
