@@ -11,6 +11,7 @@ NAME = "manifest.json"
 # Without its root an item cannot be opened, whatever else is there. (Orbax once left out the roots
 # of arrays without an error, in folders whose path it took for a pattern.)
 ROOTS = ("state/manifest.ocdbt", "statistics/manifest.ocdbt", "meta/metadata", "metrics/metrics")
+MAX_NAME = 200  # characters of the name of a file in a message
 # Orbax completes both after the manifest is written, and restores nothing from them.
 UNREAD = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
@@ -35,12 +36,12 @@ def find_corruption(folder: Path) -> str:
         listed, files = _listed(read_object(folder / NAME)), _files(folder)
     except FileNotFoundError:
         return f"{NAME} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except Exception:  # noqa: BLE001, a damaged manifest may make json and int raise nearly any
         return f"{NAME} cannot be read"
     if unlisted := [name for name in ROOTS if name not in listed]:
         return f"{unlisted[0]} is missing"
     if missing := sorted({*listed} - {*files}):
-        return f"{missing[0]} is missing"
+        return f"{missing[0][:MAX_NAME]} is missing"
     for name, (size, sha256) in listed.items():
         try:
             if (now := files[name].stat().st_size) != size:

@@ -13,6 +13,7 @@ from alexnet_jax.model.architecture import Architecture, Conv, Layer, Row, trace
 from alexnet_jax.weights.files import RawWeights
 from alexnet_jax.weights.layer_names import TORCHVISION, Format
 
+MAX_LISTED = 50  # problems named in a message
 Params = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel", "bias"}}, float32
 
 # The four axes of `model/` in the order of a file.
@@ -107,7 +108,7 @@ def to_params(
         partial: accept missing arrays, and ignore those that the network lacks.
 
     Raises:
-        ValueError: arrays are missing, unknown, of other shapes or not finite; it names all.
+        ValueError: arrays are missing, unknown, of other shapes or not finite; it names up to 50.
     """
     _check(raw, architecture, partial)
     params: Params = {}
@@ -206,6 +207,8 @@ def _check(raw: RawWeights, architecture: Architecture, partial: bool) -> None:
     if not partial and raw.arrays and len(unknown) == len(raw.arrays):
         few = ", ".join(unknown[:3])
         problems = [f"no layer in common, the file holds {len(unknown)} arrays such as {few}"]
+    if len(problems) > MAX_LISTED:
+        problems[MAX_LISTED:] = [f"and {len(problems) - MAX_LISTED:,} others"]
     if problems:
         raise ValueError(
             f"The arrays are not those of the network: {', '.join(problems)}; name their network "

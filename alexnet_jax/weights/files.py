@@ -22,6 +22,7 @@ MAX_SAFETENSORS_HEADER = 100_000_000  # bytes, the format's limit
 WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors", ".npz", ".npy", ".caffemodel")
 
 MAX_BYTES = 2**33  # of a file, which is read whole; a checkpoint of the paper's network has 2**29
+MAX_NAME = 200  # characters of the name of an array, which messages repeat
 # Bytes of the header of a .safetensors file: an array takes 100, and in memory a thousand.
 MAX_HEADER = 2**24
 
@@ -49,6 +50,16 @@ def read(path: Path, key: str = "", head: str = "") -> RawWeights:
         ValueError: the file is damaged, of another format, or a pickle of more than arrays.
         OSError: it cannot be read.
     """
+    raw = _read(path, key, head)
+    if (longest := max(map(len, raw.arrays), default=0)) > MAX_NAME:
+        raise ValueError(
+            f"{path}: must hold weights, and an array in it has a name of {longest:,} characters; "
+            "name another file."
+        )
+    return raw
+
+
+def _read(path: Path, key: str, head: str) -> RawWeights:
     _check_file(path)
     path = _find_in_folder(path) if path.is_dir() else path
     if path.is_dir():
@@ -206,7 +217,7 @@ def _check_file(path: Path) -> None:
 
 def _read_zip(path: Path, select: torch_files.Select) -> RawWeights:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with numpy_files.open_zip(path) as archive:
             names = archive.namelist()
             if any(info.flag_bits & 1 for info in archive.infolist()):
                 raise ValueError(f"{path}: is an encrypted zip archive; unpack it first.")

@@ -15,6 +15,8 @@ from alexnet_jax.weights.unpickle import MAX_REASON, AllowedCall, Names, load
 
 METADATA = "metadata"  # an array of an .npz that is not weights but JSON text
 MAX_SIDES = 64  # NumPy's
+# Bytes of the directory of a zip archive: a member takes 100, and in memory a thousand.
+MAX_DIRECTORY = 2**23
 # Compression hardly shrinks weights, pruned ones (9 of 10) to a tenth, and zeros to a thousandth.
 MAX_UNPACKED = 20  # times the size of the file
 # W_0_65.npy: layer 0 after epoch 65; W0_1_65.npy: tower 0 of layer 1 (lib/tools.py:6-21).
@@ -25,12 +27,26 @@ class _TooLarge(Exception):
     """Unpacked, an archive is far larger than weights can be."""
 
 
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive whose directory is short.
+
+    Raises:
+        zipfile.BadZipFile: it is damaged, or its directory is too long.
+    """
+    with path.open("rb") as file:
+        # What ZipFile itself takes the size of the directory from: its sixth value.
+        end = vars(zipfile)["_EndRecData"](file)
+    if end and (size := end[5]) > MAX_DIRECTORY:
+        raise zipfile.BadZipFile(f"a directory of {size:,} bytes")
+    return zipfile.ZipFile(path)
+
+
 def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of an .npz file, and its metadata, a dictionary."""
     arrays, name = {}, "directory"
     try:
         # Not np.load, which trusts the sizes that the header of an array claims.
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             members = archive.infolist()
             unpacked = sum(member.file_size for member in members)
             if unpacked > MAX_UNPACKED * path.stat().st_size + 2**20:

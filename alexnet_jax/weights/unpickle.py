@@ -90,7 +90,10 @@ def check_key(key: Any) -> None:
     """Raise an UnpicklingError for a key whose hash or comparison can be expensive."""
     if isinstance(key, (str, bytes)) and len(key) <= MAX_NAME:
         return
-    if key is None or (isinstance(key, int) and abs(key) < MAX_INTEGER):
+    # Few floats have the same hash, and that of an object may be its identity.
+    if key is None or isinstance(key, float) or type(key).__hash__ is object.__hash__:
+        return
+    if isinstance(key, int) and abs(key) < MAX_INTEGER:
         return
     raise pickle.UnpicklingError("it has a key that is neither a short name nor a small number")
 
@@ -127,6 +130,7 @@ for _code, _check in (
     (pickle.SETITEMS, _check_keys),
     (pickle.DICT, _check_keys),
     (pickle.REDUCE, _check_arguments),
+    (pickle.NEWOBJ, _check_arguments),
 ):
     _DISPATCH[_code[0]] = _after(_check, _DISPATCH[_code[0]])
 

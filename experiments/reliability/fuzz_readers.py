@@ -4,7 +4,8 @@ A small intact file of each format is damaged: bits are flipped, sections cut, s
 taken from other files, and numbers that look like lengths are replaced by extreme ones. Half of the
 time this is done below the layer that would detect it: the checksums of tar headers, zip members,
 gzip streams and checkpoints are computed again afterwards. A damaged file is a function of (seed,
-format, number). The weights fit a small network, so that they are also converted if they are read.
+format, number), but for checkpoints, whose files have random names. The weights fit a small
+network, so that they are also converted if they are read.
 
 A process reads the files of one format with limited address space, and is killed if one takes
 longer than `--seconds`. Crashes, hangs, growth and errors other than the documented ones are
@@ -19,6 +20,7 @@ Needs:    pip install '.[parity]', for PyTorch's writers
 import argparse
 import contextlib
 import dataclasses
+import functools
 import gzip
 import io
 import json
@@ -57,6 +59,7 @@ ARCHITECTURE = Architecture(
     ),
     crop=12,
 )
+CHECKPOINT = "checkpoints/0"  # in the folder of a run of imported weights
 CLASSES = ("n01 ant", "n02 bee", "n03 cat")
 
 # Damaging.
@@ -477,18 +480,23 @@ def _run_folder(folder: Path) -> None:
     run_folder.make(plan, folder / "random.npz", folder)
 
 
-def _checkpoint_seeds() -> list[Seed]:
-    """Return the files of metadata of a checkpoint; arrays are not among them."""
+@functools.cache
+def _run_files() -> dict[str, bytes]:
+    """Return the files of a run folder by their paths; those of another run have other names."""
     with tempfile.TemporaryDirectory() as folder:
         _run_folder(Path(folder))
-        checkpoint = Path(folder, "checkpoints", "0")
-        files = {
-            str(path.relative_to(checkpoint)): path.read_bytes()
-            for path in sorted(checkpoint.rglob("*"))
-            if path.is_file() and path.name not in ("d",) and "ocdbt" not in str(path)
-        }
-    metadata = {name: data for name, data in files.items() if data[:1] in (b"{", b"[")}
-    return [Seed(data, name=name) for name, data in metadata.items()]
+        paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def _checkpoint_seeds() -> list[Seed]:
+    """Return the files of metadata of a checkpoint, which are JSON; arrays are not among them."""
+    start = f"{CHECKPOINT}/"
+    return [
+        Seed(data, name=name.removeprefix(start))
+        for name, data in _run_files().items()
+        if name.startswith(start) and data[:1] in (b"{", b"[")
+    ]
 
 
 def _index_seeds() -> list[Seed]:
@@ -592,8 +600,10 @@ def read_checkpoint(folder: Path, seed: Seed, file: bytes) -> None:
 
     run = folder.parent / "run"
     if not run.exists():
-        _run_folder(run)
-    checkpoint = run / "checkpoints" / "0"
+        for name, content in _SEEDS["run"].items():
+            (run / name).parent.mkdir(parents=True, exist_ok=True)
+            (run / name).write_bytes(content)
+    checkpoint = run / CHECKPOINT
     path, digests = checkpoint / seed.name, checkpoint / checkpoint_digests.NAME
     before = {path: path.read_bytes(), digests: digests.read_bytes()}
     try:
@@ -606,8 +616,8 @@ def read_checkpoint(folder: Path, seed: Seed, file: bytes) -> None:
             checkpoints.best()
             read_network(run, checkpoints.meta(step))
     finally:
-        for name, content in before.items():
-            name.write_bytes(content)
+        for damaged_file, content in before.items():
+            damaged_file.write_bytes(content)
 
 
 def read_index(folder: Path, seed: Seed, file: bytes) -> None:
@@ -790,6 +800,8 @@ def intact_files(formats: Sequence[str]) -> dict[str, Any]:
     seeds: dict[str, Any] = {name: FORMATS[name].seeds() for name in formats}
     kit = _devkit(_meta_mat(), TRUTH)
     seeds["archives"] = {"train": _train_tar(), "validation": _validation_tar(), "kit": kit}
+    if "checkpoint metadata" in formats:
+        seeds["run"] = _run_files()
     return seeds
 
 
