@@ -1,4 +1,4 @@
-"""Convolution, in the plain form and in the form that is fastest on a CPU."""
+"""Convolution, in the plain form and in those for a CPU and a TPU."""
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -31,6 +31,18 @@ def convolve_on_cpu(
 ) -> Array:
     """Compute `convolve` in the form that is fastest for its stride."""
     form = convolve_by_folding if stride > 1 else convolve
+    return form(x, kernel, stride, padding, precision)
+
+
+def convolve_on_tpu(
+    x: Array, kernel: Array, stride: int, padding: Padding, precision: Precision = "default"
+) -> Array:
+    """Compute `convolve`, by folding if it has a stride and takes several passes of bfloat16.
+
+    A TPU's compiler takes minutes for the plain form of conv1 in three passes, and does not end in
+    six; see experiments/RESULTS.md.
+    """
+    form = convolve_by_folding if stride > 1 and precision != "default" else convolve
     return form(x, kernel, stride, padding, precision)
 
 

@@ -16,7 +16,7 @@ from optax import softmax_cross_entropy_with_integer_labels as cross_entropy
 
 from alexnet_jax.config import Precision
 from alexnet_jax.model.architecture import Pooling
-from alexnet_jax.model.convolution import convolve, convolve_on_cpu
+from alexnet_jax.model.convolution import convolve, convolve_on_cpu, convolve_on_tpu
 from alexnet_jax.model.loss import cross_entropy_by_selection
 from alexnet_jax.model.pooling import pool, pool_by_index, pool_by_slices
 from alexnet_jax.model.response_norm import (
@@ -67,7 +67,7 @@ def cpu_block_size(batch: int) -> int:
 # Pooling not by reduce_window: its gradient is a scatter, with atomic adds in any order.
 GPU = Ops(convolve, normalize_in_few_bytes, pool_by_index, cross_entropy_by_selection, whole_batch)
 TPU = Ops(
-    convolve,
+    convolve_on_tpu,
     normalize_by_product,
     pool,
     cross_entropy_by_selection,

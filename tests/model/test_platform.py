@@ -158,18 +158,32 @@ GEOMETRIES = [
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_convolutions_on_a_cpu_and_their_gradients_match_the_plain_one(geometry):
+@pytest.mark.parametrize("name", ["cpu", "tpu"])
+def test_convolutions_and_their_gradients_match_the_plain_one(name, geometry):
     side, kernel_side, stride, padding, inputs, outputs = geometry
     x, kernel = (
         normal(0, 3, side, side, inputs),
         normal(1, kernel_side, kernel_side, inputs, outputs),
     )
     results = []
-    for convolve in (platform.CPU.convolve, convolution.convolve):
-        y, backward = jax.vjp(lambda x, k, f=convolve: f(x, k, stride, padding), x, kernel)
+    for convolve in (PLATFORMS[name].convolve, convolution.convolve):
+
+        def product(x, kernel, convolve=convolve):
+            return convolve(x, kernel, stride, padding, "highest")
+
+        y, backward = jax.vjp(product, x, kernel)
         results.append((y, *backward(normal(2, *y.shape))))
     for actual, plain in zip(*results, strict=True):
         assert relative(actual, plain) < 2e-6
+
+
+def test_a_tpu_never_compiles_a_convolution_with_a_stride_in_several_passes():
+    # Its compiler does not end for conv1 of 2012.
+    x, kernel = normal(0, 1, 36, 36, 3), normal(1, 11, 11, 3, 8)
+    for precision, stride in (("default", 4), ("high", 1), ("highest", 1)):
+        product = functools.partial(platform.TPU.convolve, stride=4, padding=(0, 3))
+        text = str(jax.make_jaxpr(functools.partial(product, precision=precision))(x, kernel))
+        assert f"window_strides=({stride}, {stride})" in text
 
 
 def test_a_convolution_by_hand():
