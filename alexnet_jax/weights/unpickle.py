@@ -155,7 +155,7 @@ class _Unpickler(pickle._Unpickler):
         self._names, self._persistent = names, persistent
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._names:
+        if len(module) + len(name) > MAX_NAME or (module, name) not in self._names:
             raise _Refused(f"{module}.{name}"[:MAX_REASON])
         return self._names[module, name]
 

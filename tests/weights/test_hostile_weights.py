@@ -43,6 +43,8 @@ DICTIONARY = b"}" + entries(1500) + memoized(0)
 LIST = b"](" + b"N" * 100_000 + b"e" + memoized(0)
 LONG_NAME = text("x" * 100_000)
 PROGRAMS = {
+    "5,000 objects of a class with a long name": name("x" * 100_000, "y") + memoized(0) + b"("
+        + (recalled(0) + b")R") * 5000 + b"l",
     "a dictionary copied 3,000 times": DICTIONARY + (ORDERED + recalled(0) + b"\x85R") * 3000,
     "a text given to OrderedDict": ORDERED + text("ab" * 50_000) + b"\x85R",
     "20,000 keys of one hash": b"}(" + b"".join(
