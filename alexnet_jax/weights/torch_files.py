@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.weights.layer_names import Selection, is_layer
-from alexnet_jax.weights.unpickle import MAX_NAME, AllowedCall, check_key, load
+from alexnet_jax.weights.unpickle import MAX_ARGUMENTS, MAX_NAME, AllowedCall, check_key, load
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the old container's
 PROTOCOL = 1001
@@ -97,6 +97,14 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
     return _Tensor(storage, offset, shape, strides)
 
 
+def _from_type(make: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """Return the tensor of a subclass of Tensor: the call that makes one, without the class."""
+    # One long list may be the arguments of many calls.
+    if not isinstance(arguments, list) or len(arguments) > MAX_ARGUMENTS:
+        raise TypeError("a tensor of a subclass without arguments")
+    return make(*arguments)
+
+
 class _Other:
     """Anything that is no array: a pickle's call or object, which was not made.
 
@@ -166,7 +174,7 @@ _NAMES = {
     ("torch._utils", "_rebuild_tensor_v2"): AllowedCall(_tensor),
     ("torch._utils", "_rebuild_parameter"): AllowedCall(lambda tensor, *_: tensor),
     ("torch._utils", "_rebuild_parameter_with_state"): AllowedCall(lambda tensor, *_: tensor),
-    ("torch._tensor", "_rebuild_from_type_v2"): AllowedCall(lambda make, _, args, *__: make(*args)),
+    ("torch._tensor", "_rebuild_from_type_v2"): AllowedCall(_from_type),
     # Named by references to storages, and called only here.
     **{
         ("torch", f"{name}Storage"): AllowedCall(lambda *_, dtype=dtype: dtype)

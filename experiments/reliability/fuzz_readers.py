@@ -597,6 +597,7 @@ def read_checkpoint(folder: Path, seed: Seed, file: bytes) -> None:
     from alexnet_jax.training import checkpoint_digests
     from alexnet_jax.training.checkpoint import Checkpoints
     from alexnet_jax.training.finetune import read_network
+    from alexnet_jax.training.run_meta import read_meta
 
     run = folder.parent / "run"
     if not run.exists():
@@ -614,7 +615,7 @@ def read_checkpoint(folder: Path, seed: Seed, file: bytes) -> None:
             step = checkpoints.latest()
             assert step == 0
             checkpoints.best()
-            read_network(run, checkpoints.meta(step))
+            read_network(run, read_meta(checkpoints, step))
     finally:
         for damaged_file, content in before.items():
             damaged_file.write_bytes(content)

@@ -64,6 +64,9 @@ PROGRAMS = {
     "100,000 arguments in 2,000 calls": LIST + (
         name("torch._utils", "_rebuild_parameter") + recalled(0) + b"R") * 2000,
     "100,000 arguments of 2,000 objects": LIST + (ORDERED + recalled(0) + b"\x81") * 2000,
+    "100,000 arguments of 2,000 subclasses": LIST + (
+        name("torch._tensor", "_rebuild_from_type_v2") + b"(" + ORDERED + b"N" + recalled(0)
+        + b"tR") * 2000,
     "100,000 parts of a reference 2,000 times": LIST + (recalled(0) + b"Q") * 2000,
     "dictionaries that double": b"}" + text("a") + b"Ns" + b"".join(
         memoized(n) + b"0}(" + text("a") + recalled(n) + text("b") + recalled(n) + b"u"
