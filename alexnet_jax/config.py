@@ -131,8 +131,9 @@ class DataConfig(_Section):
 
     section: ClassVar[str] = "data"
 
-    # kind of data set; synthetic: images that the package draws itself
-    source: Literal["synthetic", "folder", "arrayrecord", "tfds"] = "synthetic"
+    # kind of data set; synthetic: images that the package draws itself; given: those of a program
+    # that calls `train_and_evaluate` with `splits`
+    source: Literal["synthetic", "folder", "arrayrecord", "tfds", "given"] = "synthetic"
     # folder of class folders, folder of .arrayrecord shards, or TFDS data_dir
     path: Annotated[str, PER_PROCESS] = ""
     # TFDS data set as `name` or `name/config:version`

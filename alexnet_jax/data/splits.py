@@ -59,7 +59,11 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
     Raises:
         ValueError: the source is missing or empty, has one class, or its splits disagree.
     """
-    opened = open_source(config)
+    return make_splits(open_source(config), config, seed)
+
+
+def make_splits(opened: OpenedSource, config: DataConfig, seed: int) -> Splits:
+    """Return the splits of a run from those that a source has; see `open_splits`."""
     train, validation, test = (opened.splits.get(s) for s in ("train", "validation", "test"))
     assert train is not None  # `_select_splits`
     notes, class_names = opened.notes, train.class_names
@@ -88,6 +92,27 @@ def open_splits(config: DataConfig, seed: int) -> Splits:
         lambda: _inventory(opened.splits),
         statistics,
     )
+
+
+def given_source(sources: Mapping[str, Source]) -> OpenedSource:
+    """Return the splits that a program gives, as `open_source` returns them.
+
+    Raises:
+        ValueError: there is no split train, another name, an empty split, or classes differ.
+    """
+    if unknown := sorted(set(sources) - {"train", "validation", "test"}):
+        rule = "must be train, validation or test"
+        raise invalid("splits", ", ".join(unknown), rule, "name the splits so")
+    if "train" not in sources:
+        raise invalid("splits", ", ".join(sources), "must have train", "add splits['train']")
+    classes = sources["train"].class_names
+    for split, source in sources.items():
+        if not len(source):
+            raise invalid("splits", split, "must hold images", "add some, or leave it out")
+        if source.class_names != classes:
+            rule = "must have the class names of train, in the same order"
+            raise invalid("splits", split, rule, "use the same class_names for all")
+    return OpenedSource("splits", sources, ())
 
 
 def open_source(config: DataConfig) -> OpenedSource:
@@ -170,6 +195,11 @@ def _inventory(sources: Mapping[str, Source]) -> dict[str, int]:
         if isinstance(source, Stored)
         for name, size in source.inventory().items()
     }
+
+
+def _open_given(_: DataConfig) -> OpenedSource:
+    rule = "the images were given by a program, train_and_evaluate(..., splits=...)"
+    raise invalid("data.source", "given", rule, "call it from there, or name images=FOLDER")
 
 
 def _open_synthetic(_: DataConfig) -> OpenedSource:
@@ -264,4 +294,5 @@ SOURCES = {
     "folder": SourceKind(_open_folder, required=("path",), unused=_NO_NAME),
     "arrayrecord": SourceKind(_open_array_records, required=("path",), unused=_NO_NAME),
     "tfds": SourceKind(_open_tfds, required=("name",)),
+    "given": SourceKind(_open_given),
 }

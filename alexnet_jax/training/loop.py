@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.config import Config
 from alexnet_jax.data.pipeline import num_unreadable
+from alexnet_jax.data.sources import Source
 from alexnet_jax.data.splits import Splits
 from alexnet_jax.model import settings, towers
 from alexnet_jax.model.variants import check_layers
@@ -51,9 +52,10 @@ from alexnet_jax.training.timing import Meter, TimeBudget
 @settings.fixed_settings()
 def train_and_evaluate(
     config: Config,
-    workdir: Path,
+    workdir: Path | str,
     should_stop: Callable[[], bool] = never,
     debug: bool = False,
+    splits: Mapping[str, Source] | None = None,
 ) -> dict[str, Any]:
     """Train as `config` says, or resume the run in `workdir`; return what summary.json holds.
 
@@ -64,13 +66,18 @@ def train_and_evaluate(
             before every step, so it has to be fast.
         debug: keep the state before each step, so that a FloatingPointError says where its value
             first appeared.
+        splits: images of the program's own, such as {"train": `data.pairs.Pairs`}, perhaps with
+            "validation" and "test"; None: those that `config.data` names.
 
     Raises:
         Stopped: `should_stop` returned True; the same call resumes.
         ValueError: the configuration does not fit the devices, the data, or the run in `workdir`.
         FloatingPointError: the loss or a parameter is not finite; the last checkpoint is good.
     """
-    budget = TimeBudget()
+    budget, workdir = TimeBudget(), Path(workdir)
+    if splits is not None:
+        data = dataclasses.replace(config.data, source="given", path="", name="")
+        config = dataclasses.replace(config, data=data)
 
     def check_stop() -> None:
         if should_stop():
@@ -85,18 +92,18 @@ def train_and_evaluate(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch_size
     )
     # For a new run the data comes first: a source that is refused leaves no folder behind.
-    splits = None if (workdir / FOLDER).exists() else open_splits(config)
+    opened = None if (workdir / FOLDER).exists() else open_splits(config, splits)
     with Checkpoints(workdir) as checkpoints:
         previous = find_previous(config, checkpoints)
         if previous and (summary := _finished(config, previous, workdir)):
             processes.print_from_main(f"{workdir} is finished.")
             return summary
-        splits = splits or open_splits(config)
-        processes.check_same(fingerprints(splits), "give all of them the same images")
+        opened = opened or open_splits(config, splits)
+        processes.check_same(fingerprints(opened), "give all of them the same images")
         if previous:
-            setup, state = resume(config, mesh, splits, previous, checkpoints)
+            setup, state = resume(config, mesh, opened, previous, checkpoints)
         else:
-            setup, state = begin(config, mesh, splits, checkpoints, check_stop)
+            setup, state = begin(config, mesh, opened, checkpoints, check_stop)
         processes.print_from_main(describe_products(setup))
         if message := describe_learning_rates(config.optimizer, config.init.reinit_layers):
             processes.print_from_main(message)

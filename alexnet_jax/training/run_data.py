@@ -9,7 +9,7 @@ import numpy as np
 from alexnet_jax.config import Config, DataConfig, invalid
 from alexnet_jax.data import splits as data_splits
 from alexnet_jax.data import statistics
-from alexnet_jax.data.sources import Labeled
+from alexnet_jax.data.sources import Labeled, Source
 from alexnet_jax.data.splits import Splits
 from alexnet_jax.data.wrappers import without
 from alexnet_jax.training import processes
@@ -31,9 +31,13 @@ class RunData:
     statistics: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
 
 
-def open_splits(config: Config) -> Splits:
-    """Open the splits that a run reads; ValueError if they do not fill a batch."""
-    splits = data_splits.open_splits(config.data, config.seed)
+def open_splits(config: Config, given: Mapping[str, Source] | None = None) -> Splits:
+    """Open the splits that a run reads, or use those given; ValueError if they fill no batch."""
+    if given is None:
+        splits = data_splits.open_splits(config.data, config.seed)
+    else:
+        opened = data_splits.given_source(given)
+        splits = data_splits.make_splits(opened, config.data, config.seed)
     check_batch_size(config.optimizer.batch_size, len(splits.train))
     return splits
 

@@ -141,7 +141,8 @@ def test_refusals(call, message, network, images):
 
 
 def test_importing_the_package_imports_no_jax():
-    program = "import sys, alexnet_jax as ax; assert 'jax' not in sys.modules; ax.load; ax.create"
+    program = "import sys, alexnet_jax as ax; assert 'jax' not in sys.modules; "
+    program += "from alexnet_jax import *; assert {*ax.__all__} <= {*dir()}"
     subprocess.run([sys.executable, "-c", program], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'train'"):
         _ = ax.train
