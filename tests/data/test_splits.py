@@ -437,7 +437,7 @@ def test_a_tfds_test_split_without_labels_is_not_used(tmp_path: Path):
     tiny_tfds(tmp_path, test_label=-1)
     splits = open_splits(tfds_config(tmp_path), seed=0)
     assert splits.test is None
-    assert splits.notes[0].startswith("TFDS tiny_grays/1.0.0: ignored its test split")
+    assert splits.notes[1].startswith("TFDS tiny_grays/1.0.0: ignored its test split")
 
 
 def test_of_tfds_records_image_and_label_alone_are_decoded(tmp_path: Path):
