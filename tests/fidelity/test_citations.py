@@ -2,7 +2,8 @@
 
 A new point, or another line of a citation, needs its row here. The words are those of the source,
 " ... " between what stands apart; of the paper ("P3.5") they are the gist. `fidelity/comparison.py`
-names the revisions. All rows were compared with the files of these revisions.
+names the revisions. A script compared the rows with the files of these revisions; those of
+torchvision's references/classification were read by eye.
 """
 
 import itertools
