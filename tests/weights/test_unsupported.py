@@ -49,7 +49,7 @@ SOLVER = field(1, 4500) + field(2, "snapshots/caffe_iter_4500.caffemodel")
         ("a.solverstate", SOLVER, "solver state", ".caffemodel"),
         ("a", SOLVER, "solver state", ".caffemodel"),
         ("a.prototxt", b'name: "AlexNet"\nlayer {\n  name: "data"\n}\n', "prototxt", ".caffemodel"),
-        ("a.gz", gzip.compress(bytes(99)), "gzip", "unpack"),
+        ("a.gz", gzip.compress(bytes(99), mtime=0), "gzip", "unpack"),
         ("a.params", b"\x12\x01" + bytes(99), "MXNet", "mxnet"),
         ("a.png", b"\x89PNG\r\n\x1a\n" + bytes(99), "PNG", "name a file"),
         ("config.json", b'{"architectures": ["AlexNet"]}', "JSON", "name the file of weights"),
