@@ -103,11 +103,12 @@ def test_prepare_writes_shards_of_such_classes(images, tmp_path, capsys):
     assert os.fsdecode(CLASSES[0]) in json.loads((shards / "classes.json").read_text())
 
 
-def test_a_folder_that_other_libraries_cannot_open_is_refused(images, tmp_path, capsys):
+def test_a_folder_of_shards_that_other_libraries_cannot_open_is_refused(images, tmp_path, capsys):
     bad = tmp_path / os.fsdecode(b"caf\xe9") / "a"
     args = ["--from", str(images), "--image-size", "40", "--processes", "1", "--to", str(bad)]
     assert prepare.main(args) == 2
-    assert main.main(["--workdir", str(bad), "--data.path", str(images), *SMALL]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if "must be UTF-8" in line]
-    assert [line.split()[1] for line in lines] == ["--to", "--workdir"]
-    assert all(r"caf\xe9/a" in line and "rename" in line for line in lines)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.split()[1] == "--to"
+    assert "must be UTF-8" in line
+    assert r"caf\xe9/a" in line
+    assert "rename" in line

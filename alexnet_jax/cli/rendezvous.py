@@ -222,6 +222,11 @@ class _Member:
             self._connection.close()
             self._connection = None
 
+    def _absent(self) -> list[int]:
+        """Return whom to name: process 0 is there if it answers, even if it has not said so."""
+        others = [number for number in self._missing if number]
+        return others if others and self._connection is not None else self._missing
+
     def _report_missing(self) -> None:
         """Report whom this process waits for, at once, and later changes now and then."""
         reported, when = self._reported
@@ -231,7 +236,7 @@ class _Member:
         self._reported = (self._missing, now)
         self._report(
             f"Process {self._process} of {self._processes} waits for process "
-            f"{_listed(self._missing)} at {self._address}, "
+            f"{_listed(self._absent())} at {self._address}, "
             f"{max(0, round(self._timeout - (now - self._start)))} s at most."
         )
 
@@ -309,7 +314,7 @@ class _Member:
             )
         if time.monotonic() - self._start > self._timeout:
             rule = (
-                f"process {_listed(self._missing)} of {self._processes} did not come within "
+                f"process {_listed(self._absent())} of {self._processes} did not come within "
                 f"distributed.timeout={self._timeout} seconds"
             )
             rule += f" ({self._obstacle})" if self._obstacle else ""

@@ -23,7 +23,6 @@ from orbax.checkpoint import checkpoint_managers as managers
 from alexnet_jax.config import invalid
 from alexnet_jax.storage import lock
 from alexnet_jax.storage.local import check_local
-from alexnet_jax.storage.names import check_utf8
 from alexnet_jax.storage.pinned import pinned
 from alexnet_jax.training import checkpoint_digests, processes
 from alexnet_jax.training.state import TrainState
@@ -68,7 +67,6 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, read_only: bool = False):
-        check_utf8("workdir", workdir)
         self.workdir = workdir
         self._lock: lock.Lock | None = None  # of the main process, if it writes
         self._saving = 0  # the step last begun

@@ -15,6 +15,7 @@ from alexnet_jax.config import invalid
 from alexnet_jax.storage import atomic
 from alexnet_jax.weights import caffemodel, layer_names, numpy_files, torch_files, unsupported
 from alexnet_jax.weights.layer_names import Format
+from alexnet_jax.weights.unpickle import MAX_REASON
 
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 INDEX = ".index.json"  # ends the name of a file that says which shard holds which array
@@ -252,7 +253,8 @@ def _read_safetensors(path: Path, select: torch_files.Select) -> RawWeights:
             metadata = file.metadata() or {}
     except (SafetensorError, TypeError) as error:
         raise ValueError(
-            f"{path}: must be an intact .safetensors file ({error}); download it again."
+            f"{path}: must be an intact .safetensors file ({str(error)[:MAX_REASON]}); download it "
+            "again."
         ) from None
     return RawWeights(selection.format, arrays, metadata, selection.notes)
 
