@@ -5,6 +5,7 @@ import difflib
 import runpy
 import sys
 
+from alexnet_jax import __version__
 from alexnet_jax.cli import streams
 
 COMMANDS = {
@@ -44,6 +45,9 @@ def main() -> int:
             with contextlib.suppress(OSError):  # which the next line reports
                 print(usage())
             return output.end(0)
+    if name[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
     if name[0] not in COMMANDS:
         close = difflib.get_close_matches(name[0], COMMANDS, n=1, cutoff=0.0)[0]
         nearest = HINTS.get(name[0], close)

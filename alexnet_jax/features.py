@@ -61,7 +61,8 @@ def write(args: Command) -> int:
 
     feature_files.check_target(args.to, args.layers)
     listings = [list_images(path) for path in args.files]
-    files = [file for listing in listings for file in listing.files]
+    # Each once: an image may be named beside its folder.
+    files = list(dict.fromkeys(file for listing in listings for file in listing.files))
     if not files:
         named = ", ".join(map(str, args.files)) or "No files"
         raise ValueError(f"{named}: no images found; name images, or folders of them.")

@@ -27,6 +27,8 @@ LABEL_COLUMNS = (
     *("species", "breed", "synset", "wnid", "target", "labels", "classes", "predictionstring"),
     *("label_name", "name", "y", "tag", "diagnosis", "dx"),
 )
+# Columns that say which images are for what; the labels of all are taken.
+SPLIT_COLUMNS = ("split", "subset", "set", "partition", "usage", "fold", "is_valid")
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 DEVKIT, UNPACKED = "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12/data"
 PARENTS = 3  # folders above, where Kaggle's ImageNet has its tables
@@ -41,12 +43,20 @@ class Labels:
     class_names: tuple[str, ...]
     by_file: Mapping[str, int]  # by file name
     num_unlisted: int  # files without a label
+    column: str = ""  # that has the labels, if the table names its columns
+    ignored: tuple[str, ...] = ()  # columns that divide the images, which is not done
+
+    def describe(self) -> str:
+        """Return the table, and its column, for a note."""
+        column = f", column {self.column}" if self.column else ""
+        unused = f" (its column {some(self.ignored)} is not used)" if self.ignored else ""
+        return f"{self.path}{column}{unused}"
 
 
 def labels_from_tables(
     paths: Sequence[Path], files: Sequence[str], class_names: Sequence[str] | None
 ) -> Labels | None:
-    """Return the labels of files from the first table that lists them; None if none does.
+    """Return the labels of files from the table that lists them; None if none does.
 
     Args:
         paths: of the tables.
@@ -54,10 +64,33 @@ def labels_from_tables(
         class_names: of the training split; None: the labels of the table are the classes.
 
     Raises:
-        ValueError: a table lists these files, but with labels that are no classes, or twice.
+        ValueError: a table lists these files, but with labels that are no classes, or twice; it
+            does not say which column has the labels; or two tables do not agree.
     """
-    found = (_from_table(path, files, class_names) for path in paths)
-    return next(filter(None, found), None)
+    found, unclear = [], []
+    for path in paths:
+        try:
+            found.append(_from_table(path, files, class_names))
+        except _UnclearTable as error:
+            unclear.append(error)
+    first, *others = [*filter(None, found), None]
+    if first is None and unclear:
+        raise unclear[0]
+    for other in filter(None, others):
+        if first and _named_labels(first) != _named_labels(other):
+            raise ValueError(
+                f"{other.path}: does not give the images the labels that {first.path} gives them; "
+                "leave one of the two there."
+            )
+    return first
+
+
+class _UnclearTable(ValueError):
+    """A table lists the images, and does not say which of its columns has the labels."""
+
+
+def _named_labels(labels: Labels) -> dict[str, str]:
+    return {file: labels.class_names[label] for file, label in labels.by_file.items()}
 
 
 def labels_from_devkit(
@@ -140,17 +173,41 @@ def _from_table(
     body = [row for row in body if _base(row[file_column]) in names]
     columns = _label_columns(header, width, file_column)
     if class_names is None:
-        if not header and width != 2 or not columns:
-            return None
-        column = columns[0]
-        class_names = sorted({normalize(row[column]) for row in body})
+        column = _training_column(path, header, body, columns)
+        class_names = sorted({normalize(row[column]) for row in body} - {""})
     else:
         known = ClassNames(class_names)
         fitting = [c for c in columns if all(_label(row[c], known) is not None for row in body)]
         if not fitting and not _named(header):
             return None
         column = fitting[0] if fitting else columns[0]
-    return _labels(path, body, (file_column, column), names, len(files), class_names)
+    labels = _labels(path, body, (file_column, column), names, len(files), class_names)
+    ignored = tuple(name for i, name in enumerate(header) if name in SPLIT_COLUMNS and i != column)
+    return dataclasses.replace(labels, column=header[column] if header else "", ignored=ignored)
+
+
+def _training_column(
+    path: Path, header: Sequence[str], body: Sequence[Sequence[str]], columns: Sequence[int]
+) -> int:
+    """Return the column of labels, where no classes are known that they could be compared with."""
+    if named := [column for column in _named(header) if column in columns]:
+        return named[0]
+    # Of a single other column, unless it is a measurement or number of something else.
+    if len(columns) == 1 and not (header and all(_is_number(row[columns[0]]) for row in body)):
+        return columns[0]
+    listed = f" ({some([header[column] for column in columns])})" if header else ""
+    raise _UnclearTable(
+        f"{path}: lists the images, and does not say which column{listed} has their labels; call "
+        "that column label, or remove the table."
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _labels(
@@ -166,6 +223,8 @@ def _labels(
     for row in body:
         file, text = names[_base(row[columns[0]])], row[columns[1]]
         label = _label(text, known)
+        if not text:
+            continue  # as if it were not listed
         if label is None:
             unknown.append(text)
         elif by_file.setdefault(file, label) != label:

@@ -384,7 +384,7 @@ def _labeled(tree: Tree, folder: str, labels: Labels) -> ImageFiles:
     source = ImageFiles(
         Path(folder), labels.class_names, files, [labels.by_file[name] for name in files]
     )
-    notes = [f"{folder}: {len(files):,} images labeled by {labels.path}."]
+    notes = [f"{folder}: {len(files):,} images labeled by {labels.describe()}."]
     if labels.num_unlisted:
         notes.append(
             f"{folder}: passed over images that it does not list: {labels.num_unlisted:,}."

@@ -29,10 +29,11 @@ from alexnet_jax.training.step import draw_dropout_masks
 
 BATCH = 32  # images at a time, of any number
 
-Images = Sequence[Path | str | np.ndarray] | np.ndarray
+Image = Path | str | np.ndarray
+Images = Sequence[Image] | Image
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Model:
     """A network on a mesh, with the preprocessing that belongs to its weights.
 
@@ -47,6 +48,12 @@ class Model:
     mesh: Mesh
     variables: Any  # {"params": {layer: {"kernel", "bias"}}}, global arrays on the mesh
     statistics: Mapping[str, np.ndarray]  # the fields of `statistics.Statistics`
+
+    def __repr__(self) -> str:
+        """Describe it in a line: its fields would be pages."""
+        crop, classes = self.architecture.crop, len(self.class_names)
+        variant = self.config.model.variant
+        return f"{type(self).__name__}({variant}, {crop} x {crop} pixels, {classes:,} classes)"
 
     @property
     def params(self) -> Any:
@@ -64,14 +71,14 @@ class Model:
         """Return center views as the network's input, float32 [B, crop, crop, 3].
 
         Args:
-            images: files, or arrays of any size, uint8 [H, W, 3], RGB; their number must be
-                divisible by the data shards of the mesh.
+            images: files, or arrays of any size, uint8 [H, W, 3], RGB, or one of them; their
+                number must be divisible by the data shards of the mesh.
 
         Raises:
             ValueError: an image cannot be read, or their number is not divisible.
         """
-        towers.check_batch(len(images), self.mesh)
-        arrays = [read_image(image) for image in images]
+        arrays = [read_image(image) for image in _listed(images)]
+        towers.check_batch(len(arrays), self.mesh)
         batch = towers.put_batch(center_views(arrays, self.config.data), self.mesh)
         return preprocess(batch, self.constants)
 
@@ -136,18 +143,19 @@ class Model:
         """Return the logits of the center views of any number of images, float32 [N, classes].
 
         Args:
-            images: files, or arrays of any size, uint8 [H, W, 3], RGB.
+            images: files, or arrays of any size, uint8 [H, W, 3], RGB, or one of them.
 
         Raises:
             ValueError: there are none, or one cannot be read.
         """
-        if not len(images):
+        images = _listed(images)
+        if not images:
             raise invalid("images", 0, "must be at least one", "name files or arrays")
         shards = towers.num_shards(self.mesh)
         size = -(-min(BATCH, len(images)) // shards) * shards
         rows = []
         for start in range(0, len(images), size):
-            chunk = list(images[start : start + size])
+            chunk = images[start : start + size]
             padding = [chunk[-1]] * (size - len(chunk))
             logits = self.apply(self.params, self.preprocess([*chunk, *padding]))
             rows.append(np.asarray(logits)[: len(chunk)])
@@ -166,6 +174,15 @@ class Model:
         """
         layers = (layers,) if isinstance(layers, str) else layers
         return features(self.params, images, layers, architecture=self.architecture, mesh=self.mesh)
+
+
+def _listed(images: Images) -> list[Image]:
+    """Return one image as a list of it, several as a list."""
+    if isinstance(images, (str, Path)):
+        return [images]
+    if isinstance(images, np.ndarray):
+        return [images] if images.ndim == 3 else list(images)
+    return list(images)
 
 
 @functools.lru_cache

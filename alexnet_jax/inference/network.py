@@ -16,7 +16,7 @@ from alexnet_jax.training.finetune import load_origin
 LOGGER = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Network(Model):
     """A network from a run folder, trained or imported."""
 

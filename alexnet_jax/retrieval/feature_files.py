@@ -92,7 +92,7 @@ def write(
 
     Args:
         path: the file; see `check_target`.
-        files: images; the rows are in their order.
+        files: images, each once; the rows are in their order.
         extract: such as `features.Extractor`.
         shapes: of one image's features, by layer.
         network: digest of all that determines the features of an image.
@@ -105,7 +105,12 @@ def write(
     folder = _folder(path)
     folder.mkdir(exist_ok=True)
     with lock.hold_lock(folder, "to"):
-        state = _load(folder, digest(network, [_stamp(file) for file in files]))
+        expected = digest(network, [_stamp(file) for file in files])
+        state = _load(folder)
+        if state.digest != expected:
+            if state.done:
+                log("Images or network are not those of the interrupted call; beginning anew.")
+            state = _State(expected)
         if state.done:
             log(f"{state.done:,} of {len(files):,} images were read before; going on.")
         _check_room(path, folder, len(files), shapes)
@@ -129,14 +134,13 @@ def _stamp(file: Path) -> tuple[str, int, int]:
     return str(file.absolute()), 0, 0
 
 
-def _load(folder: Path, expected: str) -> _State:
-    """Return what is left of an interrupted call with the same arguments, or nothing."""
+def _load(folder: Path) -> _State:
+    """Return what is left of an interrupted call, or nothing."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         state = _State(**json.loads((folder / STATE).read_text()))
-        whole = len(state.names) + len(state.unreadable) == state.done
-        if state.digest == expected and whole:
+        if len(state.names) + len(state.unreadable) == state.done:
             return state
-    return _State(expected)
+    return _State("")
 
 
 def _extend(

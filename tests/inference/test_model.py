@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import alexnet_jax as ax
 from alexnet_jax.inference.ensemble import Predictor
@@ -51,6 +52,18 @@ def test_any_number_of_images_is_predicted(network, squares):
     np.testing.assert_allclose(
         jax.nn.softmax(network.logits(list(squares[:2]))), expected[:2], atol=1e-6
     )
+
+
+def test_one_image_is_a_list_of_one(network, squares, tmp_path):
+    Image.fromarray(squares[0]).save(tmp_path / "a.png")
+    expected = network.predict([squares[0]])
+    for one in (squares[0], tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(network.predict(one), expected)
+        assert network.preprocess(one).shape[0] == 1
+
+
+def test_a_network_is_shown_in_a_line(network):
+    assert repr(network) == "Network(two_towers, 64 x 64 pixels, 3 classes)"
 
 
 def test_a_mesh_of_two_shards_predicts_an_odd_number(workdir, squares, network):

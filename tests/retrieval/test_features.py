@@ -85,6 +85,13 @@ def test_npy_has_one_layer(workdir, expected, reduce, tmp_path):
     assert json.loads((tmp_path / "f.files.json").read_text()) == [str(file) for file in files]
 
 
+def test_an_image_that_is_named_twice_has_one_row(images, workdir, tmp_path, capsys):
+    options = ["--workdir", workdir, "--to", tmp_path / "f.npy", "--layers", "fc7"]
+    assert run(images, images / "07.png", images / "03.png", *options) == 1
+    assert len(np.load(tmp_path / "f.npy")) == COUNT - 1
+    assert f"fc7 [{COUNT - 1}, " in capsys.readouterr().out
+
+
 def write(path, files, network, batches=None, seen=None):
     """Write features of fc7; stop after some batches; note which files are read."""
     recipe = features.Recipe(("fc7",))
@@ -127,8 +134,9 @@ def test_other_files_begin_anew(images, network, change, tmp_path):
         files = files[1:]
     else:
         (tmp_path / ".f.npz.rows" / feature_files.STATE).write_text("[1")
-    assert write(path, files, network, seen=seen) == []
+    log = write(path, files, network, seen=seen)
     assert seen == files
+    assert [line.endswith("beginning anew.") for line in log] == [True] * (change == "another file")
 
 
 def test_torchvisions_names_are_those_of_its_modules(tmp_path):
