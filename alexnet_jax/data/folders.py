@@ -7,6 +7,7 @@ that is passed over is counted, so that every command can say what it did not ta
 import collections
 import contextlib
 import dataclasses
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,7 +67,9 @@ class Scan:
     hidden: list[str]  # files
     hidden_folders: list[str]
     system: list[str]  # of systems and tools
-    links: list[str]  # among all but the last three
+    links: list[str]  # among folders, images and non_images
+    loops: list[str]  # links to this folder, or to one above it
+    broken: list[str]  # links to nothing; one with the suffix of an image is among the images too
 
 
 @dataclasses.dataclass
@@ -78,12 +81,16 @@ class PassedOver:
     # Paths, with the number of images in them.
     hidden_folders: dict[str, int] = dataclasses.field(default_factory=dict)
     non_images: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    loops: list[str] = dataclasses.field(default_factory=list)  # paths of links
+    broken: list[str] = dataclasses.field(default_factory=list)  # paths of links
 
     def add(self, tree: "Tree", path: str, scan: Scan) -> None:
         """Count what is passed over in a folder that has been scanned."""
         self.system.update("._*" if name.startswith("._") else name for name in scan.system)
         self.hidden += [f"{path}/{name}" for name in scan.hidden]
         self.non_images.update(suffix(name) for name in scan.non_images)
+        self.loops += [f"{path}/{name}" for name in scan.loops]
+        self.broken += [f"{path}/{name}" for name in scan.broken]
         for name in scan.hidden_folders:
             hidden, images = f"{path}/{name}", []
             with contextlib.suppress(ValueError):  # not ours to read
@@ -96,6 +103,8 @@ class PassedOver:
         self.hidden += other.hidden
         self.hidden_folders |= other.hidden_folders
         self.non_images.update(other.non_images)
+        self.loops += other.loops
+        self.broken += other.broken
 
     def describe(self, root: str) -> tuple[str, ...]:
         """Return a sentence for each kind of thing that was passed over below `root`."""
@@ -116,6 +125,18 @@ class PassedOver:
             number = self.non_images.total()
             kinds = _counts(self.non_images)
             notes.append(f"ignored files that are not images by their suffix: {number:,} ({kinds})")
+        if self.loops:
+            names = some(_below(root, path) for path in self.loops)
+            notes.append(
+                "passed over links that lead to their own folder or to one above it: "
+                f"{len(self.loops):,} ({names})"
+            )
+        if self.broken:
+            names = some(_below(root, path) for path in self.broken)
+            notes.append(
+                f"broken links: {len(self.broken):,} ({names}); restore what they lead to, or "
+                "remove them"
+            )
         return tuple(f"{root}: {note}." for note in notes)
 
 
@@ -190,15 +211,28 @@ def some(names: Iterable[str]) -> str:
 
 
 def _scan(path: str) -> Scan:
-    scan = Scan([], [], [], [], [], [], [])
+    scan = Scan([], [], [], [], [], [], [], [], [])
+    above: frozenset[str] = frozenset()
     for entry in _entries(path):
         name = entry.name
         if is_system(name):
             scan.system.append(name)
             continue
+        is_link, is_broken = entry.is_symlink(), _is_broken(entry)
         is_folder = _is_folder(entry)
         if name.startswith("."):
             (scan.hidden_folders if is_folder else scan.hidden).append(name)
+            continue
+        if is_link and is_folder:
+            above = above or _above(path)
+            if os.path.realpath(entry.path) in above:
+                scan.loops.append(name)
+                continue
+        if is_broken:
+            scan.broken.append(name)
+            # An image that is missing is unreadable; without a suffix, it may have been a folder.
+            if suffix(name) and suffix(name) not in NON_IMAGE_SUFFIXES:
+                scan.images.append(name)
             continue
         if is_folder:
             scan.folders.append(name)
@@ -206,7 +240,7 @@ def _scan(path: str) -> Scan:
             scan.non_images.append(name)
         else:
             scan.images.append(name)
-        if entry.is_symlink():
+        if is_link:
             scan.links.append(name)
     for field in dataclasses.fields(scan):
         getattr(scan, field.name).sort()
@@ -227,8 +261,25 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or into a folder without permission: reading reports it
+    except OSError:  # a link into a folder without permission: reading reports it
         return False
+
+
+def _is_broken(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_symlink():
+        return False
+    try:
+        entry.stat()  # is_dir takes the result of it
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+    return False
+
+
+def _above(path: str) -> frozenset[str]:
+    """Return a folder and all above it, by their real paths: on the disk, and as it was reached."""
+    real = Path(os.path.realpath(path))
+    reached = (os.path.realpath(folder) for folder in Path(path).parents)
+    return frozenset((*map(str, (real, *real.parents)), *reached))
 
 
 def _counts(counter: collections.Counter[str]) -> str:

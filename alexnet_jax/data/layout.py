@@ -39,6 +39,13 @@ _COMPOUND = re.compile(f"({'|'.join(SPLIT_OF_WORD)})({'|'.join(_NEUTRAL)})")
 _COMPANIONS = frozenset(
     ("annotation", "annotations", "labels", "imagesets", "metadata", "docs", "json", "csv", "xml")
 )
+# Folders of data for segmentation or detection: images, and what is drawn in them.
+_IMAGE_FOLDERS = frozenset(("image", "images", "img", "imgs", "jpegimages", "pictures", "photos"))
+_MASK_FOLDERS = frozenset(
+    ("mask", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject")
+    + ("annotation", "annotations", "label", "labels", "groundtruth", "gt")
+)
+_OF_EITHER = _IMAGE_FOLDERS | {"all", "data", "original", "raw", "png", "jpg", "semantic", "class"}
 MAX_NESTED = 6  # folders that hold nothing but one folder
 
 
@@ -200,13 +207,25 @@ def _only_folder(tree: Tree, base: str) -> str | None:
 
 
 def check_classes(tree: Tree, base: str, name: str) -> None:
-    """Raise a ValueError if the folders in `base` cannot be classes: all hold the same folders.
+    """Raise a ValueError if the folders in `base` cannot be classes.
 
-    `name`: of the argument, for the message.
+    They cannot if all hold the same folders, if one holds copies of others, or if images and masks
+    are apart in them. `name`: of the argument, for the message.
     """
     folders = tree.scan(base).folders
     if len(folders) < 2:
         return
+    if pair := _images_and_masks(folders):
+        drawn = "masks" if _images(tree, f"{base}/{pair[1]}") else "annotations"
+        remedy = f"sort the images into a folder for each class, without the {drawn}"
+        if tree.scan(f"{base}/{pair[0]}").folders:
+            remedy = f"name {base}/{pair[0]} if it holds a folder for each class"
+        raise invalid(
+            name,
+            base,
+            f"holds images and their {drawn} ({', '.join(pair)}), and no folder for each class",
+            f"{remedy}; if these are classes, rename them",
+        )
     inner = [{*tree.scan(f"{base}/{folder}").folders} for folder in folders]
     if all(any(split_of(n) == "train" for n in names) for names in inner):
         raise invalid(
@@ -226,6 +245,54 @@ def check_classes(tree: Tree, base: str, name: str) -> None:
             "rename them train, validation and test, or name one of them; if they are classes, "
             "put their images directly into them",
         )
+    for folder in folders:
+        _check_within(tree, base, name, folder)
+
+
+def _check_within(tree: Tree, base: str, name: str, folder: str) -> None:
+    """Raise a ValueError if a class folder holds copies of classes, or masks beside its images."""
+    classes = {normalize(other).casefold() for other in tree.scan(base).folders}
+    level = [f"{base}/{folder}"]
+    while level:
+        below = []
+        for path in level:
+            inner, links = tree.scan(path).folders, {*tree.scan(path).links}
+            if len(copies := [n for n in inner if normalize(n).casefold() in classes]) > 1:
+                raise invalid(
+                    name,
+                    base,
+                    f"its folder {_relative(base, path)} holds folders named like the "
+                    f"classes ({some(copies)})",
+                    f"move or remove {path}, or name one of the two folders, {base} or {path}",
+                )
+            if (pair := _images_and_masks(inner)) and _images(tree, f"{path}/{pair[1]}"):
+                raise invalid(
+                    name,
+                    base,
+                    f"its folder {_relative(base, path)} holds images and their masks "
+                    f"({', '.join(pair)}), which would be taken for images of the class",
+                    f"move {path}/{pair[1]} out of it",
+                )
+            below += [f"{path}/{n}" for n in inner if n not in links]  # they may lead in a circle
+        level = below
+
+
+def _images_and_masks(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the names of a folder of images and of one of masks, if both are among the names."""
+    images, masks = [], []
+    for name in names:
+        words = _words_of_content(name)
+        if words & _MASK_FOLDERS and words <= _MASK_FOLDERS | _OF_EITHER:
+            masks.append(name)
+        elif words & _IMAGE_FOLDERS and words <= _OF_EITHER:
+            images.append(name)
+    return (images[0], masks[0]) if images and masks else None
+
+
+def _words_of_content(name: str) -> set[str]:
+    """Return the words in a folder's name other than those of splits."""
+    words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFKC", name).casefold())
+    return {word for word in words if word not in SPLIT_OF_WORD}
 
 
 def open_folders(root: Path) -> OpenedFolders:
@@ -254,11 +321,35 @@ def open_folders(root: Path) -> OpenedFolders:
                 notes.append(f"{error.rstrip('.')}; until then there is no test split.")
             else:
                 raise _without_classes(tree, layout, split)
+    _check_apart(tree, layout, splits)
     notes = [_taken(layout, splits), *notes, *_notes_above(tree, layout)]
     if layout.has_splits and layout.others:
         notes.append(f"{layout.base}: ignored folders that are not splits: {some(layout.others)}.")
     notes += [note for source in splits.values() for note in source.notes]
     return OpenedFolders(splits, tuple(notes))
+
+
+def _check_apart(tree: Tree, layout: Layout, splits: dict[str, ImageFiles]) -> None:
+    """Raise a ValueError if two splits, or class folders in them, are one folder by a link."""
+    found: dict[str, tuple[str, str]] = {}
+    for split, source in splits.items():
+        root = str(source.root)
+        scan, real = tree.scan(root), os.path.realpath(root)
+        links = {*scan.links}
+        places = {f"{root}/{n}": f"{real}/{n}" for n in scan.folders if n not in links}
+        places |= {
+            f"{root}/{n}": os.path.realpath(f"{root}/{n}") for n in scan.folders if n in links
+        }
+        for path, target in {root: real, **places}.items():
+            other, first = found.setdefault(target, (path, split))
+            if first != split:
+                raise invalid(
+                    "data.path",
+                    layout.root,
+                    f"{_relative(layout.root, path)} ({split}) and "
+                    f"{_relative(layout.root, other)} ({first}) are the same folder",
+                    f"put images of its own into the {split} split, or remove the link",
+                )
 
 
 def _notes_above(tree: Tree, layout: Layout) -> list[str]:
@@ -268,7 +359,7 @@ def _notes_above(tree: Tree, layout: Layout) -> list[str]:
         passed, scan = PassedOver(), tree.scan(path)
         passed.add(tree, path, scan)
         passed.non_images.clear()  # texts and tables belong there
-        notes += [*loose_images(path, scan.images), *passed.describe(path)]
+        notes += [*loose_images(path, scan), *passed.describe(path)]
     return notes
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alexnet_jax.data.class_names import ClassNames, alike, normalize
-from alexnet_jax.data.folders import PassedOver, Tree, some
+from alexnet_jax.data.folders import PassedOver, Scan, Tree, some
 from alexnet_jax.data.formats import REMEDY, UNREAD_SUFFIXES, suffix
 from alexnet_jax.data.images import UnreadableImage, decode, open_image
 from alexnet_jax.storage.digest import digest
@@ -114,7 +114,8 @@ class Folder(ImageFiles):
     """A folder of class folders that hold images at any depth; classes and files are sorted.
 
     With `class_names`, labels follow it: other class folders are an error, missing ones are empty.
-    Without it, a class folder without images is an error. Links are followed.
+    Without it, a class folder without images is an error. Links are followed, unless they lead to
+    a folder above them.
 
     Args:
         root: the folder.
@@ -152,7 +153,7 @@ class Folder(ImageFiles):
         links += [f"{top}/{folder}" for folder in scan.links if folder in labels]
         self.links_out = _find_links_out(self.root, links)
         self.notes = (
-            *loose_images(top, scan.images),
+            *loose_images(top, scan),
             *_name_notes(top, labels, self.class_names),
             *((f"{top}: class folders without images: {some(empty)}.",) if empty else ()),
             *passed.describe(top),
@@ -219,8 +220,9 @@ def _check_class(tree: Tree, root: str, folder: str, files: Sequence[str]) -> No
         )
 
 
-def loose_images(root: str, images: Sequence[str]) -> tuple[str, ...]:
+def loose_images(root: str, scan: Scan) -> tuple[str, ...]:
     """Return a note about images that lie beside class folders or splits."""
+    images = [name for name in scan.images if name not in scan.broken]
     if not images:
         return ()
     number = f"{len(images):,} image{'s' * (len(images) != 1)}"

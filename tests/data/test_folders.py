@@ -145,6 +145,31 @@ REFUSED = [
 ]
 
 
+REFUSED += [
+    ({images: 2, masks: 2}, [f"images and their masks ({images}, {masks})", "rename"])
+    for images, masks in (
+        ("images", "masks"),
+        ("imgs", "mask"),
+        ("JPEGImages", "SegmentationClass"),
+        ("JPEGImages", "SegmentationObject"),
+        ("train_images", "train_masks"),
+        ("Images", "Annotations"),
+        ("images", "labels"),
+        ("images", "annotation"),
+        ("original_images", "label_images_semantic"),
+    )
+]
+REFUSED += [
+    ({"train": {"images": 2, "masks": 2}, "val": CATS}, ["/train: ", "(images, masks)"]),
+    ({"images": CATS, "masks": CATS}, ["and their masks (images, masks)", "/images if "]),
+    ({"images": 2, "labels": {"0.txt": ""}}, ["images and their annotations (images, labels)"]),
+    ({"a": {"images": 2, "masks": 2}, "b": {"images": 2}}, ["a holds", "masks", "move "]),
+    ({"a": 2, "b": 2, "dataset": {"a": 2, "b": 2}}, ["dataset", "(a, b)", "move or remove"]),
+    ({"a": 2, "b": 2, "old": {"x": {"A": 2, "b": 2}}}, ["old/x", "(A, b)", "move or remove"]),
+    ({"train": {**CATS, "validation": CATS}}, ["/train: ", "validation", "(cat, dog)", "name one"]),
+]
+
+
 @pytest.mark.parametrize(("tree", "parts"), REFUSED, ids=lambda value: str(value)[:40])
 def test_what_cannot_be_told_or_read_is_refused(tmp_path: Path, tree, parts):
     message = refused(make(tmp_path / "d", tree))
@@ -190,6 +215,60 @@ def test_hidden_folders_and_loose_images_are_counted_and_mentioned(tmp_path: Pat
         (tmp_path, "1 image beside its folders (c.png)"),
     ):
         assert [note for note in notes if note.startswith(f"{where}: ") and part in note], part
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["mask", "no mask"],
+        ["label", "gt"],
+        ["image", "text"],
+        ["with_mask", "images"],
+        ["photos", "art"],
+    ],
+)
+def test_names_like_those_of_images_or_masks_alone_are_classes(tmp_path: Path, names):
+    splits, _ = open_folders(make(tmp_path, dict.fromkeys(names, 2)))
+    assert {*splits["train"].class_names} == {*names}
+
+
+def test_links_to_folders_above_are_passed_over_and_counted(tmp_path: Path):
+    make(tmp_path / "d", CATS)
+    make(tmp_path / "outside", {"9.png": png(9)})
+    (tmp_path / "d" / "loop").symlink_to(".")
+    (tmp_path / "d" / "cat" / "up").symlink_to(tmp_path / "d")
+    (tmp_path / "d" / "dog" / "more").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside" / "back").symlink_to(tmp_path / "d")  # above it as it is reached
+    splits, notes = open_folders(tmp_path / "d")
+    assert splits["train"].class_names == ("cat", "dog")
+    assert splits["train"].labels().tolist() == [0] * 3 + [1] * 4
+    (note,) = [note for note in notes if "above it" in note]
+    assert "3 (loop, cat/up, dog/more/back)" in note
+
+
+def test_broken_links_are_named_and_are_no_images_beside_folders(tmp_path: Path):
+    make(tmp_path, CATS)
+    for name in ("emu", "x.png", "cat/y.png", "cat/more"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    (tmp_path / "self").symlink_to("self")
+    opened = open_folders(tmp_path)
+    (note,) = [note for note in opened.notes if "broken links" in note]
+    assert "5 (emu, self, x.png ...)" in note
+    assert not any("beside its folders" in note or "lead out" in note for note in opened.notes)
+    assert counts(opened) == {"train": 7}  # the missing image is unreadable, and not left out
+    (note,) = [note for note in list_images(tmp_path / "cat").notes if "broken links" in note]
+    assert "2 (more, y.png)" in note
+
+
+@pytest.mark.parametrize("inner", [".", "inner", "cat"])
+def test_splits_that_are_one_folder_are_refused(tmp_path: Path, inner: str):
+    make(tmp_path, {"train": CATS})
+    if inner != ".":
+        (tmp_path / "val").mkdir()
+    (tmp_path / "val" / inner).symlink_to(tmp_path / "train")
+    message = refused(tmp_path)
+    for part in ("train", "val", "same folder", "images of its own"):
+        assert part in message
 
 
 def test_one_class_may_be_written_in_several_ways(tmp_path: Path):
