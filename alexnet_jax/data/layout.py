@@ -257,7 +257,9 @@ def _check_within(tree: Tree, base: str, name: str, folder: str) -> None:
         below = []
         for path in level:
             inner, links = tree.scan(path).folders, {*tree.scan(path).links}
-            if len(copies := [n for n in inner if normalize(n).casefold() in classes]) > 1:
+            copies = [n for n in inner if normalize(n).casefold() in classes]
+            # Numbers may be those of patients or takes.
+            if sum(not n.isdecimal() for n in copies) > 1:
                 raise invalid(
                     name,
                     base,

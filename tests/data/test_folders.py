@@ -565,3 +565,10 @@ def test_shards_of_splits_go_by_the_same_names(tmp_path: Path):
     write_array_records(tmp_path, "val", records, ["x", "y"])
     with pytest.raises(ValueError, match=r"val and valid for the validation .*; remove one"):
         open_splits(config, seed=0)
+
+
+def test_numbers_below_classes_that_are_numbers_are_no_copies(tmp_path):
+    make(tmp_path, {"1": {"1": 2, "2": 2}, "2": {"1": 2, "3": 2}, "3": {"4": 2, "5": 2}})
+    splits, _ = open_folders(tmp_path)
+    assert splits["train"].class_names == ("1", "2", "3")
+    assert len(splits["train"]) == 12
