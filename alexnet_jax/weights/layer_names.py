@@ -303,9 +303,9 @@ def _networks(groups: _Groups, paths: Sequence[str], key: str) -> _Groups:
         ValueError: none is.
     """
     whole = {
-        (format, prefix): names
-        for (format, prefix), names in groups.items()
-        if format == "theano" or _has_convs(format, names) or _has_dense(format, names)
+        group: names
+        for group, names in groups.items()
+        if group[0] == "theano" or _has_convs(group[0], names) or _has_dense(group[0], names)
     }
     if whole:
         return whole
