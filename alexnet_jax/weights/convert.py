@@ -11,7 +11,7 @@ import numpy as np
 
 from alexnet_jax.model.architecture import Architecture, Conv, Layer, Row, trace
 from alexnet_jax.weights.files import RawWeights
-from alexnet_jax.weights.layer_names import TORCHVISION, Format
+from alexnet_jax.weights.layer_names import TORCHVISION, Format, list_arrays, no_network
 
 MAX_LISTED = 50  # problems named in a message
 Params = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel", "bias"}}, float32
@@ -202,11 +202,15 @@ def _check(raw: RawWeights, architecture: Architecture, partial: bool) -> None:
         problems += [f"{name} is not of this network" for name in unknown]
     elif halves := [group for group in expected if len({name in missing for name in group}) > 1]:
         problems += [f"one of {' and '.join(group)} is missing" for group in halves]
-    elif len(missing) == sum(map(len, expected)):
+    elif not raw.arrays:
         problems.append(f"none of {', '.join(missing)} is in the file")
-    if not partial and raw.arrays and len(unknown) == len(raw.arrays):
-        few = ", ".join(unknown[:3])
-        problems = [f"no layer in common, the file holds {len(unknown)} arrays such as {few}"]
+    if raw.arrays and len(unknown) == len(raw.arrays):
+        raise no_network(unknown)
+    if quantized := _quantized(raw):
+        raise ValueError(
+            f"The weights are quantized to int8 or uint8 ({list_arrays(quantized)}); save them in "
+            "float32, from before they were quantized."
+        )
     if len(problems) > MAX_LISTED:
         problems[MAX_LISTED:] = [f"and {len(problems) - MAX_LISTED:,} others"]
     if problems:
@@ -214,6 +218,17 @@ def _check(raw: RawWeights, architecture: Architecture, partial: bool) -> None:
             f"The arrays are not those of the network: {', '.join(problems)}; name their network "
             "with preset=NAME, or make a partial import."
         )
+
+
+def _quantized(raw: RawWeights) -> list[str]:
+    """Return the arrays of 8-bit integers, and those that torch.ao.quantization adds."""
+    return [
+        name
+        for name, array in raw.arrays.items()
+        if (array.dtype.kind in "iu" and array.dtype.itemsize == 1)
+        or "_packed_params" in name
+        or name.endswith(".zero_point")
+    ]
 
 
 def _wrong_arrays(raw: RawWeights, architecture: Architecture) -> list[str]:

@@ -7,6 +7,7 @@ same prefix before them, are one network.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -48,7 +49,23 @@ _COUNTED_FROM_1 = {"fc1": "fc6", "fc2": "fc7", "fc3": "fc8"}
 # The last layer and the one before it.
 _HEADS: dict[Format, tuple[str, str]] = {"torchvision": ("classifier.6", "classifier.4")}
 _PLAIN_HEADS = ("fc8", "fc7")
+# What torch.optim calls the arrays that it keeps for each parameter.
+_MOMENTS = {
+    *("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg"),
+    *("grad_avg", "acc_delta", "sum", "step", "mu_product", "mu", "eta", "ax", "prev", "step_size"),
+}
 SHOWN = 5  # names in a message
+_MOST_BESIDE = 5  # arrays in a file for each one of a part of a network
+_SHOWN_ARRAYS = 10  # of a file of something else
+# Layers that make an entry a network; the last one often has another name.
+_CONVS: dict[Format, set[str]] = {
+    "torchvision": {name for name in _MODULES if name.startswith("features")},
+    "plain": {f"conv{number}" for number in range(1, 6)},
+}
+_DENSE: dict[Format, tuple[set[str], ...]] = {
+    "torchvision": ({"classifier.1", "classifier.4"},),
+    "plain": ({"fc6", "fc7"}, {"fc1", "fc2", "fc3"}),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +86,9 @@ class _Match:
     prefix: str  # without wrappers
 
 
+_Groups = dict[tuple[Format, str], dict[str, str]]  # names by path
+
+
 def select(paths: Sequence[str], key: str = "") -> Selection:
     """Return the network among the arrays of a file.
 
@@ -77,7 +97,8 @@ def select(paths: Sequence[str], key: str = "") -> Selection:
         key: entry or prefix of the network to take, if there are several.
 
     Raises:
-        ValueError: there are several networks, or none under `key`.
+        ValueError: there are several networks, or none (under `key`), but some of their layers or
+            an optimizer's arrays.
     """
     matches = {path: match for path in paths if (match := _match(path))}
     if key:
@@ -88,11 +109,18 @@ def select(paths: Sequence[str], key: str = "") -> Selection:
         }
         if not matches:
             raise _not_under(key, paths)
-    groups: dict[tuple[Format, str], dict[str, str]] = {}
+    groups: _Groups = {}
     for path, match in matches.items():
         groups.setdefault((match.format, match.prefix), {})[path] = match.name
+    if not key and _is_optimizer(paths, groups):
+        shown = list_arrays(paths)
+        raise ValueError(
+            f"The file holds the state of an optimizer and no network ({shown}); name the file of "
+            "the network."
+        )
     if not groups:
         return _unknown_scheme(paths)
+    groups = _networks(_joined(groups), paths, key)
     format, prefix = _choose(groups, key)
     names = _unambiguous(groups[format, prefix])
     if {"fc1_w", "fc2_w", "fc3_w"} <= {*names.values()} and "fc6_w" not in names.values():
@@ -105,6 +133,21 @@ def select(paths: Sequence[str], key: str = "") -> Selection:
         if path not in names and _within(path, prefix) and not beside:
             names[path] = _bare(path).removeprefix(prefix)
     return Selection(format, names, tuple(_notes(paths, names, prefix, groups)))
+
+
+def no_network(names: Sequence[str]) -> ValueError:
+    """Return the error for arrays that are not of an AlexNet."""
+    return ValueError(
+        f"The file holds no AlexNet: it has {list_arrays(names)}, and expected are conv1 to conv5 "
+        "and fc6 to fc8, or torchvision's features.0 to classifier.6; name the weights of an "
+        "AlexNet, with its layers under these names."
+    )
+
+
+def list_arrays(names: Sequence[str]) -> str:
+    """Return the first few names, and how many others there are."""
+    more = f" and {len(names) - _SHOWN_ARRAYS:,} more" * (len(names) > _SHOWN_ARRAYS)
+    return ", ".join(names[:_SHOWN_ARRAYS]) + more
 
 
 def select_all(paths: Sequence[str]) -> Selection:
@@ -199,6 +242,88 @@ def _match(path: str) -> _Match | None:
     return match("theano", last[-1], 1) if _THEANO.fullmatch(last[-1]) else None
 
 
+def _is_optimizer(paths: Sequence[str], groups: Mapping[tuple[Format, str], object]) -> bool:
+    """Return whether a file has an optimizer's arrays, and no layers beside them."""
+    if groups:
+        return all(_words(prefix) & _OPTIMIZER for _, prefix in groups)
+    kept = [path for path in paths if path.split(".")[-1] in _MOMENTS or _words(path) & _OPTIMIZER]
+    return 2 * len(kept) > len(paths)
+
+
+def _layers(names: Iterable[str]) -> set[str]:
+    return {name[:-2] if name[-2:] in ("_w", "_b") else name.rpartition(".")[0] for name in names}
+
+
+def _has_convs(format: Format, names: Mapping[str, str]) -> bool:
+    return format in _CONVS and _CONVS[format] <= _layers(names.values())
+
+
+def _has_dense(format: Format, names: Mapping[str, str]) -> bool:
+    layers = _layers(names.values())
+    return any(dense <= layers for dense in _DENSE.get(format, ()))
+
+
+def _joined(groups: _Groups) -> _Groups:
+    """Return the groups, with convolutions and a classifier of different prefixes in one.
+
+    A classifier is often beside the backbone that it was put on: backbone.features, classifier.
+    """
+    joined = dict(groups)
+    for format in _CONVS:
+        primary = {
+            prefix: names
+            for (other, prefix), names in groups.items()
+            if other == format and not _words(prefix) & (_SECONDARY | _OPTIMIZER)
+        }
+        convs = [prefix for prefix, names in primary.items() if _has_convs(format, names)]
+        dense = [prefix for prefix, names in primary.items() if _has_dense(format, names)]
+        if len(convs) != 1 or len(dense) != 1 or convs == dense:
+            continue
+        first, second = primary[convs[0]], primary[dense[0]]
+        if not {*first.values()} & {*second.values()}:
+            outer = _common_prefix(convs[0], dense[0])
+            del joined[format, convs[0]], joined[format, dense[0]]
+            joined[format, outer] = {**first, **second}
+    return joined
+
+
+def _common_prefix(first: str, second: str) -> str:
+    """Return the parts that two prefixes begin with."""
+    pairs = zip(first.split(".")[:-1], second.split(".")[:-1], strict=False)
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
+    return "".join(f"{part}." for part, _ in same)
+
+
+def _networks(groups: _Groups, paths: Sequence[str], key: str) -> _Groups:
+    """Return the groups that are networks; a residual block has a conv1 as well.
+
+    A part of a network is one only if the file holds hardly anything else.
+
+    Raises:
+        ValueError: none is.
+    """
+    whole = {
+        group: names
+        for group, names in groups.items()
+        if group[0] == "theano" or _has_convs(group[0], names) or _has_dense(group[0], names)
+    }
+    if whole:
+        return whole
+    beside = _SECONDARY | _OPTIMIZER
+    primary = {group: names for group, names in groups.items() if not _words(group[1]) & beside}
+    inside = [
+        path
+        for path in paths
+        if not _words(path) & beside and (not key or f".{key}." in f".{path}")
+    ]
+    found = [name for names in primary.values() for name in names.values()]
+    # Convolutions that batch normalization follows have no bias; an AlexNet's have one.
+    no_biases = len(_layers(found)) == len(found) > 1
+    if len(primary) > 1 or no_biases or len(inside) > _MOST_BESIDE * len(found):
+        raise _not_under(key, paths) if key else no_network(paths)
+    return groups
+
+
 def _choose(groups: Mapping[tuple[Format, str], Mapping[str, str]], key: str) -> tuple[Format, str]:
     """Return the group that has most of a network, and is not an average of it or the like."""
     most = max(map(len, groups.values()))
@@ -256,14 +381,27 @@ def _notes(
             f"key={rivals[0]}."
         )
     rest = [path for path in paths if path not in names and _words(path) & _OPTIMIZER == set()]
-    beside = dict.fromkeys(
-        path.partition(".")[0]
-        for path in rest
-        if not any(_within(path, other) for _, other in groups)
-    )
+    rest = [path for path in rest if not any(_within(path, other) for _, other in groups)]
+    beside = _entries(rest, names)
     if beside:
         shown = ", ".join([*beside][:SHOWN]) + (" ..." if len(beside) > SHOWN else "")
         yield f"Passed over, as it is beside the network: {shown}."
+
+
+def _entries(rest: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return the entries of the paths `rest` that hold none of `names`, or the path of one."""
+    taken: set[str] = set()
+    for name in names:
+        parts = name.split(".")
+        taken |= {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
+    entries: dict[str, list[str]] = {}
+    for path in rest:
+        parts = path.split(".")
+        starts = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+        entries.setdefault(
+            next((start for start in starts if start not in taken), path), []
+        ).append(path)
+    return [paths[0] if len(paths) == 1 else entry for entry, paths in entries.items()]
 
 
 def _not_under(key: str, paths: Sequence[str]) -> ValueError:

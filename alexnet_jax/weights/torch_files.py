@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.weights.layer_names import Selection, is_layer
+from alexnet_jax.weights.numpy_files import MAX_UNPACKED
 from alexnet_jax.weights.unpickle import MAX_ARGUMENTS, MAX_NAME, AllowedCall, check_key, load
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the old container's
@@ -204,10 +205,17 @@ def read_zip(
     archive: zipfile.ZipFile, path: Path, select: Select
 ) -> tuple[Selection, dict[str, np.ndarray]]:
     """Return the selected tensors of a zip container (PyTorch 1.6 and later); see `_arrays`."""
+    members, size = archive.infolist(), path.stat().st_size
     # Many names in the directory of an archive can share the same bytes.
-    if (total := sum(info.file_size for info in archive.infolist())) > path.stat().st_size:
+    if (packed := sum(info.compress_size for info in members)) > size:
         raise ValueError(
-            f"{path}: its members would be {total:,} bytes, more than the file; download it again."
+            f"{path}: its members would be {packed:,} bytes, more than the file; download it again."
+        )
+    # Only the code of TorchScript is compressed.
+    if (unpacked := sum(info.file_size for info in members)) > MAX_UNPACKED * size + 2**20:
+        raise ValueError(
+            f"{path}: unpacked it is {unpacked:,} bytes, too many for its size; save "
+            "model.state_dict() with torch.save."
         )
     (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
     folder = pickled.removesuffix("data.pkl")
@@ -223,6 +231,12 @@ def read_zip(
     if f"{folder}byteorder" in archive.namelist() and member("byteorder") != b"little":
         raise ValueError(f"{path}: must be little-endian; save it on a little-endian machine.")
     content = load(io.BytesIO(member("data.pkl")), path, _NAMES, _storage)
+    scripted = any(name.startswith(f"{folder}code/") for name in archive.namelist())
+    if scripted and not any(isinstance(value, _Tensor) for _, value in _walk(content)):
+        raise ValueError(
+            f"{path}: is TorchScript without parameters, as torch.jit.freeze writes it; save "
+            "model.state_dict() of the model before that."
+        )
     return _arrays(content, lambda key: memoryview(member(f"data/{key}")), path, select)
 
 
@@ -284,9 +298,9 @@ def _arrays(
     selection = select(paths)
     for name in selection.names:
         if isinstance(other := found[name], _Other):
-            raise ValueError(
-                f"{path}: {name} is of {other.name} and no plain tensor; save it as one."
-            )
+            quantized = "qtensor" in other.name or "quantize" in other.name
+            remedy = "save it as one" + quantized * " of float32, from before it was quantized"
+            raise ValueError(f"{path}: {name} is of {other.name} and no plain tensor; {remedy}.")
     arrays, damaged, storages = {}, [], {}
     for name, bare in selection.names.items():
         tensor = found[name]

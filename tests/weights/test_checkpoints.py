@@ -145,7 +145,7 @@ def test_a_pickled_object_in_the_place_of_an_array_is_named(tmp_path):
         ):
             foreign.write_torch_zip(tmp_path / "a.pth", vision(), wrap)
             with pytest.raises(
-                ValueError, match=r"features\.0\.weight .*quantize.*; save it as one"
+                ValueError, match=r"features\.0\.weight .*quantize.*; save it as one of float32"
             ):
                 files.read(tmp_path / "a.pth")
     foreign.write_torch_zip(tmp_path / "a.pth", vision(), lambda s: s["features.0.weight"])
@@ -205,6 +205,57 @@ def test_two_networks_are_not_chosen_between(tmp_path):
     with pytest.raises(ValueError, match="key is needed.*; name one of a, b"):
         files.read(tmp_path / "a.safetensors")
     check(tmp_path / "a.safetensors", vision(seed=9), key="b")
+
+
+def blocks():
+    """Return arrays of a network of residual blocks, whose convolutions have numbers as well."""
+    arrays = {"conv1.weight": np.ones((2, 3, 7, 7), "f4"), "fc.bias": np.ones(CLASSES, "f4")}
+    for stage in (1, 2):
+        for number in (1, 2, 3):
+            arrays[f"layer{stage}.0.conv{number}.weight"] = np.ones((2, 2, 3, 3), "f4")
+            arrays[f"layer{stage}.0.bn{number}.weight"] = np.ones(2, "f4")
+    return arrays
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_blocks_that_have_a_conv1_are_no_networks(prefix, tmp_path):
+    safetensors.numpy.save_file(prefixed(prefix, blocks()), tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"no AlexNet: .*conv1.* more, .*features\.0") as refused:
+        files.read(tmp_path / "a.safetensors")
+    assert "key" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"key layer1\.0: must be an entry that holds a network"):
+        files.read(tmp_path / "a.safetensors", key="layer1.0")
+
+
+def test_an_alexnet_beside_residual_blocks(tmp_path):
+    arrays = prefixed("other.", blocks()) | prefixed("model.", vision())
+    safetensors.numpy.save_file(arrays, tmp_path / "a.safetensors")
+    check(tmp_path / "a.safetensors", vision())
+
+
+@pytest.mark.parametrize("entry", ["", "state_dict."])
+def test_what_is_passed_over_is_named_and_not_the_network(entry, tmp_path):
+    arrays = prefixed(f"{entry}net.", vision()) | {f"{entry}criterion.weight": np.ones(3, "f4")}
+    safetensors.numpy.save_file(arrays, tmp_path / "a.safetensors")
+    (note,) = check(tmp_path / "a.safetensors", vision()).notes
+    assert note.endswith(f"beside the network: {entry}criterion.weight.")
+
+
+@pytest.mark.parametrize(
+    ("features", "classifier"),
+    [("backbone.", ""), ("", "head."), ("model.backbone.", "model."), ("encoder.", "head.")],
+)
+def test_features_and_classifier_under_different_prefixes(features, classifier, tmp_path):
+    arrays = {
+        (features if name.startswith("features") else classifier) + name: array
+        for name, array in vision().items()
+    }
+    safetensors.numpy.save_file(arrays, tmp_path / "a.safetensors")
+    check(tmp_path / "a.safetensors", vision())
+    arrays[f"{features}features.1.running_mean"] = np.ones(2, "f4")
+    safetensors.numpy.save_file(arrays, tmp_path / "b.safetensors")
+    with pytest.raises(ValueError, match=r"features\.1\.running_mean is not of this network"):
+        plan_import(files.read(tmp_path / "b.safetensors"), fields=TINY)
 
 
 @pytest.mark.parametrize("ending", [(".weight", ".bias"), ("_weight", "_bias"), (".0.W", ".0.b")])

@@ -329,7 +329,8 @@ def test_names_are_short_and_messages_list_some(tmp_path):
     assert "a name of 302 characters" in refusal(tmp_path / "a.npz")
     for count in (10, 1000):
         others: dict[str, Any] = {f"x{n}": array for n in range(count)}
-        np.savez(tmp_path / "b.npz", conv1_w=array, **others)
+        others |= {f"conv{number}_w": array for number in range(1, 6)}
+        np.savez(tmp_path / "b.npz", **others)
         architecture = build_architecture(PRESETS["photos"].model, 2, 64)
         with pytest.raises(ValueError, match="x9 is not of this network") as refused:
             convert.to_params(files.read(tmp_path / "b.npz"), architecture)

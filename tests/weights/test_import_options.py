@@ -134,7 +134,13 @@ def test_weights_that_are_not_finite(value):
 
 def test_integers_are_no_weights():
     arrays = vision() | {"features.0.weight": vision()["features.0.weight"].astype(np.int8)}
-    with pytest.raises(ValueError, match=r"features\.0\.weight is of int8 and not of floating"):
+    with pytest.raises(ValueError, match=r"int8 .*features\.0\.weight.*; save .*float32"):
+        plan_import(RawWeights("torchvision", arrays), fields=TINY)
+
+
+def test_wider_integers_are_no_weights():
+    arrays = vision() | {"features.0.weight": vision()["features.0.weight"].astype(np.int32)}
+    with pytest.raises(ValueError, match=r"features\.0\.weight is of int32 and not of floating"):
         plan_import(RawWeights("torchvision", arrays), fields=TINY)
 
 

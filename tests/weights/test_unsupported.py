@@ -112,3 +112,51 @@ def test_a_caffemodel_is_none_of_these(tmp_path):
         data = foreign.caffemodel(blobs, name="a" * length, old=True)
         (tmp_path / "a").write_bytes(data)
         assert files.read(tmp_path / "a").format == "caffe"
+
+
+def test_a_file_of_an_optimizers_state_is_named(tmp_path):
+    names = ("exp_avg", "exp_avg_sq", "step")
+    arrays = {f"{n}.{name}": np.ones(2, np.float32) for n in range(16) for name in names}
+
+    def state(tensors):
+        nested = {n: {name: tensors[f"{n}.{name}"] for name in names} for n in range(16)}
+        return {"state": nested, "param_groups": [{"lr": 0.1}]}
+
+    for wrap in (state, lambda tensors: {"epoch": 1, "optimizer": state(tensors)}):
+        foreign.write_torch_zip(tmp_path / "a.pth", arrays, wrap)
+        with pytest.raises(
+            ValueError, match=r"optimizer and no network .* 38 more.*; name"
+        ) as info:
+            files.read(tmp_path / "a.pth")
+        assert "partial" not in str(info.value)
+
+
+def test_the_momentum_of_a_network_is_not_taken_for_it(tmp_path):
+    np.savez(tmp_path / "a.npz", **{f"momentum.conv{n}_w": np.ones(3) for n in range(1, 6)})
+    with pytest.raises(ValueError, match=r"optimizer and no network .*momentum\.conv1_w"):
+        files.read(tmp_path / "a.npz")
+
+
+def test_torchscript_is_read_and_if_frozen_named(tmp_path):
+    """Its code is compressed, unlike its arrays."""
+    arrays = {f"features.{n}.weight": np.ones((2, 2, 3, 3), "f4") for n in (0, 3, 6, 8, 10)}
+    foreign.write_torch_zip(tmp_path / "a.pt", arrays)
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+    code = f"{pickled.removesuffix('data.pkl')}code/__torch__.py"
+    foreign.write_torch_zip(tmp_path / "b.pt", {}, lambda _: {"training": False})
+    for name in ("a.pt", "b.pt"):
+        with zipfile.ZipFile(tmp_path / name, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(code, b"def forward(self):\n" * 9999)
+    result = files.read(tmp_path / "a.pt").arrays
+    np.testing.assert_array_equal(result["features.10.weight"], arrays["features.10.weight"])
+    with pytest.raises(ValueError, match=r"b\.pt: is TorchScript .*; save model\.state_dict"):
+        files.read(tmp_path / "b.pt")
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused(tmp_path):
+    foreign.write_torch_zip(tmp_path / "a.pt", {"features.0.bias": np.ones(2, "f4")})
+    with zipfile.ZipFile(tmp_path / "a.pt", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/code/a.py", bytes(2**22))
+    with pytest.raises(ValueError, match="too many for its size; save"):
+        files.read(tmp_path / "a.pt")
