@@ -4,6 +4,7 @@ import gzip
 import pickle
 import tarfile
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,7 +133,8 @@ def test_a_file_of_an_optimizers_state_is_named(tmp_path):
 
 
 def test_the_momentum_of_a_network_is_not_taken_for_it(tmp_path):
-    np.savez(tmp_path / "a.npz", **{f"momentum.conv{n}_w": np.ones(3) for n in range(1, 6)})
+    arrays: dict[str, Any] = {f"momentum.conv{n}_w": np.ones(3) for n in range(1, 6)}
+    np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=r"optimizer and no network .*momentum\.conv1_w"):
         files.read(tmp_path / "a.npz")
 
