@@ -312,7 +312,9 @@ class _Member:
                 f"Stopped while waiting for process {_listed(self._missing)}; the same command "
                 "starts again."
             )
-        if time.monotonic() - self._start > self._timeout:
+        # Process 0 knows who is missing, and says so to those that are there.
+        grace = PATIENCE if self._process and self._connection is not None else 0
+        if time.monotonic() - self._start > self._timeout + grace:
             rule = (
                 f"process {_listed(self._absent())} of {self._processes} did not come within "
                 f"distributed.timeout={self._timeout} seconds"

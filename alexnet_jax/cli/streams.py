@@ -96,7 +96,7 @@ def guarded_streams(needs_output: bool) -> Iterator[Stream]:
 
 def print_error(message: str) -> None:
     """Print a message on standard error, if that can be written to, after what was printed."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # while standard output itself is written to
         sys.stdout.flush()
     with contextlib.suppress(OSError):
         print(f"alexnet_jax: {printable(message)}", file=sys.stderr, flush=True)
