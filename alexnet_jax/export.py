@@ -48,9 +48,7 @@ def export(args: Command) -> None:
     network = load_network(
         args.workdir, towers.make_mesh(towers=1, data=1, batch=1), args.checkpoint
     )
-    if network.untrained:
-        rule = f"has layers at their initial random values ({', '.join(network.untrained)})"
-        raise invalid("workdir", args.workdir, rule, "train the run, or export another")
+    network.check_trained()
     params = jax.device_get(network.params)
     data = network.config.data
     fixed = network.architecture, params, jax.device_get(network.constants), data.image_size

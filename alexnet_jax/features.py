@@ -14,7 +14,6 @@ from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import printable
 
 PROGRAM = "python -m alexnet_jax.features"
-SHOWN = 5  # unreadable files that are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +85,7 @@ def write(args: Command) -> int:
         _print_note,
     )
     if unreadable:
-        shown = [f"{name} ({reason})" for name, reason in list(unreadable.items())[:SHOWN]]
-        more = " ..." if len(unreadable) > SHOWN else ""
-        _print_note(f"{len(unreadable):,} unreadable files: {', '.join(shown)}{more}.")
+        _print_note(features.describe_unreadable(unreadable))
     count = len(files) - len(unreadable)
     arrays = ", ".join(f"{layer} {[count, *shape]}" for layer, shape in shapes.items())
     print(printable(f"{args.to}: {arrays}, float32."))

@@ -10,7 +10,7 @@ import tyro
 
 from alexnet_jax.cli.arguments import option_name, parse_command, peek_option
 from alexnet_jax.cli.errors import option_names, run_command, with_options
-from alexnet_jax.config import DataConfig, ModelConfig, Preset, flatten, invalid
+from alexnet_jax.config import DataConfig, ModelConfig, Preset, flatten
 from alexnet_jax.presets import PRESETS
 
 PROGRAM = "python -m alexnet_jax.pretrained"
@@ -149,10 +149,7 @@ def export_weights(args: Command, fields: Mapping[str, Any]) -> None:
     if given := [*(name for name in IMPORT_ONLY if getattr(args, name)), *fields]:
         raise ValueError(f"{option_name(given[0])}: must be given with --from; leave it out.")
     network = load_network(args.workdir, towers.make_mesh(towers=1, data=1, batch=1))
-    if network.untrained:
-        rule = f"has layers at their initial random values ({', '.join(network.untrained)})"
-        remedy = "train them first, with --init-from of the command main"
-        raise invalid("workdir", args.workdir, rule, remedy)
+    network.check_trained()
     params = jax.device_get(network.variables["params"])
     config, architecture, params = change_towers(
         network.config, network.architecture, params, args.towers

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from alexnet_jax.retrieval.index import Index
 
 PROGRAM = "python -m alexnet_jax.retrieve"
-SHOWN = 5  # unreadable files that are named
 PANEL = 20  # query images in the figure
 
 
@@ -120,9 +119,7 @@ def _open(args: Command) -> tuple["Extractor", "Index", dict[str, list[str]]]:
     folder = args.index or index.folder_for(args.workdir, args.checkpoint, args.images, recipe)
     built = index.build(network, extractor, args.images, folder, _print_note, recipe)
     if built.unreadable:
-        shown = [f"{name} ({reason})" for name, reason in list(built.unreadable.items())[:SHOWN]]
-        more = " ..." if len(built.unreadable) > SHOWN else ""
-        _print_note(f"{len(built.unreadable):,} unreadable files: {', '.join(shown)}{more}.")
+        _print_note(features.describe_unreadable(built.unreadable))
     return extractor, built, network.caveats
 
 

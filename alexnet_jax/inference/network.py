@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from jax.sharding import Mesh
 
+from alexnet_jax.config import invalid
 from alexnet_jax.inference.model import Model
 from alexnet_jax.model import towers
 from alexnet_jax.model.settings import fixed_settings
@@ -28,6 +29,13 @@ class Network(Model):
     def untrained(self) -> tuple[str, ...]:
         """The layers at their initial random values: the import that made the run lacked them."""
         return tuple(self.meta.get("untrained", ()))
+
+    def check_trained(self) -> None:
+        """Raise a ValueError if layers are at their initial random values: files do not say so."""
+        if self.untrained:
+            rule = f"has layers at their initial random values ({', '.join(self.untrained)})"
+            remedy = "train them first, in a run with init_from"
+            raise invalid("workdir", self.workdir, rule, remedy)
 
     @property
     def caveats(self) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from jax import Array, lax
 from alexnet_jax.model.architecture import Pooling
 
 
-def _overhang(side: int, pooling: Pooling) -> int:
+def overhang(side: int, pooling: Pooling) -> int:
     """Return by how many pixels the last window reaches past an axis of `side` pixels."""
     last = (pooling.output_side(side) - 1) * pooling.stride
     return max(0, last + pooling.window - side)
@@ -30,14 +30,14 @@ def pool(x: Array, pooling: Pooling) -> Array:
         lax.max,
         (1, pooling.window, pooling.window, 1),
         (1, pooling.stride, pooling.stride, 1),
-        ((0, 0), (0, _overhang(height, pooling)), (0, _overhang(width, pooling)), (0, 0)),
+        ((0, 0), (0, overhang(height, pooling)), (0, overhang(width, pooling)), (0, 0)),
     )
 
 
 def _window_slices(x: Array, pooling: Pooling) -> list[Array]:
     """Return an array [B, H', W', C] for each position in the window, row by row."""
     sides = x.shape[1:3]
-    over = tuple((0, _overhang(side, pooling)) for side in sides)
+    over = tuple((0, overhang(side, pooling)) for side in sides)
     if any(o for _, o in over):
         x = jnp.pad(x, ((0, 0), *over, (0, 0)), constant_values=-jnp.inf)
     stride = pooling.stride

@@ -25,6 +25,7 @@ from alexnet_jax.storage.digest import bytes_sha256, digest
 LAYER = "fc7"
 Reduce = Literal["none", "flatten", "mean", "max"]
 BATCH = 32  # images at a time
+SHOWN = 5  # unreadable files that are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,13 @@ class _ImageFiles:
     def fingerprint(self) -> str:
         """Digest the paths."""
         return digest([str(file) for file in self._files])
+
+
+def describe_unreadable(reasons: Mapping[str, str]) -> str:
+    """Return a sentence about unreadable files, from the reasons by file."""
+    shown = [f"{file} ({reason})" for file, reason in list(reasons.items())[:SHOWN]]
+    more = " ..." if len(reasons) > SHOWN else ""
+    return f"{len(reasons):,} unreadable files: {', '.join(shown)}{more}."
 
 
 def retrieval_recipe(network: Network, layer: str = "", *, unit_length: bool = False) -> Recipe:

@@ -98,15 +98,13 @@ def _read_origin(checkpoints: Checkpoints, step: int, mesh: Mesh) -> Origin:
 def read_network(
     folder: Path, meta: Mapping[str, Any]
 ) -> tuple[Config, tuple[str, ...], Architecture]:
-    """Return configuration, class names and layers of the network that a checkpoint describes.
+    """Return configuration, class names and layers of the network that `read_meta` describes.
 
     Raises:
-        ValueError: the plain part of the checkpoint is not that of a run.
+        ValueError: there is no such network.
     """
     try:
         config, class_names = unflatten(meta["config"]), meta["class_names"]
-        if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
-            raise TypeError("class_names is not a list of names")
         architecture = build_architecture(config.model, len(class_names), config.data.crop)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         rule = f"has a checkpoint whose options or class names are damaged ({error})"

@@ -16,13 +16,13 @@ from alexnet_jax.model.architecture import (
     TOWERS,
     Architecture,
     Conv,
-    Dense,
     Operation,
     Pooling,
     ResponseNorm,
     outputs,
     trace,
 )
+from alexnet_jax.model.pooling import overhang
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.weights import convert
 
@@ -47,7 +47,7 @@ def build_model(
     arrays = convert.from_params(params, architecture, "plain").arrays
     x = _add_preprocessing(graph, constants, image_size, architecture.crop)
     rows = {row.name: row for row in trace(architecture)}
-    side, maps = architecture.crop, 3
+    side, maps, is_flat = architecture.crop, 3, False
     for layer in architecture.layers:
         kernel, bias = (
             graph.constant(f"{layer.name}_{kind}", arrays[f"{layer.name}_{kind}"]) for kind in "wb"
@@ -55,7 +55,8 @@ def build_model(
         if isinstance(layer, Conv):
             x = _add_convolution(graph, layer, x, kernel, bias, side)
         else:
-            x = graph.add("Flatten", x) if side > 1 or layer is _first_dense(architecture) else x
+            x = x if is_flat else graph.add("Flatten", x)
+            is_flat = True
             x = graph.add("Gemm", x, kernel, bias, transB=1)
         side, maps = rows[layer.name].side, layer.features
         for operation, output in outputs(layer):
@@ -108,10 +109,6 @@ class _Graph:
         """Add a node with these outputs; return their names."""
         self.nodes.append(helper.make_node(kind, inputs, names, name=names[0], **attributes))
         return names
-
-
-def _first_dense(architecture: Architecture) -> Dense:
-    return next(layer for layer in architecture.layers if isinstance(layer, Dense))
 
 
 def _add_preprocessing(graph: _Graph, constants: Preprocess, image_size: int, crop: int) -> str:
@@ -191,8 +188,7 @@ def _add_spatial_norm(graph: _Graph, norm: ResponseNorm, x: str) -> str:
 
 def _add_pooling(graph: _Graph, pooling: Pooling, x: str, side: int) -> str:
     # Padding instead of ceil_mode, which runtimes have read differently.
-    last = (pooling.output_side(side) - 1) * pooling.stride
-    after = max(0, last + pooling.window - side)
+    after = overhang(side, pooling)
     return graph.add(
         "MaxPool",
         x,

@@ -33,16 +33,6 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    return untrained.make(tmp_path_factory.mktemp("runs") / "a")
-
-
-@pytest.fixture(scope="module")
-def network(workdir):
-    return network_loading.load_network(workdir, towers.make_mesh(towers=1, data=1, batch=1))
-
-
-@pytest.fixture(scope="module")
 def expected(images, network):
     files = [file for file in sorted(images.iterdir()) if file.name != "07.png"]
     return files, network.features(network.preprocess(files), ["conv5", "relu5", "fc7"])

@@ -92,16 +92,6 @@ def folder(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    return untrained.make(tmp_path_factory.mktemp("runs") / "a")
-
-
-@pytest.fixture(scope="module")
-def network(workdir):
-    return network_loading.load_network(workdir, towers.make_mesh(towers=1, data=1, batch=1))
-
-
-@pytest.fixture(scope="module")
 def compiled(network):
     return features.Extractor(network)
 
