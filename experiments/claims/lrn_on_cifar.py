@@ -27,7 +27,7 @@ PAIR = {
     "no LRN, 3/2 pooling": FourLayerNet(),
     "LRN, 3/2 pooling": FourLayerNet(norm=CIFAR_NORM),
 }
-main = functools.partial(cifar_pairs.run, PAIR, "lrn_on_cifar")
+main = functools.partial(cifar_pairs.run, PAIR, "lrn_on_cifar", cifar_pairs.LONG)
 
 if __name__ == "__main__":
     experiment.cli(main, __doc__)

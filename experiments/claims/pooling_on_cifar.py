@@ -25,7 +25,7 @@ PAIR = {
     "LRN, 2/2 pooling": FourLayerNet(norm=CIFAR_NORM, window=2),
     "LRN, 3/2 pooling": FourLayerNet(norm=CIFAR_NORM),
 }
-main = functools.partial(cifar_pairs.run, PAIR, "pooling_on_cifar")
+main = functools.partial(cifar_pairs.run, PAIR, "pooling_on_cifar", cifar_pairs.SHORT)
 
 if __name__ == "__main__":
     experiment.cli(main, __doc__)
