@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from alexnet_jax.data import formats
+from alexnet_jax.data import formats, jpeg
 
 # Pillow warns of files that are still read (corrupt EXIF) and of sizes that `_refuse_bomb` refuses.
 _IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as in `warnings.filters`
@@ -48,7 +48,19 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
         raise UnreadableImage("the file is empty (0 bytes)")
     if (pixels := _decode_raw(encoded)) is not None:
         return pixels
-    encoded = bytes(encoded)
+    header = jpeg.read_header(encoded)
+    if (
+        header
+        and not header.has_metadata
+        and not _is_bomb(header.size)
+        and (pixels := jpeg.decode_baseline(encoded, header)) is not None
+    ):
+        return pixels
+    return _decode_by_pillow(bytes(encoded), header)
+
+
+def _decode_by_pillow(encoded: bytes, header: jpeg.Header | None) -> np.ndarray:
+    """Return the pixels of any file; `header` is that of a baseline JPEG, which may be turned."""
     _ignore_pillow_warnings()
     try:
         with Image.open(io.BytesIO(encoded)) as image:
@@ -56,6 +68,13 @@ def decode(encoded: bytes | memoryview) -> np.ndarray:
             _refuse_postscript(image)
             _refuse_thumbnail(image, encoded)
             _refuse_many_scans(encoded)
+            if (
+                header
+                and header.has_metadata
+                and _is_upright(image)
+                and (pixels := jpeg.decode_baseline(encoded, header)) is not None
+            ):
+                return pixels
             image.load()
             return np.asarray(_to_rgb(image, encoded))
     except UnreadableImage:
@@ -154,9 +173,14 @@ def _decode_raw(encoded: bytes | memoryview) -> np.ndarray | None:
     return np.frombuffer(encoded, np.uint8, offset=header.end()).reshape(height, width, 3)
 
 
-def _refuse_bomb(size: tuple[int, int]) -> None:
+def _is_bomb(size: tuple[int, int]) -> bool:
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and size[0] * size[1] > limit:
+    return limit is not None and size[0] * size[1] > limit
+
+
+def _refuse_bomb(size: tuple[int, int]) -> None:
+    if _is_bomb(size):
+        limit = Image.MAX_IMAGE_PIXELS
         raise UnreadableImage(f"suspiciously many pixels ({size[0]} x {size[1]}, limit {limit})")
 
 
@@ -191,12 +215,19 @@ def _refuse_many_scans(encoded: bytes) -> None:
         raise UnreadableImage(f"suspiciously many scans ({scans}, limit {MAX_SCANS})")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _is_upright(image: Image.Image) -> bool:
     try:
-        # Most images are upright, and `exif_transpose` would copy them.
-        is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        return image if is_upright else ImageOps.exif_transpose(image)
+        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
     except Exception:  # noqa: BLE001  (a corrupt EXIF block has no orientation)
+        return True
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if _is_upright(image):
+        return image  # most are, and `exif_transpose` would copy them
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001  (as above)
         return image
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import PIL
+import simplejpeg
 
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data import array_record
@@ -245,4 +246,5 @@ def _plan(sources: Mapping[str, Source], config: DataConfig, encoding: Encoding)
         "filter": config.filter,
         "encoding": encoding,
         "Pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
     }
