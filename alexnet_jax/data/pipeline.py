@@ -10,6 +10,7 @@ import numpy as np
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.crops import random_views, take_square
 from alexnet_jax.data.images import UnreadableImage
+from alexnet_jax.data.order import Order
 from alexnet_jax.data.sources import Record, Source
 from alexnet_jax.data.wrappers import Monitored
 
@@ -52,9 +53,7 @@ def training_batches(
     Raises:
         ValueError: a record is unreadable and the run is to stop then, or too many are.
     """
-    shuffled = grain.MapDataset.range(len(source)).seed(seed).shuffle()
-    order = shuffled.repeat(reseed_each_epoch=config.shuffle == "each-epoch")
-    order[0]  # Grain initializes its counters at the first read, which is not thread-safe
+    order = Order(len(source), seed, each_epoch=config.shuffle == "each-epoch")
     row_numbers = _row_numbers(rows, batch_size)
     reader = _Reader(source, config)
     lighting_end = config.pca_epochs * len(source) or sys.maxsize
@@ -63,8 +62,8 @@ def training_batches(
         positions = step * batch_size + row_numbers
         views = random_views(config, seed, positions, lighting_end)
         result = empty_batch(len(positions), config.crop) | views
-        for row, position in enumerate(positions.tolist()):
-            _fill(result, row, *reader.get_or_next(order[position]))
+        for row, index in enumerate(order(positions).tolist()):
+            _fill(result, row, *reader.get_or_next(index))
         return result
 
     return _iterate(make, sys.maxsize // batch_size, config, start)

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 LOGGER = logging.getLogger(__name__)
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-# Of these a run's numbers depend: programs and dropout, the order of images, augmentation.
-NUMERICAL = ("jax", "jaxlib", "grain", "numpy")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
+    *("Pillow", "simplejpeg"),
+)
+# Of these a run's numbers depend: programs and dropout, augmentation, pixels of image files.
+NUMERICAL = ("jax", "jaxlib", "numpy", "Pillow", "simplejpeg")
 
 
 def package_versions() -> dict[str, str]:

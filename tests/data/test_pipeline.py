@@ -178,9 +178,9 @@ def test_a_seed_decides_everything():
 
 
 def test_the_draws_of_a_step_never_change():
-    # If another release of Grain or numpy draws differently, saved runs cannot be resumed.
+    # If another release of numpy draws differently, saved runs cannot be resumed.
     (batch,) = train(Numbered(20), 1, seed=3, batch=6, start=7)
-    assert batch["index"].tolist() == [17, 14, 10, 1, 6, 5]
+    assert batch["index"].tolist() == [8, 1, 10, 5, 17, 9]
     assert batch["offset"].tolist() == [[2, 1], [2, 1], [2, 0], [1, 3], [0, 2], [3, 1]]
     assert batch["mirror"].tolist() == [True, False, True, True, True, True]
     first = [0.07843414, -0.0898608, -0.07040346]

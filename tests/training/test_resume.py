@@ -465,12 +465,13 @@ def test_other_versions_of_packages_are_named_and_accepted(
     assert "Precision default on cpu: float32 arrays; products in float32." in same.out.splitlines()
     now = versions.package_versions()
     with patched.context() as patch:
-        later = now | {"jax": "99.1", "numpy": "98.2", "optax": "97.3"}
+        later = now | {"jax": "99.1", "numpy": "98.2", "optax": "97.3", "simplejpeg": "96.4"}
         patch.setattr(versions, "package_versions", lambda: later)
         assert again.run(options(photos), ask=4) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("alexnet_jax: ")
-    assert f"jax was {now['jax']} and is 99.1, numpy was {now['numpy']} and is 98.2; " in line
+    assert f"jax was {now['jax']} and is 99.1, numpy was {now['numpy']} and is 98.2, " in line
+    assert f"simplejpeg was {now['simplejpeg']} and is 96.4; " in line  # pixels of image files
     assert "optax" not in line  # it computes nothing that XLA does not
 
 
