@@ -14,6 +14,7 @@ import tyro
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.config import DataConfig, invalid
+from alexnet_jax.data.images import check_subsampling
 from alexnet_jax.data.sources import Source
 from alexnet_jax.storage.names import printable
 
@@ -53,6 +54,9 @@ class Command:
     filter: Literal["antialias", "bilinear"] = "antialias"
     # jpeg: quality 95; raw: exact and faster to read, six times as large
     encoding: Literal["jpeg", "raw"] = "jpeg"
+    # of the colors of JPEG images. 4:4:4: one a pixel; 4:2:0: one for every 2 x 2 pixels, as Pillow
+    # does by itself: a seventh smaller, and less exact
+    subsampling: Literal["4:4:4", "4:2:0"] = "4:4:4"
     # number of processes; 0: one per core
     processes: int = 0
 
@@ -81,6 +85,7 @@ def prepare(args: Command) -> None:
     """Write the shards of `--from` to `--to`."""
     from alexnet_jax.data.shards.manifest import hold_progress
 
+    check_subsampling(args.encoding, args.subsampling)
     with contextlib.ExitStack() as lock:
         # Before anything is read, so that of two such commands one ends at once; but a new folder
         # among those of the images would be taken for one of theirs.
@@ -108,7 +113,7 @@ def _write(
         option, value = ("--from", args.source) if args.source else ("--name", args.name)
         rule = f"has one class only ({', '.join(classes)}), and a classifier needs two or more"
         raise invalid(option, value, rule, "name the folder that contains their folders")
-    preparation = Preparation(args.to, sources, config, args.encoding)
+    preparation = Preparation(args.to, sources, config, args.encoding, args.subsampling)
     processes = args.processes or os.cpu_count() or 1
     counts = ", ".join(f"{split} {len(source):,}" for split, source in sources.items())
     print(f"{len(classes):,} classes; images: {counts}.")
@@ -116,10 +121,11 @@ def _write(
         record_bytes, seconds = preparation.estimate()
         needed, free = preparation.check_disk_space(record_bytes)
         images, shards = preparation.num_unfinished_images, len(preparation.unfinished)
+        kind = f"jpeg {args.subsampling}" if args.encoding == "jpeg" else args.encoding
         minutes = math.ceil(images * seconds / processes / 60)
         print(
             f"{images:,} images to write to {shards:,} shard{'s' * (shards != 1)} of "
-            f"{args.image_size} pixels, {args.encoding}: about {format_bytes(needed)} "
+            f"{args.image_size} pixels, {kind}: about {format_bytes(needed)} "
             f"({format_bytes(free)} are free) and {minutes:,} min with --processes {processes}.",
             flush=True,
         )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from alexnet_jax.config import invalid
 from alexnet_jax.data import formats, jpeg
 
 # Pillow warns of files that are still read (corrupt EXIF) and of sizes that `_refuse_bomb` refuses.
@@ -28,6 +29,8 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
 JPEG_QUALITY = 95  # of JPEG records: the highest that Pillow recommends
 
 Encoding = Literal["jpeg", "raw"]
+Subsampling = Literal["4:4:4", "4:2:0"]  # of colors: one a pixel, or one for every 2 x 2 pixels
+FULL_COLOR: Subsampling = "4:4:4"
 
 
 class UnreadableImage(ValueError):
@@ -109,17 +112,29 @@ def _ignore_pillow_warnings() -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def encode(image: np.ndarray, encoding: Encoding) -> bytes:
+def encode(image: np.ndarray, encoding: Encoding, subsampling: Subsampling = FULL_COLOR) -> bytes:
     """Return the file that `decode` reads back, of an image uint8 [H, W, 3].
 
-    raw: a binary PPM, exact and read without decoding. jpeg: a sixth of the size, not exact.
+    raw: a binary PPM, exact and read without decoding. jpeg: a sixth of the size, not exact; with
+    colors for every pixel, or with `subsampling` for every 2 x 2 pixels, as Pillow would by itself.
+
+    Raises:
+        ValueError: raw images are to have fewer colors.
     """
+    check_subsampling(encoding, subsampling)
     height, width = image.shape[:2]
     if encoding == "raw":
         return b"P6\n%d %d\n255\n" % (width, height) + image.tobytes()
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling=subsampling)
     return file.getvalue()
+
+
+def check_subsampling(encoding: Encoding, subsampling: Subsampling) -> None:
+    """Raise a ValueError if an encoding cannot have fewer colors than pixels."""
+    if encoding != "jpeg" and subsampling != FULL_COLOR:
+        rule = f"is of JPEG images, and encoding={encoding} keeps all colors"
+        raise invalid("subsampling", subsampling, rule, "use encoding=jpeg, or leave it out")
 
 
 def read_image(image: Path | str | np.ndarray) -> np.ndarray:

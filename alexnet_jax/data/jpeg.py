@@ -4,12 +4,9 @@ Pillow reads all other kinds, and reports what is wrong with damaged ones.
 """
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 import simplejpeg
-
-Subsampling = Literal["4:4:4", "4:2:0"]  # one color a pixel, or one for every 2 x 2 pixels
 
 START = b"\xff\xd8\xff"  # of every JPEG file that Pillow accepts
 END = b"\xff\xd9"

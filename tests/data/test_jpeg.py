@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_every_subsampling_quality_and_size_is_as_in_pillow(subsampling, quality
         check_same(encoded, by_pillow(encoded))
 
 
-DIRECT = {
+DIRECT: dict[str, dict[str, Any]] = {
     "subsampling 0": {"subsampling": 0},
     "subsampling 1": {"subsampling": 1},
     "subsampling 2": {"subsampling": 2},
@@ -100,7 +101,7 @@ DIRECT = {
     "upright": {"exif": turned(1)},
     "no orientation": {"exif": Image.Exif()},
 }
-BY_PILLOW = {
+BY_PILLOW: dict[str, dict[str, Any]] = {
     "16 bit tables": {"qtables": [[300] * 64, [300] * 64]},  # an extended frame
     "progressive": {"progressive": True},
     "gray": {"mode": "L"},

@@ -19,7 +19,15 @@ import simplejpeg
 
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data import array_record
-from alexnet_jax.data.images import Encoding, UnreadableImage, decode, encode
+from alexnet_jax.data.images import (
+    FULL_COLOR,
+    Encoding,
+    Subsampling,
+    UnreadableImage,
+    check_subsampling,
+    decode,
+    encode,
+)
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards import writer
 from alexnet_jax.data.shards.manifest import Manifest, SplitEntry
@@ -46,18 +54,27 @@ class Preparation:
         sources: by split, "train" among them.
         config: its `image_size`, `resize` and `filter` make the squares.
         encoding: of the records.
+        subsampling: of the colors of JPEG records.
 
     Raises:
         ValueError: the folder contains other files, or shards of other images or settings.
     """
 
     def __init__(
-        self, root: Path, sources: Mapping[str, Source], config: DataConfig, encoding: Encoding
+        self,
+        root: Path,
+        sources: Mapping[str, Source],
+        config: DataConfig,
+        encoding: Encoding,
+        subsampling: Subsampling = FULL_COLOR,
     ):
-        self.root, self.encoding, self.size = Path(root), encoding, config.image_size
+        check_subsampling(encoding, subsampling)
+        self.root, self.size = Path(root), config.image_size
+        self.encoding: Encoding = encoding
+        self.subsampling: Subsampling = subsampling
         self.squares = {split: Resized(source, config) for split, source in sources.items()}
         _check_classes(sources["train"])
-        self.plan = _plan(sources, config, encoding)
+        self.plan = _plan(sources, config, encoding, subsampling)
         self.manifest = shard_manifest.read_manifest(self.root)
         self._check_folder()
         self.shards = [p for split, s in sources.items() for p in writer.divide(split, len(s))]
@@ -97,7 +114,8 @@ class Preparation:
         sizes, start = [], time.perf_counter()
         for split, index in sample:
             with contextlib.suppress(UnreadableImage):
-                encoded = encode(self.squares[split][index]["image"], self.encoding)
+                square = self.squares[split][index]["image"]
+                encoded = encode(square, self.encoding, self.subsampling)
                 decode(encoded)
                 sizes.append(len(encoded) + RECORD_OVERHEAD)
         seconds = time.perf_counter() - start
@@ -119,12 +137,14 @@ class Preparation:
                 f"{images:,} images need about {format_bytes(needed)} "
                 f"({record_bytes / 1e3:,.1f} kB each), and {format_bytes(free)} are free"
             )
-            jpeg = "encoding=jpeg, " if self.encoding == "raw" else ""
+            smaller = "encoding=jpeg, " if self.encoding == "raw" else ""
+            if self.encoding == "jpeg" and self.subsampling == FULL_COLOR:
+                smaller = "subsampling=4:2:0, "
             raise invalid(
                 "to",
                 self.root,
                 rule,
-                f"free some space, or use {jpeg}a smaller data.image_size or another disk",
+                f"free some space, or use {smaller}a smaller data.image_size or another disk",
             )
         return needed, free
 
@@ -141,7 +161,8 @@ class Preparation:
         If it is interrupted, finished shards are kept, and another call resumes.
         """
         if self.unfinished:
-            arguments = (self.root, self.squares, self.size, self.encoding, processes)
+            kind = self.encoding, self.subsampling
+            arguments = (self.root, self.squares, self.size, *kind, processes)
             writer.write(self.unfinished, *arguments)
         array_record.write_class_names(self.root, self.squares["train"].class_names)
         manifest = self._repaired(self.manifest, processes) if self.manifest else self._finished()
@@ -236,7 +257,12 @@ def _write_statistics(root: Path, statistics: Statistics) -> None:
     atomic.write_bytes(root / shard_manifest.STATISTICS, content.getvalue())
 
 
-def _plan(sources: Mapping[str, Source], config: DataConfig, encoding: Encoding) -> dict[str, Any]:
+def _plan(
+    sources: Mapping[str, Source],
+    config: DataConfig,
+    encoding: Encoding,
+    subsampling: Subsampling,
+) -> dict[str, Any]:
     """Return everything that determines the bytes of the shards, as JSON values."""
     files = {s: source.inventory() for s, source in sources.items() if isinstance(source, Stored)}
     return {
@@ -245,6 +271,7 @@ def _plan(sources: Mapping[str, Source], config: DataConfig, encoding: Encoding)
         "resize": config.resize,
         "filter": config.filter,
         "encoding": encoding,
+        **({"subsampling": subsampling} if encoding == "jpeg" else {}),
         "Pillow": PIL.__version__,
         "simplejpeg": simplejpeg.__version__,
     }

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.data import array_record
-from alexnet_jax.data.images import Encoding, UnreadableImage, decode, encode
+from alexnet_jax.data.images import Encoding, Subsampling, UnreadableImage, decode, encode
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.shards.manifest import FileEntry
 from alexnet_jax.data.sources import Source
@@ -65,6 +65,7 @@ class WriterContext:
     squares: Mapping[str, Source]  # by split, all of one size
     size: int  # side, pixels
     encoding: Encoding
+    subsampling: Subsampling
     num_done: Any  # images, a counter that processes share
     stop: Any  # an event: end without finishing the shard
 
@@ -91,6 +92,7 @@ def write(
     squares: Mapping[str, Source],
     size: int,
     encoding: Encoding,
+    subsampling: Subsampling,
     processes: int,
 ) -> None:
     """Write shards to `root`, and their results, which `load_result` reads, to a folder in it.
@@ -102,7 +104,8 @@ def write(
         ValueError: a process was killed.
     """
     spawn = multiprocessing.get_context("spawn")  # safe with the threads of record readers
-    context = WriterContext(root, squares, size, encoding, spawn.Value("q", 0), spawn.Event())
+    counter, stop = spawn.Value("q", 0), spawn.Event()
+    context = WriterContext(root, squares, size, encoding, subsampling, counter, stop)
     pool, write_one = _start_pool(context, min(processes, len(shards)), spawn)
     total = sum(shard.stop - shard.start for shard in shards)
     with (
@@ -179,7 +182,7 @@ def _write_shard(context: WriterContext, shard: ShardSpec) -> None:
             except UnreadableImage as error:
                 left_out.append(f"{source.describe(index)}: {error}")
             else:
-                encoded = encode(record["image"], context.encoding)
+                encoded = encode(record["image"], context.encoding, context.subsampling)
                 if sums is not None:
                     sums.add(decode(encoded))  # JPEG has changed the pixels
                 yield encoded, record["label"]
