@@ -6,9 +6,12 @@
 Photographs (or, without --path, the synthetic images) are resized to squares of 256 pixels and
 written to ArrayRecord, as JPEG or raw. From there every contestant, pinned to the same core, makes
 the network's input: random crops of 224 pixels, half of them flipped, minus the mean of their
-pixels, with PCA lighting (P4.1), float32; alexnet_jax on the device, PyTorch as tensors. All decode
-with Pillow. PyTorch draws random numbers as it goes; alexnet_jax draws each view from (seed,
-position), so that a run resumes exactly.
+pixels, with PCA lighting (P4.1), float32; alexnet_jax on the device, PyTorch as tensors. PyTorch
+draws random numbers as it goes; alexnet_jax draws each view from (seed, position), so that a run
+resumes exactly.
+
+alexnet_jax decodes JPEGs with simplejpeg (libjpeg-turbo), PyTorch with Pillow, as nearly all
+PyTorch programs do, and with simplejpeg too where a contestant says so.
 
 "torch" processes image by image in its data set, as nearly all PyTorch programs do, but leaner: in
 place, flipped as bytes, without torchvision transforms. "torch, finished by batch" makes batches of
@@ -40,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser, records: str) -> None:
     """Add the images and the batch size; `records` is the folder of the prepared records."""
     parser.add_argument("--path", default="", help="a folder of class folders of photographs")
     parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg")
+    parser.add_argument("--subsampling", choices=("4:4:4", "4:2:0"), default="4:4:4")
     parser.add_argument("--images", type=int, default=4096, help="number of records; images repeat")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
     parser.add_argument("--core", type=int, default=0, help="the core that all are pinned to")
@@ -59,7 +63,8 @@ def prepare(args: argparse.Namespace) -> None:
     for index in range(min(args.images, len(source))):
         record = source[index]
         square = resize_center(record["image"], SIZE)
-        distinct.append((encode(square, args.encoding), record["label"]))
+        encoded = encode(square, args.encoding, args.subsampling)
+        distinct.append((encoded, record["label"]))
     records = [distinct[index % len(distinct)] for index in range(args.images)]
     for index, (encoded, _) in enumerate(records):
         Path(args.records, f"{index}.image").write_bytes(encoded)
@@ -73,7 +78,7 @@ def floor(args: argparse.Namespace) -> side_by_side.Run:
     os.sched_setaffinity(0, {args.core})
     import grain
     import numpy as np
-    from PIL import Image
+    import simplejpeg
 
     paths = [str(path) for path in sorted(Path(args.records).glob("train-*"))]
     records = grain.sources.ArrayRecordDataSource(paths)
@@ -83,7 +88,7 @@ def floor(args: argparse.Namespace) -> side_by_side.Run:
         for index in itertools.islice(indices, steps * args.batch):
             record = records[index]
             if args.encoding == "jpeg":
-                Image.open(io.BytesIO(memoryview(record)[4:])).load()
+                simplejpeg.decode_jpeg(memoryview(record)[4:])
         return steps * args.batch
 
     run(1)
@@ -148,6 +153,7 @@ def pytorch(
     workers: int = 0,
     files: bool = False,
     finished: Literal["by image", "by batch", "no"] = "by image",
+    decoder: Literal["Pillow", "simplejpeg"] = "Pillow",
 ):
     """Return PyTorch's contestant with worker processes; 0: only the main one."""
 
@@ -161,7 +167,7 @@ def pytorch(
         # Tensors share memory with the bytes of a record, which are never written to.
         warnings.filterwarnings("ignore", message="The given (NumPy array|buffer) is not writable")
         paths = [str(path) for path in sorted(Path(args.records).glob("train-*"))]
-        view = _view_of_raw if args.encoding == "raw" else _view_of_jpeg
+        view = _view_of_raw if args.encoding == "raw" else VIEWS_OF_JPEG[decoder]
         mean, axes = map(torch.from_numpy, constants())
         means = {False: mean, True: mean.flip(1)}
 
@@ -224,7 +230,7 @@ def pytorch(
     return make
 
 
-def _view_of_jpeg(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
+def _view_by_pillow(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
     import numpy as np
     import torch
     from PIL import Image
@@ -237,6 +243,18 @@ def _view_of_jpeg(encoded: bytes | memoryview, top: int, left: int, mirror: bool
     if mirror:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return torch.from_numpy(np.asarray(image))
+
+
+def _view_by_simplejpeg(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
+    import simplejpeg
+    import torch
+
+    pixels = torch.from_numpy(simplejpeg.decode_jpeg(encoded))
+    square = pixels[top : top + CROP, left : left + CROP]
+    return square.flip(1) if mirror else square
+
+
+VIEWS_OF_JPEG = {"Pillow": _view_by_pillow, "simplejpeg": _view_by_simplejpeg}
 
 
 def _view_of_raw(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
@@ -259,6 +277,10 @@ CONTESTANTS = {
     "torch, 1 worker": pytorch(workers=1),
     "torch, plain files, 0 workers": pytorch(files=True),
     "torch, finished by batch, 0 workers": pytorch(finished="by batch"),
+    "torch, simplejpeg, 0 workers": pytorch(decoder="simplejpeg"),
+    "torch, simplejpeg, finished by batch, 0 workers": pytorch(
+        finished="by batch", decoder="simplejpeg"
+    ),
     "torch, bytes": pytorch(finished="no"),
     "alexnet_jax": alexnet_jax(),
     "alexnet_jax, default threads": alexnet_jax(threads=2),

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 Run = Callable[[int], int]
-VERSIONS = ("jax", "flax", "numpy", "torch", "grain", "array_record", "Pillow")
+VERSIONS = ("jax", "flax", "numpy", "torch", "grain", "array_record", "Pillow", "simplejpeg")
 SHOWN = ("GLIBC_TUNABLES", "XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS")
 
 
