@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m alexnet_jax.predict"
 BATCH = 16  # images at a time
-THREADS = 2  # that read them
 BAR = 20  # characters of a probability of 1
 PANEL = 8  # images in the figure, as in the paper's Figure 4
 
@@ -132,23 +131,30 @@ def find(paths: Iterable[Path]) -> Iterator[Path | Prediction]:
 def predict(
     network: "Network", files: Iterable[Path | Prediction], views: Literal[1, 10] = 1
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each file, in order, with at most `BATCH` squares in memory.
+    """Yield a prediction for each file, in order, with at most 2 `BATCH` squares in memory.
 
-    Predictions among the files are yielded as they are.
+    Files are read by as many threads as in training, ahead of the network. Predictions among the
+    files are yielded as they are.
     """
     from alexnet_jax.inference.ensemble import Predictor
 
     predictor, data = Predictor(network, views), network.config.data
     blank = np.zeros((data.image_size, data.image_size, 3), np.uint8)
     remaining = iter(files)
-    with ThreadPoolExecutor(THREADS) as pool:
-        while chunk := list(itertools.islice(remaining, BATCH)):
-            unfinished = list(pool.map(lambda file: _read(file, data), chunk))
+    with ThreadPoolExecutor(max(1, data.threads)) as pool:
+
+        def start() -> list[Future[Prediction]]:
+            return [pool.submit(_read, file, data) for file in itertools.islice(remaining, BATCH)]
+
+        reading = start()
+        while reading:
+            unfinished = [future.result() for future in reading]
+            reading = start()
             if all(prediction.square is None for prediction in unfinished):
                 yield from unfinished
                 continue
             squares = [blank if p.square is None else p.square for p in unfinished]
-            rows = np.exp(predictor([*squares, *[blank] * (BATCH - len(chunk))]))
+            rows = np.exp(predictor([*squares, *[blank] * (BATCH - len(unfinished))]))
             for prediction, row in zip(unfinished, rows, strict=False):
                 readable = prediction.square is not None
                 yield dataclasses.replace(prediction, probabilities=row if readable else None)

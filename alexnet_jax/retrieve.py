@@ -1,11 +1,13 @@
 """Find similar images: `python -m alexnet_jax.retrieve --workdir runs/a --images DIR photo.jpg`."""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 import tyro
 
 from alexnet_jax.cli.arguments import check_picture, parse_command
@@ -16,7 +18,7 @@ from alexnet_jax.storage.names import as_json, printable
 
 if TYPE_CHECKING:
     from alexnet_jax.plots.neighbors import Line
-    from alexnet_jax.retrieval.features import Extractor
+    from alexnet_jax.retrieval.features import Extractor, Features
     from alexnet_jax.retrieval.index import Index
 
 PROGRAM = "python -m alexnet_jax.retrieve"
@@ -132,23 +134,48 @@ def search(
 ) -> Iterator[Neighbors]:
     """Yield the `count` nearest images of an index for each file, in order.
 
-    For the distance `cosine`, all features have length 1.
+    For the distance `cosine`, all features have length 1. Files of the index are not read again.
     """
+    from alexnet_jax.retrieval.features import BATCH
     from alexnet_jax.retrieval.nearest import nearest
 
-    for batch in extractor(files):
-        (queries,) = batch.rows.values()
-        rows, distances = nearest(index.features, queries, count)
-        if distance == "cosine":
-            distances = distances**2 / 2
-        by_file = dict(zip(batch.numbers, zip(rows, distances, strict=True), strict=True))
-        for number in sorted([*batch.numbers, *batch.reasons]):
-            if number in batch.reasons:
-                yield Neighbors(files[number], [], batch.reasons[number])
+    queries = zip(files, _features(extractor, index, files), strict=True)
+    while batch := list(itertools.islice(queries, BATCH)):
+        readable = [features for _, features in batch if not isinstance(features, str)]
+        results: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
+        if readable:
+            rows, distances = nearest(index.features, np.stack(readable), count)
+            if distance == "cosine":
+                distances = distances**2 / 2
+            results = zip(rows, distances, strict=True)
+        for file, features in batch:
+            if isinstance(features, str):
+                yield Neighbors(file, [], features)
                 continue
-            pairs = zip(*by_file[number], strict=True)
+            pairs = zip(*next(results), strict=True)
             images = [(index.root / index.names[row], float(distance)) for row, distance in pairs]
-            yield Neighbors(files[number], images)
+            yield Neighbors(file, images)
+
+
+def _features(
+    extractor: "Extractor", index: "Index", files: Sequence[Path]
+) -> Iterator[np.ndarray | str]:
+    """Yield the features of each file, float32 [units], or why it could not be read."""
+    known = index.find(files)
+    others = [file for file, row in zip(files, known, strict=True) if row is None]
+    computed = _in_order(extractor(others))
+    for row in known:
+        if row is None:
+            yield next(computed)
+        else:
+            yield row if isinstance(row, str) else index.features[row]
+
+
+def _in_order(batches: Iterator["Features"]) -> Iterator[np.ndarray | str]:
+    for batch in batches:
+        (rows,) = batch.rows.values()
+        by_number = {**dict(zip(batch.numbers, rows, strict=True)), **batch.reasons}
+        yield from (by_number[number] for number in sorted(by_number))
 
 
 def _print_note(text: str) -> None:

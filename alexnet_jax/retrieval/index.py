@@ -7,6 +7,7 @@ incomplete; the next build continues from it.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -49,6 +50,22 @@ class Index:
     names: list[str]  # files below the root, one a row
     features: np.ndarray  # float32 [n, units], memory-mapped
     unreadable: dict[str, str]  # files without an image, and the reasons
+
+    def find(self, files: Sequence[Path]) -> list[int | str | None]:
+        """Return for each file its row, or why it is unreadable; None if it is not in the index.
+
+        A file is found by any path that leads to its folder.
+        """
+        folder = functools.lru_cache(maxsize=None)(os.path.realpath)
+
+        def key(path: Path) -> tuple[str, str]:
+            return folder(path.parent), path.name
+
+        known: dict[tuple[str, str], int | str] = {
+            key(self.root / name): row for row, name in enumerate(self.names)
+        }
+        known |= {key(self.root / name): reason for name, reason in self.unreadable.items()}
+        return [known.get(key(file)) for file in files]
 
 
 @dataclasses.dataclass
