@@ -4,9 +4,13 @@ Pillow reads all other kinds, and reports what is wrong with damaged ones.
 """
 
 import dataclasses
+import sys
+import threading
 
 import numpy as np
 import simplejpeg
+
+MAX_REUSED = 2**20  # bytes; threads should not keep the memory of large photographs
 
 START = b"\xff\xd8\xff"  # of every JPEG file that Pillow accepts
 END = b"\xff\xd9"
@@ -61,12 +65,34 @@ def read_header(encoded: bytes | memoryview) -> Header | None:
         position += 2 + length
 
 
+class _Last(threading.local):
+    """The memory that a thread decoded to last."""
+
+    memory = np.empty(0, np.uint8)
+
+
+_last = _Last()
+
+
+def _memory(size: int) -> np.ndarray:
+    """Return memory for `size` bytes that nothing else refers to.
+
+    Records of one size are decoded to the same memory while it is in the processor's caches, unless
+    the pixels before are still in use: every array that shows them refers to it.
+    """
+    if size > MAX_REUSED:
+        return np.empty(size, np.uint8)
+    # Two references are expected: of `_last` and of the argument itself.
+    if _last.memory.size != size or sys.getrefcount(_last.memory) > 2:
+        _last.memory = np.empty(size, np.uint8)
+    return _last.memory
+
+
 def decode_baseline(encoded: bytes | memoryview, header: Header) -> np.ndarray | None:
     """Return the pixels, uint8 [H, W, 3], RGB; None if the file is damaged or cut off."""
     width, height = header.size
-    pixels = np.empty((height, width, 3), np.uint8)
     try:
         # strict: what libjpeg would guess at is left to Pillow, too.
-        return simplejpeg.decode_jpeg(encoded, buffer=pixels, strict=True)
+        return simplejpeg.decode_jpeg(encoded, buffer=_memory(width * height * 3), strict=True)
     except (ValueError, RuntimeError):
         return None

@@ -3,9 +3,11 @@
 import io
 import tarfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import simplejpeg
@@ -212,6 +214,52 @@ def test_a_bomb_is_refused_before_its_pixels_are_allocated(monkeypatch):
     assert "suspiciously many pixels" in str(outcome(bytes(encoded)))
     turned_bomb = with_segment(bytes(encoded), 0xE1, b"Exif\0\0" + bytes(8))
     assert "suspiciously many pixels" in str(outcome(turned_bomb))
+
+
+VIEWS: dict[str, Callable[[np.ndarray], Any]] = {
+    "itself": lambda pixels: pixels,
+    "crop": lambda pixels: pixels[3:9, 2:7],
+    "flipped": lambda pixels: pixels[:, ::-1],
+    "one color": lambda pixels: pixels[..., 1],
+    "reshaped": lambda pixels: pixels.reshape(-1, 3)[::7],
+    "memoryview": lambda pixels: memoryview(pixels),
+    "other type": lambda pixels: pixels.view(np.int8),
+    "read-only": lambda pixels: np.broadcast_to(pixels, (2, *pixels.shape)),
+    "base": lambda pixels: pixels.base,
+    "on a device": jax.device_put,
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_pixels_in_use_are_not_overwritten(view):
+    # Records of one size are decoded to the same memory once nothing refers to it.
+    files = [encode(photo(64, 64, seed)) for seed in range(4)]
+    shown = view(decode(files[0]))
+    before = np.array(shown)
+    for encoded in files[1:]:
+        later = decode(encoded)
+        assert (np.array(shown) == before).all()
+        del later
+    np.testing.assert_array_equal(before, np.array(view(decode(files[0]))))
+
+
+def test_all_of_many_pixels_in_use_are_kept():
+    files = [encode(photo(64, 64, seed)) for seed in range(8)]
+    together = [decode(file) for file in files]
+    with ThreadPoolExecutor(4) as pool:
+        in_threads = list(pool.map(decode, files * 4))
+    for file, *pixels in zip(files * 4, together * 4, in_threads, strict=True):
+        for some in pixels:
+            np.testing.assert_array_equal(some, decode(file))
+
+
+def test_memory_is_used_again_but_not_kept_for_large_photographs():
+    file = encode(photo(64, 64))
+    addresses = {decode(file).ctypes.data for _ in range(5)}
+    assert len(addresses) == 1
+    large = encode(photo(700, 700))
+    assert decode(large).nbytes > jpeg.MAX_REUSED
+    assert jpeg._last.memory.size == 64 * 64 * 3
 
 
 def members(archive: Path, number: int) -> Iterator[bytes]:
