@@ -5,21 +5,38 @@
 
 Full width, 1,000 classes, 224 pixels, LRN on. alexnet_jax starts from uint8 crops and the mean
 image, PyTorch from preprocessed images.
+
+The contestants "from records" also read them, JPEGs of 256 pixels, in two threads or two worker
+processes, as `evaluate` does: --path is a folder of class folders; without it images are synthetic.
 """
 
 import argparse
+import functools
+import itertools
+import tempfile
+from pathlib import Path
 
+import pipeline
 import side_by_side
 
 from alexnet_jax.model.variants import build_architecture
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the batch size."""
+def add_arguments(parser: argparse.ArgumentParser, records: str) -> None:
+    """Add the batch size and the images; `records` is the folder of the prepared records."""
     parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--path", default="", help="a folder of class folders of photographs")
+    parser.add_argument("--images", type=int, default=512, help="number of records; images repeat")
+    parser.add_argument("--records", default=records, help=argparse.SUPPRESS)
 
 
-def alexnet_jax(towers: int):
+def prepare(args: argparse.Namespace) -> None:
+    """Write the records."""
+    kind = {"encoding": "jpeg", "subsampling": "4:4:4"}
+    pipeline.prepare(argparse.Namespace(**{**vars(args), **kind}))
+
+
+def alexnet_jax(towers: int, from_records: bool = False):
     """Return the contestant that computes on this number of devices."""
 
     def make(args: argparse.Namespace) -> side_by_side.Run:
@@ -29,6 +46,9 @@ def alexnet_jax(towers: int):
         import numpy as np
 
         from alexnet_jax.data import statistics
+        from alexnet_jax.data.array_record import ArrayRecords
+        from alexnet_jax.data.pipeline import evaluation_batches
+        from alexnet_jax.data.wrappers import Resized, Subset
         from alexnet_jax.model import towers as model
         from alexnet_jax.presets import PRESETS
         from alexnet_jax.training.optimizer import paper_sgd
@@ -53,9 +73,19 @@ def alexnet_jax(towers: int):
             mesh,
         )
 
+        def batches(steps: int):
+            if not from_records:
+                yield from itertools.repeat(images, steps)
+                return
+            records = Resized(ArrayRecords(Path(args.records), "train"), config.data)
+            source = Subset(records, np.arange(steps * batch) % len(records))
+            for read in evaluation_batches(source, config.data, batch):
+                views = {name: read[name] for name in ("image", "offset", "mirror")}
+                yield model.put_batch(views, mesh)
+
         def run(steps: int) -> int:
-            for _ in range(steps):
-                assert np.isfinite(predict_step(variables, images)).all()
+            for views in batches(steps):
+                assert np.isfinite(predict_step(variables, views)).all()
             return steps * batch
 
         run(1)
@@ -75,13 +105,74 @@ def pytorch(compiled: bool, fast: bool = False):
     return make
 
 
+def pytorch_from_records(workers: int = 2):
+    """Return PyTorch's contestant that reads records in worker processes."""
+
+    def make(args: argparse.Namespace) -> side_by_side.Run:
+        import torch
+        import torch_alexnet
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        paths = [str(path) for path in sorted(Path(args.records).glob("train-*"))]
+        mean = torch.from_numpy(pipeline.constants()[0])[16:240, 16:240]
+
+        class Dataset(torch.utils.data.Dataset):
+            def __init__(self):
+                self._records = ArrayRecordDataSource(paths)
+
+            def __len__(self) -> int:
+                return len(self._records)
+
+            def __getitem__(self, index: int):
+                encoded = memoryview(self._records[index])[4:]
+                image = pipeline.view_by_pillow(encoded, 16, 16, False).float()
+                return (image - mean).permute(2, 0, 1).contiguous()
+
+        class Order:
+            steps = 0
+
+            def __iter__(self):
+                numbers = (torch.arange(self.steps * args.batch) % len(dataset)).tolist()
+                for start in range(0, len(numbers), args.batch):
+                    yield numbers[start : start + args.batch]
+
+        dataset, order = Dataset(), Order()
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_sampler=order, num_workers=workers, persistent_workers=True
+        )
+        torch.manual_seed(0)
+        call = torch.compile(torch_alexnet.network().eval())
+
+        def run(steps: int) -> int:
+            order.steps = steps
+            with torch.inference_mode():
+                for images in loader:
+                    assert torch.isfinite(call(images).softmax(1)).all()
+            return steps * args.batch
+
+        run(1)
+        return run
+
+    return make
+
+
 CONTESTANTS = {
     "torch.compile": pytorch(compiled=True),
     "torch eager": pytorch(compiled=False),
     "torch.compile, bf16, channels last": pytorch(compiled=True, fast=True),
     "alexnet_jax, 1 device": alexnet_jax(towers=1),
     "alexnet_jax, 2 devices": alexnet_jax(towers=2),
+    "torch.compile, from records": pytorch_from_records(),
+    "alexnet_jax, 1 device, from records": alexnet_jax(towers=1, from_records=True),
 }
 
 if __name__ == "__main__":
-    side_by_side.main(__file__, CONTESTANTS, "images/s", add_arguments, steps=4)
+    with tempfile.TemporaryDirectory() as folder:
+        side_by_side.main(
+            __file__,
+            CONTESTANTS,
+            "images/s",
+            functools.partial(add_arguments, records=folder),
+            steps=4,
+            prepare=prepare,
+        )

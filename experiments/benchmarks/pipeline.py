@@ -241,7 +241,8 @@ def pytorch(
     return make
 
 
-def _view_by_pillow(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
+def view_by_pillow(encoded: bytes | memoryview, top: int, left: int, mirror: bool):
+    """Return a crop of a JPEG, uint8 [CROP, CROP, 3], as PyTorch programs make it."""
     import numpy as np
     import torch
     from PIL import Image
@@ -265,7 +266,7 @@ def _view_by_simplejpeg(encoded: bytes | memoryview, top: int, left: int, mirror
     return square.flip(1) if mirror else square
 
 
-VIEWS_OF_JPEG = {"Pillow": _view_by_pillow, "simplejpeg": _view_by_simplejpeg}
+VIEWS_OF_JPEG = {"Pillow": view_by_pillow, "simplejpeg": _view_by_simplejpeg}
 
 
 def _view_of_raw(encoded: bytes | memoryview, top: int, left: int, mirror: bool):

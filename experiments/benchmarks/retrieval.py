@@ -1,13 +1,17 @@
 """Time and memory of exact nearest neighbors among features of 100,000 images.
 
+    pip install '.[parity]'
     python experiments/benchmarks/retrieval.py --folder DIR
 
-The features are synthetic: clusters, ReLU, 4,096 an image; the file of 1.6 GB is written once. The
-first search reads it from disk unless it is cached, the others from the page cache.
+Compared, in turns, with what PyTorch programs do: `torch.cdist` and `topk` over all points, which
+are mapped into memory, too. The features are synthetic: clusters, ReLU, 4,096 an image; the file of
+1.6 GB is written once. The first search reads it from disk unless it is cached, the others from the
+page cache.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import numpy as np
 from alexnet_jax.retrieval.nearest import nearest
 
 CLUSTERS = 1000
+COUNTS = (1, 5, 16, 32)  # queries at once; `retrieve` has up to 32
 
 
 def main() -> None:
@@ -31,17 +36,25 @@ def main() -> None:
     if not path.exists():
         write(path, args.images, centers)
     points = np.load(path, mmap_mode="r")
-    queries = draw(np.random.default_rng(1), centers, 16)
-    for count in (1, 5, 16):
-        seconds = []
+    queries = draw(np.random.default_rng(1), centers, COUNTS[-1])
+    by_torch = nearest_by_torch(path)
+    searches = {"alexnet_jax": lambda some: nearest(points, some, 6), "torch": by_torch}
+    for count in COUNTS:
+        seconds: dict[str, list[float]] = {name: [] for name in searches}
         for _ in range(args.repeats):
-            start = time.perf_counter()
-            nearest(points, queries[:count], 6)
-            seconds.append(time.perf_counter() - start)
-        print(
-            f"{count:3} queries: first {seconds[0]:.2f} s, median {np.median(seconds):.2f} s, "
-            f"range {min(seconds):.2f} to {max(seconds):.2f}; memory {memory()}"
-        )
+            for name, search in searches.items():
+                start = time.perf_counter()
+                search(queries[:count])
+                seconds[name].append(time.perf_counter() - start)
+        for name, times in seconds.items():
+            median = float(np.median(times))
+            print(
+                f"{count:3} queries, {name:11}: first {times[0]:.2f} s, median {median:.2f} s, "
+                f"range {min(times):.2f} to {max(times):.2f}; {count / median:.1f} queries/s; "
+                f"memory {memory()}"
+            )
+        differ = (nearest(points, queries[:count], 6)[0] != by_torch(queries[:count])).sum()
+        print(f"    neighbors that differ: {differ} of {count * 6}")
     start = time.perf_counter()
     expected = nearest_in_float64(points, queries[0], 6)
     print(f"differences in float64: {time.perf_counter() - start:.2f} s a query")
@@ -61,6 +74,19 @@ def write(path: Path, images: int, centers: np.ndarray) -> None:
     for start in range(0, images, 4096):
         file[start : start + 4096] = draw(rng, centers, min(4096, images - start))
     file.flush()
+
+
+def nearest_by_torch(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Return PyTorch's search for the 6 nearest neighbors."""
+    import torch
+
+    points = torch.from_numpy(np.load(path, mmap_mode="c"))  # "r" would be refused as read-only
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        distances = torch.cdist(torch.from_numpy(queries), points)
+        return distances.topk(6, largest=False).indices.numpy()
+
+    return search
 
 
 def nearest_in_float64(points: np.ndarray, query: np.ndarray, count: int) -> np.ndarray:
