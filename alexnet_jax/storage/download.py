@@ -95,6 +95,7 @@ def _receive_once(url: str, partial: Path, max_bytes: int, check_stop: Callable[
     try:
         response = _open(url, offset)
     except urllib.error.HTTPError as error:
+        error.close()
         # Of a range that begins at the end, or past it.
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not offset:
             raise _Failed(f"HTTP {error.code} {error.reason}") from error
@@ -154,7 +155,9 @@ def _open(url: str, offset: int) -> http.client.HTTPResponse:
     headers = {"User-Agent": "alexnet_jax", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
-    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    # Not `urlopen`, which keeps the proxies of its first call for the life of the process.
+    opener = urllib.request.build_opener()
+    return opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
 
 
 def _total(content_range: str) -> int | None:
