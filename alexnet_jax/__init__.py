@@ -5,19 +5,22 @@ files of the authors' code, computerhistory/AlexNet-Source-Code.
 
     import alexnet_jax as ax
 
-    network = ax.load("runs/a")  # or ax.create("paper", num_classes=10)
+    network = ax.load("runs/a")  # or ax.load("torchvision"), ax.create("paper", num_classes=10)
     probabilities = network.predict(["photo.jpg"])
 
 See `inference/model.py` for what a network can do.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from alexnet_jax.data.pairs import Pairs
     from alexnet_jax.inference.model import create
-    from alexnet_jax.inference.network import load_network as load
+    from alexnet_jax.inference.network import Network
     from alexnet_jax.presets import PRESETS
     from alexnet_jax.training.loop import train_and_evaluate
 
@@ -28,7 +31,6 @@ _MODULES = {
     "PRESETS": "alexnet_jax.presets",
     "Pairs": "alexnet_jax.data.pairs",
     "create": "alexnet_jax.inference.model",
-    "load": "alexnet_jax.inference.network",
     "train_and_evaluate": "alexnet_jax.training.loop",
 }
 
@@ -38,4 +40,30 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(_MODULES[name])
-    return getattr(module, "load_network" if name == "load" else name)
+    return getattr(module, name)
+
+
+def load(
+    source: Path | str,
+    mesh: "Mesh | None" = None,
+    which: Literal["latest", "best"] = "latest",
+) -> "Network":
+    """Return the network of a run, or one with published weights.
+
+    Args:
+        source: folder of a run, trained or imported. Or "torchvision", "bvlc_alexnet" or
+            "caffenet": published weights, which are downloaded once (see `weights/published.py`);
+            "./torchvision" and Path("torchvision") are folders.
+        mesh: None: both towers on one device.
+        which: the last checkpoint, or the one with the lowest validation error.
+
+    Raises:
+        ValueError: there is no such checkpoint, or this version cannot read it; published weights
+            cannot be downloaded or are not those that were published.
+    """
+    from alexnet_jax.inference.network import load_network
+    from alexnet_jax.weights import published
+
+    if isinstance(source, str) and published.is_name(source):
+        source = published.run_folder(source)
+    return load_network(source, mesh, which)

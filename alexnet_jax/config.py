@@ -32,6 +32,9 @@ Preset = Literal[
     "caffenet",
 ]
 
+# Weights that are downloaded by name, see weights/published.py.
+PublishedName = Literal["torchvision", "bvlc_alexnet", "caffenet"]
+
 Precision = Literal["default", "high", "highest"]
 
 RESUMABLE = "may change when a run is resumed, as it does not change what is computed"
@@ -520,8 +523,9 @@ class Config(_Section):
     preset: Annotated[Preset, RESUMABLE] = "quickstart"
     # seed of initialization, shuffling, augmentation, dropout and the validation split
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
-    # folder of a run, trained or imported, to fine-tune (P7); its model and preprocessing become
-    # the defaults
+    # folder of a run, trained or imported, to fine-tune (P7), or on the command line the name of
+    # published weights: torchvision, bvlc_alexnet, caffenet (./caffenet is a folder); model and
+    # preprocessing of these become the defaults
     init_from: str = ""
     # what is not taken from the run named by init_from
     init: InitConfig = dataclasses.field(default_factory=InitConfig)

@@ -14,6 +14,7 @@ import tyro
 from alexnet_jax.cli.arguments import check_picture, option_name, parse_command, peek_option
 from alexnet_jax.cli.devices import use_cpu_only
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.cli.published import check_one
 from alexnet_jax.config import (
     Config,
     DataConfig,
@@ -21,6 +22,7 @@ from alexnet_jax.config import (
     ModelConfig,
     OptimizerConfig,
     Preset,
+    PublishedName,
     ScheduleConfig,
     invalid,
 )
@@ -31,6 +33,7 @@ from alexnet_jax.fidelity.text import render
 from alexnet_jax.model.variants import build_architecture, check_layers
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.storage.names import as_json, printable
+from alexnet_jax.weights import published
 
 PROGRAM = "python -m alexnet_jax.describe"
 CLASSES = 1000  # of ILSVRC
@@ -49,6 +52,8 @@ class Command:
     classes: int
     # folder of a run to describe instead of a preset
     workdir: Path | None
+    # published weights to describe instead of a preset; downloaded and imported once
+    weights: PublishedName | None
     # of the comparison print only the points that differ from the paper
     brief: bool
     # print JSON
@@ -85,13 +90,21 @@ class Command:
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError where they are wrong."""
     workdir, preset = peek_option(args, "--workdir"), peek_option(args, "--preset")
-    if workdir is not None and preset is not None:
-        raise invalid("workdir", workdir, "cannot be given together with --preset", "give one")
-    config, classes = _preset(preset or "paper") if workdir is None else _run(Path(workdir))
+    weights = peek_option(args, "--weights")
+    for name, value in (("workdir", workdir), ("weights", weights)):
+        if value is not None and preset is not None:
+            raise invalid(name, value, "cannot be given together with --preset", "give one")
+    folder = None if workdir is None else Path(workdir)
+    if weights is not None:
+        check_one(folder, weights)
+        # In a process of its own: the devices of this one may be others, see `_estimate`.
+        folder = published.run_folder(weights, own_process=True)
+    config, classes = _preset(preset or "paper") if folder is None else _run(folder)
     default = Command(
         preset=config.preset,
         classes=classes,
-        workdir=None,
+        workdir=folder,
+        weights=None,
         brief=False,
         json=False,
         save=None,

@@ -13,7 +13,8 @@ import tyro
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.config import MeshConfig, invalid
+from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.config import MeshConfig, PublishedName, invalid
 from alexnet_jax.data.sources import Source
 from alexnet_jax.inference import scores as scoring
 from alexnet_jax.storage.names import as_json
@@ -34,7 +35,9 @@ class Command:
     """
 
     # folder of the run, trained or imported; several are given as --workdir A --workdir B
-    workdir: tyro.conf.UseAppendAction[tuple[Path, ...]]
+    workdir: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    # published weights, downloaded and imported once; with or without runs
+    weights: tyro.conf.UseAppendAction[tuple[PublishedName, ...]] = ()
     # which of the run's own images
     split: Literal["validation", "test", "train"] = "validation"
     # where the run's images are now, if they have moved since it was trained: its --data.path
@@ -153,11 +156,13 @@ def _check(args: Command) -> None:
         rule = f"must be at least 1{divisible}"
         remedy = f"try {max(1, round(max(args.batch_size, 128) / shards)) * shards}"
         raise invalid("--batch-size", args.batch_size, rule, remedy)
-    if not args.workdir:
-        raise ValueError("Missing: --workdir (folder of a run); see --help.")
+    if not (args.workdir or args.weights):
+        check_one(None, None)
     real = [os.path.realpath(workdir) for workdir in args.workdir]
     if len(set(real)) < len(real):
         raise invalid("--workdir", args.workdir, "must be different runs", "leave one out")
+    if len({*args.weights}) < len(args.weights):
+        raise invalid("--weights", args.weights, "must be different ones", "leave one out")
     if args.data_path and args.images:
         rule = "is not used together with --images"
         raise invalid("--data.path", args.data_path, rule, "leave one of them out")
@@ -173,8 +178,8 @@ def _check_search(args: Command) -> None:
             rule = "must be given together with --ensemble-weights searched"
             raise invalid("--held-out", args.held_out, rule, "give both or neither")
         return
-    if len(args.workdir) == 1:
-        rule, remedy = "needs several networks", "name two or more with --workdir"
+    if len(args.workdir) + len(args.weights) == 1:
+        rule, remedy = "needs several networks", "name two or more with --workdir or --weights"
     elif args.images and not args.held_out:
         rule = "needs images other than those of --images"
         remedy = "name a folder of class folders with --held-out"
@@ -193,9 +198,8 @@ def _load(args: Command) -> list["Network"]:
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=args.mesh.towers, data=args.mesh.data, batch=args.batch_size)
-    networks = [
-        network_loading.load_network(workdir, mesh, args.checkpoint) for workdir in args.workdir
-    ]
+    folders = [*args.workdir, *(run_of(None, name) for name in args.weights)]
+    networks = [network_loading.load_network(folder, mesh, args.checkpoint) for folder in folders]
     if args.data_path:
         networks = [with_data_path(network, args.data_path) for network in networks]
     first = networks[0]

@@ -8,7 +8,8 @@ from typing import Literal
 
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.config import invalid
+from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.config import PublishedName, invalid
 
 PROGRAM = "python -m alexnet_jax.export"
 SUFFIXES = (".onnx", ".stablehlo")
@@ -18,10 +19,12 @@ SUFFIXES = (".onnx", ".stablehlo")
 class Command:
     """Write a run's network, weights and preprocessing as one program for other software."""
 
-    # folder of the run
-    workdir: Path
     # file to write: .onnx for ONNX Runtime and others, .stablehlo for `jax.export.deserialize`
     to: Path
+    # folder of the run, trained or imported
+    workdir: Path | None = None
+    # published weights instead of a run; downloaded and imported once
+    weights: PublishedName | None = None
     # latest: the last checkpoint; best: the one with the lowest validation error
     checkpoint: Literal["latest", "best"] = "latest"
 
@@ -37,6 +40,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def export(args: Command) -> None:
     """Write the program to `--to`, and print what it takes and returns."""
+    check_one(args.workdir, args.weights)
     _check_target(args.to)
 
     import jax
@@ -45,9 +49,8 @@ def export(args: Command) -> None:
     from alexnet_jax.model import towers
     from alexnet_jax.storage import atomic
 
-    network = load_network(
-        args.workdir, towers.make_mesh(towers=1, data=1, batch=1), args.checkpoint
-    )
+    workdir = run_of(args.workdir, args.weights)
+    network = load_network(workdir, towers.make_mesh(towers=1, data=1, batch=1), args.checkpoint)
     network.check_trained()
     params = jax.device_get(network.params)
     data = network.config.data

@@ -10,6 +10,8 @@ import tyro
 
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.config import PublishedName
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import printable
 
@@ -27,11 +29,13 @@ class Command:
 
     # images, and folders of them at any depth
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    # folder of the run, trained or imported
-    workdir: Annotated[Path, tyro.conf.arg()]
     # file to write: .npz (with the names of the images in "files"), .npy (one layer; names in
     # .files.json), .h5 (as .npz)
     to: Annotated[Path, tyro.conf.arg()]
+    # folder of the run, trained or imported
+    workdir: Path | None = None
+    # published weights instead of a run; downloaded and imported once
+    weights: PublishedName | None = None
     # outputs as describe lists them: conv5 before its ReLU, relu5 after it, norm1, pool5, fc7; for
     # networks of torchvision's layout also features.10 or classifier.5
     layers: tuple[str, ...] = ("relu7",)
@@ -58,6 +62,7 @@ def write(args: Command) -> int:
     """Write the features; return how many files could not be read."""
     from alexnet_jax.retrieval import feature_files
 
+    check_one(args.workdir, args.weights)
     feature_files.check_target(args.to, args.layers)
     listings = [list_images(path) for path in args.files]
     # Each once: an image may be named beside its folder.
@@ -73,7 +78,7 @@ def write(args: Command) -> int:
     from alexnet_jax.retrieval import features
 
     mesh = towers.make_mesh(towers=1, data=1, batch=features.BATCH)
-    network = load_network(args.workdir, mesh, args.checkpoint)
+    network = load_network(run_of(args.workdir, args.weights), mesh, args.checkpoint)
     recipe = features.Recipe(features.output_names(network, args.layers), args.reduce)
     shapes = features.shapes(network, recipe)
     unreadable = feature_files.write(

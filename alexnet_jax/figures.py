@@ -14,7 +14,8 @@ import tyro
 
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import option_names, run_command, with_options
-from alexnet_jax.config import invalid
+from alexnet_jax.cli.published import run_of
+from alexnet_jax.config import PublishedName, invalid
 from alexnet_jax.plots import curves, feature_maps, filters, predictions, specialization
 from alexnet_jax.plots.tiles import save
 from alexnet_jax.storage.names import printable
@@ -34,7 +35,9 @@ class Command:
     """Draw the figures of a run into PNG files; the values of specialization also into JSON."""
 
     # folder of the run, trained or imported
-    workdir: Path
+    workdir: Path | None = None
+    # published weights instead of a run; downloaded and imported once
+    weights: PublishedName | None = None
     # figures to draw; by default all that are available, or none with --maps
     only: tuple[Kind, ...] = ()
     # photographs whose feature maps to draw, by tower
@@ -46,7 +49,8 @@ class Command:
     checkpoint: Literal["latest", "best"] = "latest"
     # where the run's images are now, if they have moved since it was trained: its --data.path
     data_path: Annotated[Path | None, tyro.conf.arg(name="data.path")] = None
-    # folder for the figures; by default figures/ in --workdir
+    # folder for the figures; by default figures/ in --workdir, or, of --weights, where the command
+    # is given
     out: Path | None = None
 
 
@@ -85,10 +89,10 @@ def draw(args: Command) -> None:
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    network = load_network(args.workdir, mesh, args.checkpoint)
+    network = load_network(run_of(args.workdir, args.weights), mesh, args.checkpoint)
     if args.data_path:
         network = with_data_path(network, args.data_path)
-    folder = args.out or args.workdir / "figures"
+    folder = args.out or (args.workdir or Path()) / "figures"
     files = collections.Counter[str]()
     for photograph in args.maps:
         name = f"maps-{args.layer}-{photograph.stem}"

@@ -19,6 +19,7 @@ from alexnet_jax.cli import distributed, process
 from alexnet_jax.cli.arguments import parse_command, peek_option
 from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import option_names, run_command, with_options
+from alexnet_jax.cli.published import with_origin_folder
 from alexnet_jax.config import Config, invalid
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.stopping import Stopped
@@ -42,8 +43,12 @@ class Command:
 
 
 def parse(args: Sequence[str]) -> Command:
-    """Return the command for these arguments; raise a ValueError if they are wrong."""
+    """Return the command for these arguments; raise a ValueError if they are wrong.
+
+    Published weights that `--init-from` names are downloaded, unless they are kept already.
+    """
     config = PRESETS[_preset(args)]
+    args = with_origin_folder(args, signals.stop_requested)
     if origin := peek_option(args, "--init-from"):
         from alexnet_jax.training.finetune import defaults_from
 

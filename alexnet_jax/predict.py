@@ -13,7 +13,8 @@ import tyro
 
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.config import DataConfig, invalid
+from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.config import DataConfig, PublishedName, invalid
 from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.folders import list_images
@@ -39,7 +40,9 @@ class Command:
     # image files, and folders of them at any depth
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     # folder of the run, trained or imported
-    workdir: Annotated[Path, tyro.conf.arg()]
+    workdir: Path | None = None
+    # published weights instead of a run; downloaded and imported once
+    weights: PublishedName | None = None
     # number of classes to print for each image
     top: int = 5
     # views of each image: the center crop, or the four corner crops, the center crop and their
@@ -84,11 +87,13 @@ def show(args: Command) -> int:
         raise invalid("--top", args.top, "must be at least 1", "try 5")
     if args.save:
         check_picture(args.save, "--save")
+    check_one(args.workdir, args.weights)
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
-    network = network_loading.load_network(args.workdir, mesh, args.checkpoint)
+    workdir = run_of(args.workdir, args.weights)
+    network = network_loading.load_network(workdir, mesh, args.checkpoint)
     num_read, num_unread, panel = 0, 0, []
     for prediction in predict(network, find(args.files), args.views):
         if prediction.probabilities is None:

@@ -1,6 +1,10 @@
-"""Import weights as a run, or export a run's: `python -m alexnet_jax.pretrained --from FILE`."""
+"""Import weights as a run, or export a run's: `python -m alexnet_jax.pretrained --from FILE`.
+
+FILE may also be the name of published weights, which are downloaded: `--from torchvision`.
+"""
 
 import dataclasses
+import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +14,9 @@ import tyro
 
 from alexnet_jax.cli.arguments import option_name, parse_command, peek_option
 from alexnet_jax.cli.errors import option_names, run_command, with_options
-from alexnet_jax.config import DataConfig, ModelConfig, Preset, flatten
+from alexnet_jax.config import DataConfig, ModelConfig, Preset, flatten, invalid
 from alexnet_jax.presets import PRESETS
+from alexnet_jax.weights import published
 
 PROGRAM = "python -m alexnet_jax.pretrained"
 IMPORT_ONLY = ("preset", "class_names", "mean", "key", "head", "partial", "no_kernel_flip")
@@ -20,26 +25,33 @@ SECTIONS = ("model", "data")
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Make a run of the weights in a file (--from), or write a run's weights to a file (--to).
+    """Make a run of weights (--from), or write a run's weights to a file (--to).
+
+    Weights are those of a file, or published ones: torchvision, bvlc_alexnet or caffenet, which are
+    downloaded once. ALEXNET_JAX_CACHE is the folder that keeps them, by default the user's cache.
 
     Arrays do not show everything about their network: what is assumed is printed, and --preset,
     --model.* and --data.* say otherwise. The defaults printed for these are those of --preset.
     """
 
     # folder of the run, which --from creates and --to reads
-    workdir: Path
-    # torchvision's .pth, a checkpoint with such weights, .safetensors (or its shards), .caffemodel,
-    # bvlc_alexnet.npy, .npz with conv1_w and so on, or a folder of theano_alexnet's .npy files
-    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    workdir: Path | None = None
+    # name of published weights (--list), or a path (./torchvision is one): torchvision's .pth, a
+    # checkpoint with such weights, .safetensors (or its shards), .caffemodel, bvlc_alexnet.npy,
+    # .npz with conv1_w and so on, or a folder of theano_alexnet's .npy files
+    source: Annotated[str | None, tyro.conf.arg(name="from", metavar="NAME|PATH")] = None
     # a .safetensors file (torchvision's names if the network has no towers, otherwise conv1_w and
     # so on) or an .npz file (conv1_w and so on)
     to: Path | None = None
     # --from: preset whose network the weights are of; by default inferred from the file, which is
     # impossible for .npz files of other programs
     preset: Preset | None = None
-    # --from: text file with the name of a class on each line, or a list or dictionary of them; by
-    # default class 0, class 1, ...
-    class_names: Path | None = None
+    # list the published weights: name, size, digest, published accuracy, license and source
+    list: bool = False
+    # --from: text file with the name of a class on each line, or a list or dictionary of them, or
+    # imagenet (ImageNet's 1,000 in their order, which published weights have anyway); by default
+    # class 0, class 1, ...
+    class_names: Annotated[str | None, tyro.conf.arg(metavar="imagenet|PATH")] = None
     # --from: mean image: a run's statistics.npz, or an .npy or .binaryproto file with colors in the
     # order of the weights; by default the published mean color, or the file's own
     mean: Path | None = None
@@ -64,14 +76,24 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         command, fields = parse(sys.argv[1:] if args is None else args)
+        if command.list:
+            if command.source or command.to or command.workdir:
+                raise ValueError("--list: must be given alone; leave out the others.")
+            print(published.describe())
+            return
+        if command.workdir is None:
+            raise ValueError("Missing: --workdir (folder of the run); see --help.")
         if (command.source is None) == (command.to is None):
             raise ValueError("--from, --to: must be exactly one of the two; see --help.")
         if command.to is None:
-            import_weights(command, fields)
+            import_weights(command, command.workdir, fields)
         else:
-            export_weights(command, fields)
+            export_weights(command, command.workdir, command.to, fields)
 
-    interrupted = "interrupted; remove the --workdir or file, and run the same command again."
+    interrupted = (
+        "interrupted; run the same command again to continue a download; a --workdir or file that "
+        "was begun has to be removed before."
+    )
     return run_command(run, Command, interrupted, {"path": "--to"})
 
 
@@ -82,7 +104,7 @@ def parse(args: Sequence[str]) -> tuple[Command, dict[str, Any]]:
         ValueError: an option is unknown or wrong.
     """
     base = PRESETS.get(peek_option(args, "--preset") or "", PRESETS["torchvision"])
-    default = Command(workdir=tyro.MISSING, model=base.model, data=base.data)
+    default = Command(model=base.model, data=base.data)
     command = parse_command(Command, args, PROGRAM, default)
     given = {argument.partition("=")[0].replace("_", "-") for argument in args}
     config = flatten(dataclasses.replace(base, model=command.model, data=command.data))
@@ -94,36 +116,70 @@ def parse(args: Sequence[str]) -> tuple[Command, dict[str, Any]]:
     return command, fields
 
 
-def import_weights(args: Command, fields: Mapping[str, Any]) -> None:
-    """Make `--workdir` of the weights in `--from`; `fields` are not those of the preset."""
+def import_weights(args: Command, workdir: Path, fields: Mapping[str, Any]) -> None:
+    """Make `workdir` of the weights in `--from`; `fields` are not those of the preset."""
     # JAX takes seconds to import, which --help need not wait for.
-    from alexnet_jax.weights import class_names, files, run_folder
+    from alexnet_jax.weights import files, run_folder
     from alexnet_jax.weights.import_plan import plan_import
 
     assert args.source is not None
-    run_folder.check_empty(args.workdir)
-    plan = plan_import(
-        files.read(args.source, args.key, args.head),
+    run_folder.check_empty(workdir)
+    options: dict[str, Any] = dict(
         preset=args.preset or "",
         fields=fields,
-        class_names=class_names.read(args.class_names) if args.class_names else (),
+        class_names=_read_class_names(args.class_names),
         mean=files.read_mean(args.mean) if args.mean else None,
         towers=args.towers,
         partial=args.partial,
         kernel_flip=not args.no_kernel_flip,
     )
-    run_folder.make(plan, args.source, args.workdir)
+    accuracy = ""
+    if published.is_name(args.source):
+        entry = published.find(args.source)
+        source, accuracy = published.fetch(entry), f" Published accuracy: {entry.accuracy}."
+        plan = published.plan(entry, source, key=args.key, head=args.head, **options)
+    else:
+        source = Path(args.source)
+        _check_exists(args.source)
+        plan = plan_import(files.read(source, args.key, args.head), **options)
+    run_folder.make(plan, source, workdir)
     count = sum(array.size for kinds in plan.params.values() for array in kinds.values())
     data, variant, preset = plan.config.data, plan.config.model.variant, plan.config.preset
     network = variant if variant == preset else f"{variant} ({preset})"
     print(
-        f"{args.workdir}: {count:,} parameters from {args.source}, {network}, "
+        f"{workdir}: {count:,} parameters from {source}, {network}, "
         f"{len(plan.class_names):,} classes; images are resized to {data.image_size} pixels "
         f"({data.resize}, {data.filter}), cropped to {data.crop}, {data.channels.upper()}, minus "
-        f"the {data.mean} mean{_divisors(plan.statistics.scale)}."
+        f"the {data.mean} mean{_divisors(plan.statistics.scale)}.{accuracy}"
     )
     for note in plan.notes:
         print(with_options(note, option_names(Command)))
+
+
+def _read_class_names(source: str | None) -> list[str]:
+    """Return the names in a file, or ImageNet's; none if there is no source."""
+    from alexnet_jax.weights import class_names
+
+    if source is None:
+        return []
+    if source != "imagenet":
+        return class_names.read(Path(source))
+    if Path(source).exists():
+        note = "imagenet: ImageNet's class names are used; ./imagenet is what lies in this folder."
+        print(note, file=sys.stderr)
+    return class_names.imagenet()
+
+
+def _check_exists(source: str) -> None:
+    """Raise a ValueError if nothing is there and published weights may have been meant."""
+    if Path(source).exists() or (source != Path(source).name and Path(source).parent.is_dir()):
+        return
+    by_file = {entry.file: name for name, entry in published.PUBLISHED.items()}
+    close = difflib.get_close_matches(source.lower(), [*published.PUBLISHED, *by_file], n=1)
+    names = [by_file.get(text, text) for text in close]
+    rule = f"no such file, and no published weights, which are {', '.join(published.PUBLISHED)}"
+    remedy = f"try {names[0]}, which is downloaded" if names else "correct the path or the name"
+    raise invalid("--from", source, rule, remedy)
 
 
 def _divisors(scale: Iterable[float]) -> str:
@@ -133,8 +189,8 @@ def _divisors(scale: Iterable[float]) -> str:
     return f", divided by {', '.join(f'{1 / factor:.4g}' for factor in scale)}"
 
 
-def export_weights(args: Command, fields: Mapping[str, Any]) -> None:
-    """Write the weights of `--workdir` to `--to`."""
+def export_weights(args: Command, workdir: Path, to: Path, fields: Mapping[str, Any]) -> None:
+    """Write the weights of the run in `workdir` to `to`."""
     import jax
 
     from alexnet_jax.data.statistics import Statistics
@@ -144,11 +200,10 @@ def export_weights(args: Command, fields: Mapping[str, Any]) -> None:
     from alexnet_jax.weights.merge import change_towers
     from alexnet_jax.weights.metadata import export_metadata
 
-    assert args.to is not None
-    files.check_target(args.to)
+    files.check_target(to)
     if given := [*(name for name in IMPORT_ONLY if getattr(args, name)), *fields]:
         raise ValueError(f"{option_name(given[0])}: must be given with --from; leave it out.")
-    network = load_network(args.workdir, towers.make_mesh(towers=1, data=1, batch=1))
+    network = load_network(workdir, towers.make_mesh(towers=1, data=1, batch=1))
     network.check_trained()
     params = jax.device_get(network.variables["params"])
     config, architecture, params = change_towers(
@@ -156,14 +211,14 @@ def export_weights(args: Command, fields: Mapping[str, Any]) -> None:
     )
     metadata = export_metadata(config, Statistics(**network.statistics), network.class_names)
     has_groups = any(layer.sees == "own" for layer in architecture.layers)
-    names = "plain" if has_groups or args.to.suffix == ".npz" else "torchvision"
-    files.write(args.to, convert.from_params(params, architecture, names, metadata))
+    names = "plain" if has_groups or to.suffix == ".npz" else "torchvision"
+    files.write(to, convert.from_params(params, architecture, names, metadata))
     first = "conv1_w" if names == "plain" else "features.0.weight, as in torchvision"
-    print(f"{args.to}: the weights of {args.workdir}, with names such as {first}.")
+    print(f"{to}: the weights of {workdir}, with names such as {first}.")
     if config.data.mean != "channel":
         print(
             "The file has the mean color, and not the mean image; to use the image, import with "
-            f"--mean {args.workdir / 'statistics.npz'}."
+            f"--mean {workdir / 'statistics.npz'}."
         )
 
 

@@ -12,7 +12,8 @@ import tyro
 
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
-from alexnet_jax.config import invalid
+from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.config import PublishedName, invalid
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import as_json, printable
 
@@ -37,10 +38,12 @@ class Command:
 
     # query images, and folders of them at any depth; without any only the index is built
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    # folder of the run, trained or imported
-    workdir: Annotated[Path, tyro.conf.arg()]
     # folder to search, at any depth
     images: Annotated[Path, tyro.conf.arg()]
+    # folder of the run, trained or imported
+    workdir: Path | None = None
+    # published weights instead of a run; downloaded and imported once
+    weights: PublishedName | None = None
     # number of neighbors to print for each query image; paper section 6 shows 6
     top: int = 6
     # output of the network to compare, as describe lists them: pool5, conv5, relu6; by default fc7
@@ -54,7 +57,8 @@ class Command:
     json: bool = False
     # which checkpoint: the latest, or the one with the lowest validation error
     checkpoint: Literal["latest", "best"] = "latest"
-    # folder for the features; by default in --workdir, below retrieval/
+    # folder for the features; by default in --workdir, or in the run made of --weights, below
+    # retrieval/
     index: Path | None = None
 
 
@@ -86,6 +90,7 @@ def show(args: Command) -> int:
         raise invalid("--top", args.top, "must be at least 1", "try 6")
     if args.save:
         check_picture(args.save, "--save")
+    check_one(args.workdir, args.weights)
     listings = [list_images(path) for path in args.files]
     files = [file for listing in listings for file in listing.files]
     if args.files and not files:
@@ -114,11 +119,12 @@ def _open(args: Command) -> tuple["Extractor", "Index", dict[str, list[str]]]:
     from alexnet_jax.retrieval import features, index
 
     mesh = towers.make_mesh(towers=1, data=1, batch=features.BATCH)
-    network = network_loading.load_network(args.workdir, mesh, args.checkpoint)
+    workdir = run_of(args.workdir, args.weights)
+    network = network_loading.load_network(workdir, mesh, args.checkpoint)
     unit_length = args.distance == "cosine"
     recipe = features.retrieval_recipe(network, args.layer, unit_length=unit_length)
     extractor = features.Extractor(network, recipe)
-    folder = args.index or index.folder_for(args.workdir, args.checkpoint, args.images, recipe)
+    folder = args.index or index.folder_for(workdir, args.checkpoint, args.images, recipe)
     built = index.build(network, extractor, args.images, folder, _print_note, recipe)
     if built.unreadable:
         _print_note(features.describe_unreadable(built.unreadable))

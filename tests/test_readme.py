@@ -24,10 +24,13 @@ from alexnet_jax.fidelity.facts import describe_network
 from alexnet_jax.model.architecture import trace
 from alexnet_jax.model.variants import build_architecture
 from alexnet_jax.presets import PRESETS
+from alexnet_jax.storage.digest import file_sha256
+from alexnet_jax.weights import published
 from tests import foreign
 from tests.data.test_prepare import toy
 from tests.weights.test_pretrained import CLASSES as IMPORTED
 from tests.weights.test_pretrained import random_set
+from tests.weights.test_published import write_torchvision
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -265,6 +268,13 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign.write_torch_zip(
         Path("alexnet-owt-7be5be79.pth"), {n: a.astype("f4") for n, a in quiet.items()}
     )
+    monkeypatch.setenv("ALEXNET_JAX_CACHE", str(tmp_path / "cache"))
+    write_torchvision(Path("published.pth"))
+    sha256 = file_sha256(Path("published.pth"))
+    entry = dataclasses.replace(published.PUBLISHED["torchvision"], digest=sha256)
+    monkeypatch.setitem(published.PUBLISHED, "torchvision", entry)
+    entry.folder.mkdir(parents=True)
+    shutil.move("published.pth", entry.path)
     by_layer: dict[str, list[np.ndarray]] = {}
     for name, array in random_set("tensorflow").items():
         by_layer.setdefault(name.rpartition("_")[0], []).append(array)

@@ -175,6 +175,7 @@ def _sentence(box: str) -> str:
     lines = "\n".join(line.strip("│| ") for line in plain.splitlines()[1:])
     paragraphs = re.split(r"^[─-]{3,}$", lines, flags=re.MULTILINE)
     text = " ".join(next(filter(str.strip, paragraphs), plain).split())
+    text = re.sub(r"(Expected one of \(.*?)(?:'None', |, 'None')", r"\1", text)  # the default
     if refused := re.fullmatch(r"Error parsing [A-Za-z]\S*: ([a-z].*)", text):
         return refused[1]
     if missing := re.findall(r"(--\S+) [A-Z]\S* ([^()]*?) \(required\)", text):

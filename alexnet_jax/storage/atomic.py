@@ -23,10 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
-        _fsync(partial)
-        partial.replace(path)
-        with contextlib.suppress(OSError):  # of file systems that know it of files alone
-            _fsync(path.parent)  # the name too is on the disk
+        put_in_place(partial, path)
     except OSError as error:
         if error.filename == str(partial):
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -34,6 +31,14 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the folder may be gone
             partial.unlink(missing_ok=True)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Rename a complete file, which is on the disk before, and its new name after."""
+    _fsync(partial)
+    partial.replace(path)
+    with contextlib.suppress(OSError):  # of file systems that know it of files alone
+        _fsync(path.parent)
 
 
 def _fsync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""SHA-256 digests of values, of bytes and of files."""
+"""Digests of values, of bytes and of files, SHA-256 unless another is named."""
 
 import hashlib
 import json
@@ -21,5 +21,10 @@ def bytes_sha256(parts: Iterable[bytes | memoryview]) -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    return file_digest(path, "sha256")
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return the digest of a file by an algorithm of `hashlib`, in hexadecimal digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()

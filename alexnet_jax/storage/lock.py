@@ -5,12 +5,15 @@ import dataclasses
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from alexnet_jax.config import invalid
 
 NAME = "lock"
+PAUSE = 0.2  # seconds between attempts of a process that waits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +53,9 @@ def check_in_place(folder: Path, entry: str, opened: os.stat_result, name: str =
 
 
 @contextlib.contextmanager
-def hold_lock(folder: Path, name: str = "workdir") -> Iterator[Lock]:
+def hold_lock(
+    folder: Path, name: str = "workdir", waiting: Callable[[str], None] | None = None
+) -> Iterator[Lock]:
     """Keep other processes from writing to a folder.
 
     The lock is the kernel's and dies with its holder, however that dies; the file stays behind and
@@ -59,18 +64,22 @@ def hold_lock(folder: Path, name: str = "workdir") -> Iterator[Lock]:
     Args:
         folder: must exist.
         name: of the argument that named the folder, for messages.
+        waiting: wait while another process holds the lock, and call this again and again meanwhile
+            with a clause that says which one does; None: raise an error instead.
 
     Raises:
         ValueError: another process holds the lock, or the file system has no locks.
     """
     with (folder / NAME).open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            rule = f"{holder} is writing to this folder"
-            raise invalid(name, folder, rule, "wait until it ends, or use another folder") from None
+            while not _try_lock(file):
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                rule = f"{holder} is writing to this folder"
+                if waiting is None:
+                    raise invalid(name, folder, rule, "wait until it ends, or use another folder")
+                waiting(rule)
+                time.sleep(PAUSE)
         except OSError as error:  # of some network file systems
             rule = f"cannot be locked ({error.strerror}), and two writers would damage it"
             raise invalid(name, folder, rule, "use a file system that has locks") from error
@@ -78,3 +87,11 @@ def hold_lock(folder: Path, name: str = "workdir") -> Iterator[Lock]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield Lock(folder, file.fileno(), name)
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

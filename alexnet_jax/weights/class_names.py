@@ -6,6 +6,7 @@ import collections
 import json
 import re
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ SHOWN = 5  # names in a message
 _NUMBERED = re.compile(r"(\d+)[\s:;,]+(\S.*)")
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][\w.]*\s*=\s*(?=[\[{(])")
 _ENTRY = re.compile(r"""\d+\s*:\s*(['"]).*\1\s*,?""")
+
+
+def imagenet() -> list[str]:
+    """Return the names of ImageNet's 1,000 classes (ILSVRC-2012) in their order: synset and words.
+
+    The order is that of the synsets, as in Caffe and torchvision. Two classes are a crane and two a
+    maillot, which their synsets tell apart.
+    """
+    file = resources.files("alexnet_jax.weights") / "imagenet_classes.txt"
+    return file.read_text("utf-8").splitlines()
 
 
 def read(path: Path) -> list[str]:

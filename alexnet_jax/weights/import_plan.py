@@ -89,6 +89,7 @@ def plan_import(
     towers: Towers = "keep",
     partial: bool = False,
     kernel_flip: bool = True,
+    is_known: bool = False,
 ) -> ImportPlan:
     """Return a file's weights in the layout of `model/`, with the preprocessing they need.
 
@@ -102,6 +103,7 @@ def plan_import(
             of the weights, from `files.read_mean`; None for the published mean color.
         towers: keep the file's, or make one network of two towers, or two towers of one.
         partial, kernel_flip: see `convert.to_params`.
+        is_known: the weights are known to be those of `preset`, and nothing is assumed.
 
     Raises:
         ValueError: the arguments, or the arrays, do not match.
@@ -123,12 +125,17 @@ def plan_import(
     )
     missing, unknown = convert.unmatched(raw, architecture)
     names = list(class_names) or metadata.read_class_names(raw.metadata, count)
-    notes = [*raw.notes, network.note, sigmoid_note]
+    notes = [*raw.notes, "" if is_known else network.note, sigmoid_note]
     if missing:
         notes.append(f"Left at their initial values: {', '.join(missing)}.")
     if unknown:
         notes.append(f"Ignored, as they are not of this network: {', '.join(unknown)}.")
     notes += [describe_untrained(params), describe_duplicates(names)]
+    if count == IMAGENET_CLASSES and names[0] == "class 0":
+        notes.append(
+            "The 1,000 classes have no names; if they are ImageNet's in their usual order, add "
+            "class_names=imagenet."
+        )
     config, architecture, params = change_towers(config, architecture, params, towers)
     notes = [note for note in notes if note]
     return ImportPlan(config, architecture, params, network.statistics, names, notes)
