@@ -127,9 +127,9 @@ def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     """
     saved = None
     if (workdir / CONFIG).exists():
-        saved = _saved_config(workdir, "workdir")
+        saved = saved_config(workdir, "workdir")
     if saved is None or saved.init_from != absolute_path(str(origin_folder)):
-        saved = _saved_config(origin_folder, "init_from")
+        saved = saved_config(origin_folder, "init_from")
     inherited = {
         field: value
         for field, value in flatten(saved).items()
@@ -140,7 +140,39 @@ def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     return unflatten(flatten(config) | inherited | started)
 
 
-def _saved_config(folder: Path, name: str) -> Config:
+def fit_to_classes(config: Config, class_names: Sequence[str], given: Collection[str]) -> Config:
+    """Return `config` with a new last layer if these are not the classes of init_from.
+
+    That layer then has ten times the learning rate of the others, as in the 2012 code's pretrained
+    nets (layer-params-146-2012-2011.cfg:186).
+
+    Args:
+        config: with init_from.
+        class_names: that are to be learned.
+        given: fields that keep their values.
+    """
+    folder = Path(config.init_from)
+    origin_names = read_object(folder / CONFIG).get("class_names")
+    init, optimizer = config.init, config.optimizer
+    if "init.reinit_layers" not in given and origin_names != list(class_names):
+        init = dataclasses.replace(init, reinit_layers=("fc8",))
+    if "optimizer.layer_learning_rates" not in given:
+        rates = tuple(f"{layer}=10" for layer in init.reinit_layers)
+        optimizer = dataclasses.replace(optimizer, layer_learning_rates=rates)
+    return dataclasses.replace(config, init=init, optimizer=optimizer)
+
+
+def check_preset(config: Config) -> None:
+    """Raise a ValueError if a preset is for weights of another run and there are none, or not."""
+    if config.preset == "finetune" and not config.init_from:
+        rule = "starts from another run, and init_from names none"
+        raise invalid("preset", "finetune", rule, "add init_from=FOLDER, or use preset=small")
+    if config.preset == "small" and config.init_from:
+        rule = "trains from random weights, at a rate too high for those of init_from"
+        raise invalid("preset", "small", rule, "use preset=finetune")
+
+
+def saved_config(folder: Path, name: str) -> Config:
     """Return the configuration in the folder that the argument `name` named."""
     check_local(folder, name)
     try:
