@@ -49,7 +49,8 @@ def parse(args: Sequence[str]) -> Command:
 
         config = defaults_from(Path(origin), config, Path(peek_option(args, "--workdir") or ""))
     command = parse_command(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
-    if command.config.preset in FITTED and command.config.data.path:
+    data = command.config.data
+    if command.config.preset in FITTED and (data.path or data.name or data.source == "synthetic"):
         from alexnet_jax.training.fitting import fit_to_data
 
         given = {name for name in flatten(config) if option_name(name) in given_options(args)}

@@ -38,15 +38,14 @@ _PHOTOS = Config(
 
 
 class Steps(NamedTuple):
-    """How long a preset trains: `epochs`, but at least and at most so many steps."""
+    """How long a preset trains: `epochs`, but at least so many steps."""
 
     epochs: int
     at_least: int
-    at_most: int
 
 
 # Presets whose batch size and schedule follow the number of training images.
-FITTED: dict[str, Steps] = {"small": Steps(100, 1500, 10_000), "finetune": Steps(20, 1000, 10_000)}
+FITTED: dict[str, Steps] = {"small": Steps(100, 1500), "finetune": Steps(20, 1000)}
 FITTED_FIELDS = (
     "optimizer.batch_size",
     "schedule.epochs",
@@ -74,8 +73,8 @@ def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) 
         batch_size = min(BATCH_SIZE, 2 ** (num_images.bit_length() - 1))
         optimizer = dataclasses.replace(optimizer, batch_size=batch_size)
     steps_per_epoch = num_images / optimizer.batch_size
-    wanted = min(max(steps.epochs * steps_per_epoch, steps.at_least), steps.at_most)
-    epochs = schedule.epochs if "schedule.epochs" in given else math.ceil(wanted / steps_per_epoch)
+    epochs = max(steps.epochs, math.ceil(steps.at_least / steps_per_epoch))
+    epochs = schedule.epochs if "schedule.epochs" in given else epochs
     fitted = {
         "epochs": epochs,
         "milestones": (max(1, round(0.8 * epochs)),),
@@ -317,8 +316,8 @@ _EPOCHS = (
 )
 _FITTED_NOTE = (
     "Batch size, epochs, milestones and evaluations are those for {images:,} training images. "
-    "Training decides them by the number that it finds, for {epochs} epochs and between "
-    "{at_least:,} and {at_most:,} steps; what is given stays."
+    "Training decides them by the number that it finds, for {epochs} epochs and at least "
+    "{at_least:,} steps; what is given stays."
 )
 NOTES: dict[str, tuple[str, ...]] = {
     **{

@@ -82,7 +82,7 @@ BAD = [
     ("--schedule.epochs", "0", "try 90"),
     ("--schedule.factor", "1.0", "try 0.1"),
     ("--schedule.max-drops", "-1", "try 3"),
-    ("--schedule.patience", "0", "try 5"),
+    ("--schedule.patience", "0", "try auto"),
     ("--schedule.min-delta", "1.0", "try 0.002"),
     ("--schedule.eval-every", "0", "try 1"),
     ("--mesh.towers", "3", "try auto"),

@@ -222,6 +222,10 @@ def init_from_pretrained(
     }
     message = f"Weights of {origin.folder}, step {origin.step:,}: {', '.join(copied)}"
     message += f"; initialized at random: {', '.join(reinit_layers)}" if reinit_layers else ""
+    if "fc8" in reinit_layers and len(origin.class_names) == len(class_names):
+        pairs = zip(origin.class_names, class_names, strict=True)
+        before, now = next(((a, b) for a, b in pairs if a != b), ("", ""))
+        message += f" (other classes: {before!r} is now {now!r})" if now else ""
     message += f"; at random values there, too: {', '.join(untrained)}" if untrained else ""
     message += f"; not used: {', '.join(unused)}" if unused else ""
     if "fc8" not in reinit_layers and processes.is_main_process():
@@ -249,6 +253,8 @@ def _check_layers(origin: Origin, params: Any, reinit_layers: Sequence[str]) -> 
         )
         rule = f"has other shapes in {', '.join(pairs)}"
         remedy = f"add init.reinit_layers={' '.join([*reinit_layers, *differ])}"
+        if differ == ["fc8"]:
+            remedy = f"use preset=finetune, or {remedy}"
         raise invalid("init_from", origin.folder, rule, remedy)
 
 
@@ -259,6 +265,6 @@ def _warn_of_names(origin_names: Sequence[str], class_names: Sequence[str]) -> N
     if differ:
         LOGGER.warning(
             "%d of %d classes have other names than in the run that fc8 comes from (%r is now %r); "
-            "if they are other classes, add init.reinit_layers=fc8.",
+            "if they are other classes, use preset=finetune, or add init.reinit_layers=fc8.",
             *(len(differ), len(pairs), *differ[0]),
         )

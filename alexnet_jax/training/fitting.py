@@ -1,4 +1,4 @@
-"""What the presets `small` and `finetune` leave to the images of a run: decided once, at its start."""
+"""What the presets `small` and `finetune` leave to the images, decided when a run starts."""
 
 from collections.abc import Collection
 from pathlib import Path

@@ -85,20 +85,28 @@ def small(**changes: Any) -> Config:
 
 
 def photos(**changes: Any) -> Config:
-    """Return the preset `photos` with `changes`, for a fixed number of epochs unless they differ."""
+    """Return the preset `photos` with `changes`, by default of a fixed schedule."""
     fixed = {"kind": "step", "epochs": 36, "milestones": [28, 34], "eval_every": 4}
     schedule = {f"schedule.{name}": value for name, value in fixed.items()}
     return unflatten(flatten(PRESETS["photos"]) | schedule | changes)
 
 
 _PLATEAU = {
-    **{"data.image_size": 72, "data.crop": 64, "model.width": 0.25, "optimizer.batch_size": 32},
-    **{"schedule.kind": "plateau", "schedule.patience": 5, "schedule.epochs": 90},
+    "data.image_size": 72,
+    "data.crop": 64,
+    "model.width": 0.25,
+    "optimizer.batch_size": 32,
+    "schedule.kind": "plateau",
+    "schedule.patience": 5,
+    "schedule.epochs": 90,
     "schedule.eval_every": 1,
 }
 _FEW_STEPS = {
-    **{"optimizer.learning_rate": 0.001, "schedule.epochs": 20, "schedule.eval_every": 1},
-    **{"schedule.kind": "plateau", "schedule.patience": 5},
+    "optimizer.learning_rate": 0.001,
+    "schedule.epochs": 20,
+    "schedule.eval_every": 1,
+    "schedule.kind": "plateau",
+    "schedule.patience": 5,
 }
 ORIGIN = "small, others"
 
@@ -116,7 +124,7 @@ SETTINGS = {
     **{f"small, {n}": Setting(n, small()) for n in ("150", "180", "360", "1000", "3030")},
     **{f"full size, {n}": Setting(n, photos()) for n in ("150", "360", "1000")},
     "photos, width 0.25, plateau, 360": Setting("360", photos(**_PLATEAU)),
-    ORIGIN: Setting("others", small(**{"schedule.epochs": 40})),
+    ORIGIN: Setting("others", small(**{"schedule.epochs": 15})),
     "finetune, 180": Setting("180", PRESETS["finetune"], tuned=True),
     "few steps, 180": Setting("180", photos(**_FEW_STEPS), tuned=True),
 }
