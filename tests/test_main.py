@@ -408,7 +408,7 @@ def test_help_shows_every_field_with_its_default(capsys, monkeypatch):
         shown = shlex.quote(default) if isinstance(default, str) else shown
         entry = text[text.index(name) :]
         described = re.sub(r"\s", "", f"{comment} (default: {shown})")
-        assert described in entry[: len(described) + 100], name
+        assert described in entry[: len(described) + 120], name
     assert "--workdirPATHfolderoftherun:" in text
 
 
