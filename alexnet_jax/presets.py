@@ -75,7 +75,7 @@ def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) 
     steps_per_epoch = num_images / optimizer.batch_size
     epochs = max(steps.epochs, math.ceil(steps.at_least / steps_per_epoch))
     epochs = schedule.epochs if "schedule.epochs" in given else epochs
-    fitted = {
+    fitted: dict[str, Any] = {
         "epochs": epochs,
         "milestones": (max(1, round(0.8 * epochs)),),
         "eval_every": max(1, epochs // 20),

@@ -125,19 +125,23 @@ def describe(config: Config, num_train: int, num_validation: int) -> str:
     """Return one sentence about the steps of a run and the drops of its learning rate."""
     plan, batch_size = config.schedule, config.optimizer.batch_size
     text = (
-        f"Preset {config.preset}, {num_train:,} training images: {plan.epochs:,} epochs, "
-        f"{num_steps(config, num_train):,} steps of {batch_size} images; learning rate "
+        f"Preset {config.preset}, {num_train:,} training images: {_count(plan.epochs, 'epoch')}, "
+        f"{_count(num_steps(config, num_train), 'step')} of {batch_size} images; learning rate "
         f"{config.optimizer.learning_rate:g}"
     )
     if plan.kind == "plateau":
         wait = patience(plan, num_validation)
         return (
-            f"{text}, times {plan.factor:g} after {wait} evaluations on {num_validation:,} "
-            "validation images without improvement."
+            f"{text}, times {plan.factor:g} after {_count(wait, 'evaluation')} on "
+            f"{_count(num_validation, 'validation image')} without improvement."
         )
     if epochs := [f"{epoch:,}" for epoch in plan.milestones if epoch < plan.epochs]:
         text += f", times {plan.factor:g} after epoch{'s' * (len(epochs) > 1)} {', '.join(epochs)}"
     return f"{text}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def num_steps(config: Config, num_train: int, epochs: int | None = None) -> int:
@@ -155,8 +159,9 @@ def warn_of_few_steps(config: Config, num_train: int) -> str:
     enough = math.ceil(2 * FEW_STEPS * batch_size / num_train)
     remedy = f"use schedule.epochs={enough}"
     if config.preset != fitted and config.data.source != "synthetic":
-        remedy = f"use preset={fitted}, which makes enough of them of any number, or {remedy[4:]}"
+        remedy = f"use preset={fitted}, which has epochs for any number of images, or {remedy[4:]}"
+    made = f"makes {_count(steps, 'step')} of {batch_size} images"
     return (
-        f"schedule.epochs {config.schedule.epochs}: makes {steps:,} steps of {batch_size} images "
+        f"schedule.epochs {config.schedule.epochs}: {made} "
         f"from {num_train:,} training images, and a network needs {FEW_STEPS} or more; {remedy}."
     )

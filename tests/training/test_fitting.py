@@ -203,7 +203,7 @@ def test_a_run_and_its_fine_tuning(photos, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "initialized at random: fc8 (other classes: 'coral' is now 'crimson')" in printed.out
     assert "10 times the learning rate: fc8." in printed.out
-    assert "Preset finetune, 34 training images: 1 epochs" in printed.out
+    assert "Preset finetune, 34 training images: 1 epoch, 2 steps" in printed.out
     assert "--schedule.epochs 1: makes 2 steps" in printed.err
     # Without the run that it started from, the same command resumes.
     a.rename(tmp_path / "away")
