@@ -16,12 +16,12 @@ from typing import Annotated
 import tyro
 
 from alexnet_jax.cli import distributed, process
-from alexnet_jax.cli.arguments import parse_command, peek_option
+from alexnet_jax.cli.arguments import given_options, option_name, parse_command, peek_option
 from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.cli.published import with_origin_folder
-from alexnet_jax.config import Config, invalid
-from alexnet_jax.presets import PRESETS
+from alexnet_jax.config import Config, flatten, invalid
+from alexnet_jax.presets import FITTED, PRESETS
 from alexnet_jax.training.stopping import Stopped
 
 PROGRAM = "python -m alexnet_jax.main"
@@ -53,12 +53,21 @@ def parse(args: Sequence[str]) -> Command:
         from alexnet_jax.training.finetune import defaults_from
 
         config = defaults_from(Path(origin), config, Path(peek_option(args, "--workdir") or ""))
-    return parse_command(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
+    command = parse_command(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
+    data = command.config.data
+    if command.config.preset in FITTED and (data.path or data.name or data.source == "synthetic"):
+        from alexnet_jax.training.fitting import fit_to_data
+
+        given = {name for name in flatten(config) if option_name(name) in given_options(args)}
+        config = fit_to_data(command.config, command.workdir, given)
+        command = parse_command(Command, args, PROGRAM, Command(tyro.MISSING, config))
+    return command
 
 
 def _preset(args: Sequence[str]) -> str:
     """Return the preset, which decides every other default."""
-    preset = peek_option(args, "--preset") or "quickstart"
+    default = "finetune" if peek_option(args, "--init-from") else "quickstart"
+    preset = peek_option(args, "--preset") or default
     if preset not in PRESETS:
         raise invalid("preset", preset, f"must be one of {', '.join(PRESETS)}", "use one of them")
     return preset

@@ -1,8 +1,9 @@
 """Whole configurations by name: two recipes, the 2012 network by text and by code, and others."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from alexnet_jax.config import (
     Config,
@@ -23,7 +24,8 @@ _QUICKSTART = Config(
     schedule=ScheduleConfig(kind="step", epochs=24, milestones=(18, 22)),
 )
 
-# The full network for one's own photographs. The paper's text gives 0.01 for every layer (P5), the
+# The full network for one's own photographs, several thousand of them: a few hundred make too few
+# steps in batches of 128, see `small`. The paper's text gives 0.01 for every layer (P5), the
 # 2012 code 0.03 in conv3-5 and twice the learning rate for biases. With 0.03 the loss leaves
 # ln(classes) within a few epochs, with 0.01 it stays there; the biases' rate makes no visible
 # difference (experiments/RESULTS.md).
@@ -32,6 +34,81 @@ _PHOTOS = Config(
     data=DataConfig(source="folder"),  # data.path is still needed
     model=ModelConfig(conv345_init_std=0.03),
     optimizer=OptimizerConfig(bias_lr_multiplier=2.0),
+)
+
+
+class Steps(NamedTuple):
+    """How long a preset trains: `epochs`, but at least so many steps."""
+
+    epochs: int
+    at_least: int
+
+
+# Presets whose batch size and schedule follow the number of training images.
+FITTED: dict[str, Steps] = {"small": Steps(100, 1500), "finetune": Steps(20, 1000)}
+FITTED_FIELDS = (
+    "optimizer.batch_size",
+    "schedule.epochs",
+    "schedule.milestones",
+    "schedule.eval_every",
+)
+BATCH_SIZE = 32  # of a fitted preset: four times the steps of 128, at the same number of images
+TYPICAL_IMAGES = 1000  # that PRESETS are fitted to, before the data are known
+
+
+def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) -> Config:
+    """Return `config`, one of a preset in FITTED, with the schedule for so many training images.
+
+    The network needs a few thousand steps, whatever the number of images: a number of epochs that
+    is right for a million images makes a few dozen steps on a few hundred. The rate drops once, for
+    the last fifth: a validation split of so few images cannot tell when.
+
+    Args:
+        config: whose preset decides how many steps are made.
+        num_images: in the training split.
+        given: those of FITTED_FIELDS that keep their values; the others follow them.
+    """
+    optimizer, schedule, steps = config.optimizer, config.schedule, FITTED[config.preset]
+    if "optimizer.batch_size" not in given:
+        batch_size = min(BATCH_SIZE, 2 ** (num_images.bit_length() - 1))
+        optimizer = dataclasses.replace(optimizer, batch_size=batch_size)
+    steps_per_epoch = num_images / optimizer.batch_size
+    epochs = max(steps.epochs, math.ceil(steps.at_least / steps_per_epoch))
+    epochs = schedule.epochs if "schedule.epochs" in given else epochs
+    fitted: dict[str, Any] = {
+        "epochs": epochs,
+        "milestones": (max(1, round(0.8 * epochs)),),
+        "eval_every": max(1, epochs // 20),
+    }
+    changes = {name: value for name, value in fitted.items() if f"schedule.{name}" not in given}
+    schedule = dataclasses.replace(schedule, **changes)
+    return dataclasses.replace(config, optimizer=optimizer, schedule=schedule)
+
+
+# A few hundred to a few thousand photographs: the network of `quickstart`, with `photos`'s weights
+# and rates. It sees 64 pixels of them (experiments/RESULTS.md, "Few photographs").
+_SMALL = fit_to_images(
+    Config(
+        preset="small",
+        data=DataConfig(source="folder", image_size=72, crop=64),
+        model=ModelConfig(width=0.5, conv345_init_std=0.03),
+        optimizer=OptimizerConfig(bias_lr_multiplier=2.0),
+        schedule=ScheduleConfig(kind="step"),
+    ),
+    TYPICAL_IMAGES,
+)
+
+# Other classes for the network named by init_from, which gives model and preprocessing; see
+# `training.finetune.fit_to_classes` for its last layer.
+_FINETUNE = fit_to_images(
+    Config(
+        preset="finetune",
+        data=DataConfig(source="folder"),
+        model=ModelConfig(conv345_init_std=0.03),
+        optimizer=OptimizerConfig(learning_rate=0.001, bias_lr_multiplier=2.0),
+        schedule=ScheduleConfig(kind="step"),
+    ),
+    TYPICAL_IMAGES,
 )
 
 # The text of the 2012 paper. Every field in which `source2012` differs is written out here too.
@@ -226,8 +303,8 @@ _CAFFENET = _variant(
 PRESETS: dict[str, Config] = {
     config.preset: config
     for config in (
-        *(_QUICKSTART, _PHOTOS, _PAPER, _SOURCE2012, _MERGED, _HALF, _SIX_CONV),
-        *(_TORCHVISION, _BVLC_ALEXNET, _CAFFENET),
+        *(_QUICKSTART, _PHOTOS, _SMALL, _FINETUNE, _PAPER, _SOURCE2012, _MERGED, _HALF),
+        *(_SIX_CONV, _TORCHVISION, _BVLC_ALEXNET, _CAFFENET),
     )
 }
 
@@ -237,7 +314,16 @@ _EPOCHS = (
     "change at epoch 23 was made during the 23rd pass over the images; here it is made after 23 "
     "passes, the latest reading. The earliest is one epoch less throughout."
 )
+_FITTED_NOTE = (
+    "Batch size, epochs, milestones and evaluations are those for {images:,} training images. "
+    "Training decides them by the number that it finds, for {epochs} epochs and at least "
+    "{at_least:,} steps; what is given stays."
+)
 NOTES: dict[str, tuple[str, ...]] = {
+    **{
+        preset: (_FITTED_NOTE.format(images=TYPICAL_IMAGES, **steps._asdict()),)
+        for preset, steps in FITTED.items()
+    },
     "source2012": (_EPOCHS,),
     "half": (
         _EPOCHS,

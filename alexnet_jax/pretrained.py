@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from alexnet_jax.cli.arguments import option_name, parse_command, peek_option
+from alexnet_jax.cli.arguments import given_options, option_name, parse_command, peek_option
 from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.config import DataConfig, ModelConfig, Preset, flatten, invalid
 from alexnet_jax.presets import PRESETS
@@ -106,7 +106,7 @@ def parse(args: Sequence[str]) -> tuple[Command, dict[str, Any]]:
     base = PRESETS.get(peek_option(args, "--preset") or "", PRESETS["torchvision"])
     default = Command(model=base.model, data=base.data)
     command = parse_command(Command, args, PROGRAM, default)
-    given = {argument.partition("=")[0].replace("_", "-") for argument in args}
+    given = given_options(args)
     config = flatten(dataclasses.replace(base, model=command.model, data=command.data))
     fields = {
         name: value

@@ -17,7 +17,7 @@ ROOMS = {
     "storage": (),
     "data": ("storage",),
     "model": (),
-    "training": ("storage", "data", "model", "__version__"),
+    "training": ("storage", "data", "model", "presets", "__version__"),
     "inference": (*TRAINING, "presets"),
     "plots": (*TRAINING, "inference", "analysis"),
     "retrieval": (*TRAINING, "inference"),

@@ -106,6 +106,11 @@ def peek_option(args: Sequence[str], name: str) -> str | None:
     return value
 
 
+def given_options(args: Sequence[str]) -> set[str]:
+    """Return the options among the arguments, as `option_name` spells them."""
+    return {argument.partition("=")[0].replace("_", "-") for argument in args}
+
+
 def option_name(field: str) -> str:
     """Return the option of a field: data.image_size -> --data.image-size."""
     return "--" + field.replace("_", "-")

@@ -127,9 +127,9 @@ def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     """
     saved = None
     if (workdir / CONFIG).exists():
-        saved = _saved_config(workdir, "workdir")
+        saved = saved_config(workdir, "workdir")
     if saved is None or saved.init_from != absolute_path(str(origin_folder)):
-        saved = _saved_config(origin_folder, "init_from")
+        saved = saved_config(origin_folder, "init_from")
     inherited = {
         field: value
         for field, value in flatten(saved).items()
@@ -140,7 +140,39 @@ def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
     return unflatten(flatten(config) | inherited | started)
 
 
-def _saved_config(folder: Path, name: str) -> Config:
+def fit_to_classes(config: Config, class_names: Sequence[str], given: Collection[str]) -> Config:
+    """Return `config` with a new last layer if these are not the classes of init_from.
+
+    That layer then has ten times the learning rate of the others, as in the 2012 code's pretrained
+    nets (layer-params-146-2012-2011.cfg:186).
+
+    Args:
+        config: with init_from.
+        class_names: that are to be learned.
+        given: fields that keep their values.
+    """
+    folder = Path(config.init_from)
+    origin_names = read_object(folder / CONFIG).get("class_names")
+    init, optimizer = config.init, config.optimizer
+    if "init.reinit_layers" not in given and origin_names != list(class_names):
+        init = dataclasses.replace(init, reinit_layers=("fc8",))
+    if "optimizer.layer_learning_rates" not in given:
+        rates = tuple(f"{layer}=10" for layer in init.reinit_layers)
+        optimizer = dataclasses.replace(optimizer, layer_learning_rates=rates)
+    return dataclasses.replace(config, init=init, optimizer=optimizer)
+
+
+def check_preset(config: Config) -> None:
+    """Raise a ValueError if a preset is for weights of another run and there are none, or not."""
+    if config.preset == "finetune" and not config.init_from:
+        rule = "starts from another run, and init_from names none"
+        raise invalid("preset", "finetune", rule, "add init_from=FOLDER, or use preset=small")
+    if config.preset == "small" and config.init_from:
+        rule = "trains from random weights, at a rate too high for those of init_from"
+        raise invalid("preset", "small", rule, "use preset=finetune")
+
+
+def saved_config(folder: Path, name: str) -> Config:
     """Return the configuration in the folder that the argument `name` named."""
     check_local(folder, name)
     try:
@@ -190,6 +222,10 @@ def init_from_pretrained(
     }
     message = f"Weights of {origin.folder}, step {origin.step:,}: {', '.join(copied)}"
     message += f"; initialized at random: {', '.join(reinit_layers)}" if reinit_layers else ""
+    if "fc8" in reinit_layers and len(origin.class_names) == len(class_names):
+        pairs = zip(origin.class_names, class_names, strict=True)
+        before, now = next(((a, b) for a, b in pairs if a != b), ("", ""))
+        message += f" (other classes: {before!r} is now {now!r})" if now else ""
     message += f"; at random values there, too: {', '.join(untrained)}" if untrained else ""
     message += f"; not used: {', '.join(unused)}" if unused else ""
     if "fc8" not in reinit_layers and processes.is_main_process():
@@ -217,6 +253,8 @@ def _check_layers(origin: Origin, params: Any, reinit_layers: Sequence[str]) -> 
         )
         rule = f"has other shapes in {', '.join(pairs)}"
         remedy = f"add init.reinit_layers={' '.join([*reinit_layers, *differ])}"
+        if differ == ["fc8"]:
+            remedy = f"use preset=finetune, or {remedy}"
         raise invalid("init_from", origin.folder, rule, remedy)
 
 
@@ -227,6 +265,6 @@ def _warn_of_names(origin_names: Sequence[str], class_names: Sequence[str]) -> N
     if differ:
         LOGGER.warning(
             "%d of %d classes have other names than in the run that fc8 comes from (%r is now %r); "
-            "if they are other classes, add init.reinit_layers=fc8.",
+            "if they are other classes, use preset=finetune, or add init.reinit_layers=fc8.",
             *(len(differ), len(pairs), *differ[0]),
         )

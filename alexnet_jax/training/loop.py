@@ -1,6 +1,7 @@
 """A run from start to end; the same call on the same folder resumes it."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,6 +49,8 @@ from alexnet_jax.training.summary import (
 )
 from alexnet_jax.training.timing import Meter, TimeBudget
 
+LOGGER = logging.getLogger(__name__)
+
 
 @settings.fixed_settings()
 def train_and_evaluate(
@@ -88,6 +91,7 @@ def train_and_evaluate(
     processes.broadcast_from_main("start", check_stop)
     processes.check_same_config(config)
     check_layers(config)
+    finetune.check_preset(config)
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch_size
     )
@@ -105,6 +109,11 @@ def train_and_evaluate(
         else:
             setup, state = begin(config, mesh, opened, checkpoints, check_stop)
         processes.print_from_main(describe_products(setup))
+        num_train, num_validation = len(setup.data.splits.train), len(setup.data.splits.validation)
+        processes.print_from_main(schedule.describe(config, num_train, num_validation))
+        warning = "" if previous else schedule.warn_of_few_steps(config, num_train)
+        if warning and processes.is_main_process():
+            LOGGER.warning("%s", warning)
         if message := describe_learning_rates(config.optimizer, config.init.reinit_layers):
             processes.print_from_main(message)
         checkpoints.check_in_place()
@@ -276,14 +285,19 @@ class Loop:
             line += f"  ({unreadable:,} training images have become unreadable)"
         # An extra evaluation after the last epoch does not count for the schedule: a run that is
         # resumed with more epochs would otherwise differ from one that had them from the start.
-        state.progress = schedule.advance(config, state.progress, error if due else None)
+        state.progress = schedule.advance(
+            config, state.progress, error if due else None, len(setup.data.splits.validation)
+        )
         state.epoch_sums = {}
         layers = [layer.name for layer in setup.architecture.layers]
         rates = schedule.learning_rates(config, setup.config.optimizer, state.progress, layers)
         opt_state = set_learning_rates(state.train.opt_state, rates)
         state.train = state.train.replace(opt_state=opt_state)
-        self.save(error)
-        self._writer.print_line(line)  # if the run is stopped now, this epoch is saved
+        # With a few hundred images an epoch is a few steps, which take less than a save.
+        unsaved = state.step - (self._saved_step or 0)
+        if error is not None or unsaved >= setup.config.log.checkpoint_every:
+            self.save(error)
+        self._writer.print_line(line)  # if it was evaluated and the run is killed now, it is kept
         self._epoch_meter.reset()
 
     def check_stop(self) -> None:

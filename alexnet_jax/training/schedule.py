@@ -1,9 +1,14 @@
 """When the learning rate drops and when training ends (P5); decided after each epoch."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
-from alexnet_jax.config import OptimizerConfig, ScheduleConfig
+from alexnet_jax.config import Config, OptimizerConfig, ScheduleConfig
+
+PATIENCE = 5  # evaluations
+PATIENCE_IMAGES = 2500  # of which an error of 50 % has a standard error of one point
+FEW_STEPS = 500  # make no network, whatever the images: the loss has hardly left ln(classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,13 +22,30 @@ class Progress:
     ended: bool = False  # the plateau after the last drop was reached
 
 
-def advance(config: ScheduleConfig, progress: Progress, error: float | None) -> Progress:
+def patience(config: ScheduleConfig, num_validation: int) -> int:
+    """Return how many evaluations in a row without improvement make a plateau.
+
+    The lowest error so far is partly luck, of about its standard error sqrt(p (1 - p) / n). The
+    fewer images, the longer it takes until a real improvement exceeds that.
+    """
+    if config.patience != "auto":
+        return config.patience
+    return max(PATIENCE, math.ceil(PATIENCE * math.sqrt(PATIENCE_IMAGES / num_validation)))
+
+
+def advance(
+    config: ScheduleConfig,
+    progress: Progress,
+    error: float | None,
+    num_validation: int = PATIENCE_IMAGES,
+) -> Progress:
     """Return the progress after one more epoch.
 
     Args:
         config: which schedule, and its constants.
         progress: before the epoch.
         error: top-1 error on the validation split, a fraction; None without evaluation.
+        num_validation: images in that split.
     """
     epoch = progress.epoch + 1
     progress = dataclasses.replace(progress, epoch=epoch)
@@ -31,7 +53,7 @@ def advance(config: ScheduleConfig, progress: Progress, error: float | None) -> 
         drops = sum(epoch >= drop for drop in config.milestones)
         progress = dataclasses.replace(progress, drops=drops)
     elif error is not None:
-        progress = _after_evaluation(config, progress, error)
+        progress = _after_evaluation(config, progress, error, patience(config, num_validation))
     return progress
 
 
@@ -40,12 +62,14 @@ def finished(config: ScheduleConfig, progress: Progress) -> bool:
     return progress.ended or progress.epoch >= config.epochs
 
 
-def _after_evaluation(config: ScheduleConfig, progress: Progress, error: float) -> Progress:
+def _after_evaluation(
+    config: ScheduleConfig, progress: Progress, error: float, patience: int
+) -> Progress:
     """Drop the rate if the error has stopped improving; end at the plateau after the last drop."""
     if progress.best is None or error < progress.best - config.min_delta:
         return dataclasses.replace(progress, best=error, since=0)
     since = progress.since + 1
-    if since < config.patience:
+    if since < patience:
         return dataclasses.replace(progress, since=since)
     if progress.drops == config.max_drops:
         return dataclasses.replace(progress, since=since, ended=True)
@@ -95,3 +119,49 @@ def learning_rates(
         elif 0 < config.slow_conv1 <= progress.epoch:
             by_layer["conv1"]["kernel"] *= config.factor
     return by_layer
+
+
+def describe(config: Config, num_train: int, num_validation: int) -> str:
+    """Return one sentence about the steps of a run and the drops of its learning rate."""
+    plan, batch_size = config.schedule, config.optimizer.batch_size
+    text = (
+        f"Preset {config.preset}, {num_train:,} training images: {_count(plan.epochs, 'epoch')}, "
+        f"{_count(num_steps(config, num_train), 'step')} of {batch_size} images; learning rate "
+        f"{config.optimizer.learning_rate:g}"
+    )
+    if plan.kind == "plateau":
+        wait = patience(plan, num_validation)
+        return (
+            f"{text}, times {plan.factor:g} after {_count(wait, 'evaluation')} on "
+            f"{_count(num_validation, 'validation image')} without improvement."
+        )
+    if epochs := [f"{epoch:,}" for epoch in plan.milestones if epoch < plan.epochs]:
+        text += f", times {plan.factor:g} after epoch{'s' * (len(epochs) > 1)} {', '.join(epochs)}"
+    return f"{text}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def num_steps(config: Config, num_train: int, epochs: int | None = None) -> int:
+    """Return the steps in so many epochs, by default all of a run."""
+    epochs = config.schedule.epochs if epochs is None else epochs
+    return -(-epochs * num_train // config.optimizer.batch_size)
+
+
+def warn_of_few_steps(config: Config, num_train: int) -> str:
+    """Return a warning if a run makes too few steps to train the network, else ""."""
+    steps, batch_size = num_steps(config, num_train), config.optimizer.batch_size
+    if steps >= FEW_STEPS:
+        return ""
+    fitted = "finetune" if config.init_from else "small"
+    enough = math.ceil(2 * FEW_STEPS * batch_size / num_train)
+    remedy = f"use schedule.epochs={enough}"
+    if config.preset != fitted and config.data.source != "synthetic":
+        remedy = f"use preset={fitted}, which has epochs for any number of images, or {remedy[4:]}"
+    made = f"makes {_count(steps, 'step')} of {batch_size} images"
+    return (
+        f"schedule.epochs {config.schedule.epochs}: {made} "
+        f"from {num_train:,} training images, and a network needs {FEW_STEPS} or more; {remedy}."
+    )

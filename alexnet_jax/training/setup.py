@@ -14,6 +14,7 @@ from alexnet_jax.model.architecture import Architecture, trace, training_flop
 from alexnet_jax.model.devices import peak
 from alexnet_jax.model.preprocess import Preprocess
 from alexnet_jax.model.variants import build_architecture
+from alexnet_jax.training import schedule
 from alexnet_jax.training.evaluation import evaluate
 from alexnet_jax.training.optimizer import paper_sgd
 from alexnet_jax.training.run_data import RunData, check_batch_size
@@ -37,7 +38,7 @@ class TrainSetup:
 
     def epoch_end(self, epoch: int) -> int:
         """Return the step after which every training image has been seen `epoch` times."""
-        return -(-epoch * len(self.data.splits.train) // self.config.optimizer.batch_size)
+        return schedule.num_steps(self.config, len(self.data.splits.train), epoch)
 
     def epochs(self, step: int) -> float:
         """Return how often the training images have been seen after `step` steps."""

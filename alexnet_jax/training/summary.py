@@ -173,7 +173,7 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
     split = "test" if "test" in summary else "validation"
     scores = summary[split]
     if summary["source"] == "synthetic":
-        next_step = "your own photographs: workdir=NEW preset=photos data.path=FOLDER"
+        next_step = "your own photographs: workdir=NEW preset=small data.path=FOLDER"
     elif summary["ended_on_plateau"]:
         next_step = "another seed=N, or a larger schedule.patience, with workdir=NEW"
     else:

@@ -529,7 +529,7 @@ def test_a_folder_without_a_run_is_refused_in_one_line(written, tmp_path, capsys
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--preset", "alexnet"], "--preset alexnet: must be one of quickstart, photos, paper, "),
+        (["--preset", "alexnet"], "--preset alexnet: must be one of quickstart, photos, small, "),
         (["--model", "paper"], "--model: no such option; try --preset "),
         (["--presett", "paper"], "--presett: no such option; try --preset "),
         (["--classes", "0"], "--classes 0: must be at least 1; try 1000."),

@@ -254,7 +254,8 @@ def test_fine_tuning_starts_from_weights_and_preprocessing(workdir, tmp_path, ca
     assert main.main(["--workdir", str(b), *arguments]) == 2
     line = capsys.readouterr().err
     assert line.startswith(f"alexnet_jax: --init-from {workdir}: ")
-    assert "fc8 ((204, 3) and not (204, 4)); add --init.reinit-layers fc8." in line
+    remedy = "use --preset finetune, or add --init.reinit-layers fc8."
+    assert f"fc8 ((204, 3) and not (204, 4)); {remedy}" in line
     arguments += ["--init.reinit-layers", "fc8", "--optimizer.learning-rate", "1e-12"]
     assert main.main(["--workdir", str(b), *arguments]) == 0
     printed = capsys.readouterr().out

@@ -489,7 +489,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(whole, photos, patched, tmp_pat
     probe = Probe(patched, tmp_path / "run")
     assert probe.run(options(photos, log_every=20), spoil=7) == 1
     assert len(probe.order) == 8  # step 8 was under way when the loss of step 7 came back
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()  # after the warning of few steps
     assert line.startswith("alexnet_jax: step 7: the loss is nan; ")
     assert "checkpoint (step 5)" in line
     report = probe.workdir / "nonfinite.json"
@@ -513,7 +513,7 @@ def test_debug_finds_the_image_that_a_bad_number_comes_from(
     arguments = options(photos, log_every=20)
     probe = Probe(patched, tmp_path / "run")
     assert probe.run([*arguments, "--debug"], spoil=2) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()  # after the warning of few steps
     files = sorted(str(path) for path in (photos / "train").rglob("*.png"))
     first = ", ".join(files[index] for index in whole.order[1][:3])
     assert (
@@ -536,7 +536,7 @@ def test_a_rate_that_is_far_too_high_stops_the_run_at_its_first_bad_step(
 ):
     probe = Probe(patched, tmp_path / "run")
     assert probe.run(options(photos, optimizer_learning_rate=1e30, log_every=20)) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()  # after the warning of few steps
     assert line.startswith("alexnet_jax: step 2: the loss is nan; ")
     assert len(probe.order) == 3
     saved = state_at(probe.workdir)
@@ -549,7 +549,7 @@ def test_parameters_that_are_not_finite_are_not_saved(photos, patched, tmp_path,
     probe = Probe(patched, tmp_path / "run")
     decay = {"optimizer_weight_decay": 1e38, "optimizer_learning_rate": 1e4, "log_every": 20}
     assert probe.run([*options(photos, **decay), "--debug"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()  # after the warning of few steps
     assert line.startswith(
         "alexnet_jax: step 1: a parameter is no longer finite, and the first non-finite values are "
         "in the update of the parameters"
