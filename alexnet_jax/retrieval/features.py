@@ -16,6 +16,7 @@ from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Record, open_image
+from alexnet_jax.inference.model import Model
 from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture, Conv, outputs, trace
@@ -109,7 +110,7 @@ def retrieval_recipe(network: Network, layer: str = "", *, unit_length: bool = F
     return Recipe((after[0] if after else LAYER,), "flatten", unit_length)
 
 
-def output_names(network: Network, layers: Sequence[str]) -> tuple[str, ...]:
+def output_names(network: Model, layers: Sequence[str]) -> tuple[str, ...]:
     """Return the network's own names of outputs, where some may be torchvision's.
 
     "features.10" and "classifier.5" are modules of torchvision's AlexNet, which `torchvision`
