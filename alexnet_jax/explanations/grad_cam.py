@@ -33,6 +33,18 @@ def default_layer(architecture: Architecture) -> str:
     return names[0] if names else last.name
 
 
+def last_layer_of_side(architecture: Architecture, side: int) -> str:
+    """Return the last layer after its ReLU whose maps have at least `side` pixels a side, or ""."""
+    traced = trace_outputs(architecture)
+    found = [
+        name
+        for layer in architecture.layers
+        for operation, name in outputs(layer)
+        if operation in ("relu", "tanh") and traced[name].is_maps and traced[name].side >= side
+    ]
+    return found[-1] if found else ""
+
+
 @fixed_settings()
 def grad_cam(
     network: Model,

@@ -24,13 +24,13 @@ REACH = 3  # standard deviations at which the Gaussian ends
 def gradient(
     network: Model, images: Array | np.ndarray, classes: Classes = None, *, score: Score = "logit"
 ) -> Array:
-    """Return the gradient of the class's score with respect to each image, float32 [B, h, w, 3].
+    """Return the gradient of the class's score in each preprocessed image, float32 [B, h, w, 3].
 
     Its colors are in the order of the images: RGB, or BGR for networks of Caffe.
 
     Args:
         network: from `ax.load` or `ax.create`, on a mesh of any shape.
-        images: float [B, crop, crop, 3] from `network.preprocess`, as which they are differentiated.
+        images: float [B, crop, crop, 3] from `network.preprocess`.
         classes: int [B], or one for all images; None: the predicted ones.
         score: the logit, as in the paper, or the probability.
 

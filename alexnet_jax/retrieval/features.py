@@ -51,7 +51,7 @@ class Features:
     reasons: dict[int, str]  # why the other files are unreadable
 
 
-class _ImageFiles:
+class ImageFiles:
     """Image files as a source; an unreadable one is blank, and `reasons` has its error."""
 
     class_names = ("",)
@@ -214,7 +214,7 @@ class Extractor:
             ValueError: a feature is NaN or infinite.
         """
         network = self._network
-        source = _ImageFiles(files, network.config.data)
+        source = ImageFiles(files, network.config.data)
         # Grain accepts no empty source.
         batches = evaluation_batches(source, network.config.data, BATCH) if files else ()
         for batch in batches:
