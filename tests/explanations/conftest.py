@@ -7,7 +7,7 @@ import alexnet_jax as ax
 from alexnet_jax.model import towers
 from tests import untrained
 
-COUNT = 4
+COUNT = 2
 
 
 @pytest.fixture(scope="session")

@@ -74,17 +74,21 @@ def score(params, images, labels, architecture, kind, added=None):
 
 def gradient(params, images, labels, architecture, kind="logit"):
     """Return the gradient with respect to the images."""
-    by_images = jax.grad(lambda x: score(params, x, labels, architecture, kind)[0])
-    return np.asarray(by_images(jnp.asarray(images)))
+    by_images = jax.grad(lambda x, params: score(params, x, labels, architecture, kind)[0])
+    return np.asarray(jax.jit(by_images)(jnp.asarray(images), params))
 
 
 def grad_cam(params, images, labels, architecture, layer, kind="logit"):
     """Return the map of both towers and of each, [B, H, W] and [B, 2, H, W], pixel by pixel."""
-    _, taps = forward(params, images, architecture)
-    values = np.asarray(taps[layer])
-    zeros = jnp.zeros(values.shape)
-    slopes = jax.grad(lambda z: score(params, images, labels, architecture, kind, {layer: z})[0])
-    weights = np.asarray(slopes(zeros)).mean(axis=(1, 2))  # [B, maps]
+
+    def of_added(added, params, images):
+        value, taps = score(params, images, labels, architecture, kind, {layer: added})
+        return value, taps[layer]
+
+    shapes = jax.eval_shape(lambda p, x: forward(p, x, architecture)[1], params, images)
+    zeros = jnp.zeros(shapes[layer].shape)
+    slopes, values = jax.jit(jax.grad(of_added, has_aux=True))(zeros, params, images)
+    weights, values = np.asarray(slopes).mean(axis=(1, 2)), np.asarray(values)
     batch, height, width, maps = values.shape
     towers = np.zeros((batch, 2, height, width))
     for number in range(maps):
