@@ -12,6 +12,7 @@ COMMANDS = {
     "main": "train a network, or resume a run",
     "evaluate": "compute the error of one network, or of several together",
     "predict": "name what photographs show",
+    "explain": "show what in a photograph speaks for a class",
     "features": "write what any layers answer to images",
     "retrieve": "find the images of a folder that are most like a photograph",
     "describe": "print a network layer by layer, and compare it with the paper",

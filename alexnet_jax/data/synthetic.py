@@ -152,6 +152,11 @@ def paint(scene: Scene, label: int) -> np.ndarray:
     return np.rint(image).clip(0, 255).astype(np.uint8)
 
 
+def object_mask(scene: Scene) -> np.ndarray:
+    """Return the pixels of a scene's object, bool [72, 72]; pebbles may cover some of them."""
+    return _inside_object(scene.values) >= 0.5
+
+
 def _wave(pattern: str, u: np.ndarray, v: np.ndarray, phase_u: float, phase_v: float) -> np.ndarray:
     """Return the pattern at (u, v), in periods: positive for one tone, negative for the other."""
     match pattern:
@@ -198,9 +203,8 @@ def _draw_object(
     ycc: np.ndarray, values: dict[str, float], pattern: str, color: tuple[int, int]
 ) -> None:
     """Draw the object over the image with a soft shadow, in place."""
-    x = (_X - values["x"]) / (1 + values["stretch"])
-    y = (_Y - values["y"]) * (1 + values["stretch"])
-    inside = values["radius"] - _radius(values["outline"], *_rotate(x, y, values["turn"]))
+    x, y = _in_object(values)
+    inside = _inside_object(values)
     ycc[0] *= 1 - 0.3 * ((inside + 5) / 8).clip(0, 1)
     u, v = _rotate(x, y, values["tilt"], values["period"])
     tone = _wave(pattern, u, v, values["phase_u"], values["phase_v"]) * values["period"] / 4
@@ -210,6 +214,18 @@ def _draw_object(
     blue, red = _rotate(*color, values["hue"])
     luma = values["luma"] + values["contrast"] * tone
     _cover(ycc, inside.clip(0, 1), luma, saturation * blue, saturation * red)
+
+
+def _in_object(values: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return every pixel's position relative to the object's center, without its stretch."""
+    x = (_X - values["x"]) / (1 + values["stretch"])
+    return x, (_Y - values["y"]) * (1 + values["stretch"])
+
+
+def _inside_object(values: dict[str, float]) -> np.ndarray:
+    """Return by how many pixels each pixel lies inside the object's outline, negative outside."""
+    turned = _rotate(*_in_object(values), values["turn"])
+    return values["radius"] - _radius(values["outline"], *turned)
 
 
 def _radius(outline: float, u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -85,7 +85,10 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Array, dropout_masks: Mapping[str, Array] | None = None
+        self,
+        images: Array,
+        dropout_masks: Mapping[str, Array] | None = None,
+        perturbations: Mapping[str, Array] | None = None,
     ) -> tuple[Array, Taps]:
         """Return the logits and the outputs in `taps`.
 
@@ -93,6 +96,9 @@ class AlexNet(nn.Module):
             images: float [B, crop, crop, 3], as `preprocess` returns them.
             dropout_masks: for each layer with dropout the outputs to keep, bool [B, ..., outputs on
                 this device]. None at test: all are kept (P4.2).
+            perturbations: what is added to outputs of convolutions or of what follows them, by
+                name, float [B, H, W, maps on this device]. The gradient with respect to zeros is
+                that with respect to the output.
 
         Returns:
             Logits, float [B, classes], and the outputs in `taps`, the part that this device
@@ -110,7 +116,7 @@ class AlexNet(nn.Module):
             layers = [part.layer for part in stage]
             run = functools.partial(self._run, layers, weights)
             run = self._in_blocks(run) if isinstance(layers[0], Conv) else run
-            x, stage_taps = run(x, dropout_masks)
+            x, stage_taps = run(x, dropout_masks, perturbations or {})
             taps |= stage_taps
         (logits,) = x
         return logits, taps
@@ -123,13 +129,13 @@ class AlexNet(nn.Module):
     def _in_blocks(self, run: Callable[..., tuple[TowerArrays, Taps]]):
         """Convolve a few images at a time, as many as fit the platform's caches."""
 
-        def run_in_blocks(x: TowerArrays, dropout_masks) -> tuple[TowerArrays, Taps]:
+        def run_in_blocks(x: TowerArrays, *by_layer) -> tuple[TowerArrays, Taps]:
             batch = x[0].shape[0]
             size = self.ops.block_size(batch)
             if size == batch:
-                return run(x, dropout_masks)
+                return run(x, *by_layer)
             ends = list(range(0, batch, size))[1:]
-            leaves, tree = jax.tree.flatten((x, dropout_masks))
+            leaves, tree = jax.tree.flatten((x, *by_layer))
             # Gradients of slices would be padded to the whole batch and summed.
             blocks = zip(*(jnp.split(leaf, ends) for leaf in leaves), strict=True)
             done = [run(*jax.tree.unflatten(tree, block)) for block in blocks]
@@ -138,13 +144,17 @@ class AlexNet(nn.Module):
         return run_in_blocks
 
     def _run(
-        self, stage: Sequence[Layer], weights, x: TowerArrays, dropout_masks
+        self, stage: Sequence[Layer], weights, x: TowerArrays, dropout_masks, perturbations
     ) -> tuple[TowerArrays, Taps]:
         taps: Taps = {}
 
-        def tap(name: str, x: TowerArrays) -> None:
+        def tap(name: str, x: TowerArrays) -> TowerArrays:
+            if name in perturbations:
+                added = self._towers(perturbations[name])
+                x = [tower + more.astype(tower.dtype) for tower, more in zip(x, added, strict=True)]
             if name in self.taps:
                 taps[name] = jnp.concatenate(x, axis=-1).astype(jnp.float32)
+            return x
 
         for layer in stage:
             kernel, bias = weights[layer.name]
@@ -152,10 +162,9 @@ class AlexNet(nn.Module):
                 x = self._convolve(layer, kernel, bias, x)
             else:
                 x = self._multiply(layer, kernel, bias, x)
-            tap(layer.name, x)
+            x = tap(layer.name, x)
             for operation, output in outputs(layer):
-                x = self._operate(operation, layer, dropout_masks, x)
-                tap(output, x)
+                x = tap(output, self._operate(operation, layer, dropout_masks, x))
         return x, taps
 
     def _convolve(self, layer: Conv, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:

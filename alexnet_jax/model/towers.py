@@ -291,10 +291,13 @@ def output_specs(architecture: Architecture, mesh: Mesh) -> dict[str, P]:
 def forward(
     architecture: Architecture, mesh: Mesh, taps: tuple[str, ...] = ()
 ) -> Callable[..., Any]:
-    """Return `apply(variables, images, dropout_masks=None) -> logits`; differentiate outside it.
+    """Return `apply(variables, images, dropout_masks, perturbations) -> logits`.
+
+    Differentiate outside it.
 
     `variables` are global arrays, `images` float [B, crop, crop, 3], `dropout_masks` bool
-    [B, ...outputs] over both towers, drawn by the caller so that they are the same on every mesh.
+    [B, ...outputs] over both towers, drawn by the caller so that they are the same on every mesh,
+    or None; `perturbations` float [B, H, W, maps] over both towers, added to outputs, or None.
     Between the two devices of a pair cross the inputs of layers that see both towers (all-gathers;
     in the network of 2012 the outputs of pool2, pool5 and fc6), the partial logits (all-reduce)
     and, if LRN is over all maps, those at the border (halo exchange).
@@ -306,7 +309,7 @@ def forward(
     chosen = ops(mesh)
     net = AlexNet(architecture, chosen, tower_collectives(chosen) if split else None, taps)
 
-    def body(variables: Any, images: Array, dropout_masks: Mapping[str, Array] | None) -> Any:
+    def body(variables: Any, images: Array, dropout_masks: Any, perturbations: Any) -> Any:
         # Custom VJPs (pooling.py, response_norm.py) need operands that vary over the same axes.
         if batch:
             variables = jax.tree.map(lambda x: lax.pcast(x, batch, to="varying"), variables)
@@ -314,7 +317,7 @@ def forward(
             images = lax.pcast(images, TOWER, to="varying")
         if chosen.image_layout:
             images = with_layout_constraint(images, Layout(chosen.image_layout))
-        logits, tapped = net.apply(variables, images, dropout_masks)
+        logits, tapped = net.apply(variables, images, dropout_masks, perturbations)
         return (logits, tapped) if taps else logits
 
     batch = _batch_axis(mesh)
@@ -325,11 +328,16 @@ def forward(
     params = {"params": parameter_specs(architecture, mesh)}
 
     def apply(
-        variables: Any, images: Array, dropout_masks: Mapping[str, Array] | None = None
+        variables: Any,
+        images: Array,
+        dropout_masks: Mapping[str, Array] | None = None,
+        perturbations: Mapping[str, Array] | None = None,
     ) -> Any:
-        ins = (params, P(batch), P() if dropout_masks is None else masks)
+        dropped = P() if dropout_masks is None else masks
+        perturbed = {name: specs[name] for name in perturbations or {}}
+        ins = (params, P(batch), dropped, perturbed)
         sharded = jax.shard_map(body, mesh=mesh, in_specs=ins, out_specs=outs)
-        return sharded(variables, images, dropout_masks)
+        return sharded(variables, images, dropout_masks, dict(perturbations or {}))
 
     return apply
 

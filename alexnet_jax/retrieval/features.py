@@ -16,6 +16,7 @@ from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.images import UnreadableImage
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.sources import Record, open_image
+from alexnet_jax.inference.model import Model
 from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture, Conv, outputs, trace
@@ -50,7 +51,7 @@ class Features:
     reasons: dict[int, str]  # why the other files are unreadable
 
 
-class _ImageFiles:
+class ImageFiles:
     """Image files as a source; an unreadable one is blank, and `reasons` has its error."""
 
     class_names = ("",)
@@ -109,7 +110,7 @@ def retrieval_recipe(network: Network, layer: str = "", *, unit_length: bool = F
     return Recipe((after[0] if after else LAYER,), "flatten", unit_length)
 
 
-def output_names(network: Network, layers: Sequence[str]) -> tuple[str, ...]:
+def output_names(network: Model, layers: Sequence[str]) -> tuple[str, ...]:
     """Return the network's own names of outputs, where some may be torchvision's.
 
     "features.10" and "classifier.5" are modules of torchvision's AlexNet, which `torchvision`
@@ -213,7 +214,7 @@ class Extractor:
             ValueError: a feature is NaN or infinite.
         """
         network = self._network
-        source = _ImageFiles(files, network.config.data)
+        source = ImageFiles(files, network.config.data)
         # Grain accepts no empty source.
         batches = evaluation_batches(source, network.config.data, BATCH) if files else ()
         for batch in batches:

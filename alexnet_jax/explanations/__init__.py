@@ -1,0 +1,1 @@
+"""Why a class: occlusion, gradient and Grad-CAM maps; and what units answer to most strongly."""
