@@ -1,4 +1,4 @@
-"""Train AlexNet: `python -m alexnet_jax.main --workdir runs/a`; the same command resumes."""
+"""Train AlexNet: `python -m alexnet_jax.main --workdir runs/a`, which also resumes the run."""
 
 import sys
 
@@ -19,8 +19,9 @@ from alexnet_jax.cli import distributed, process
 from alexnet_jax.cli.arguments import parse_command, peek_option
 from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import option_names, run_command, with_options
-from alexnet_jax.config import Config, invalid
+from alexnet_jax.config import Config, absolute_path, invalid
 from alexnet_jax.presets import PRESETS
+from alexnet_jax.training.run_config import CONFIG, config_to_resume
 from alexnet_jax.training.stopping import Stopped
 
 PROGRAM = "python -m alexnet_jax.main"
@@ -28,13 +29,14 @@ PROGRAM = "python -m alexnet_jax.main"
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Train AlexNet in two towers, or resume the run in a folder.
+    """Train AlexNet in two towers, or resume the run in a folder: --workdir alone does.
 
     In the help of each option, P3.5 is section 3.5 of the paper (Krizhevsky, Sutskever and Hinton,
     2012), and the 2012 code is the authors' own.
     """
 
-    # folder of the run: checkpoints, metrics and figures; created if missing
+    # folder of the run: checkpoints, metrics and figures; created if missing. If it holds a run, its
+    # config.json has the defaults of all other options
     workdir: Path
     config: tyro.conf.FlagConversionOff[Annotated[Config, tyro.conf.arg(name="")]]
     # report where a NaN or infinite number first appears: layer, gradient, image; slower
@@ -43,20 +45,46 @@ class Command:
 
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError if they are wrong."""
-    config = PRESETS[_preset(args)]
-    if origin := peek_option(args, "--init-from"):
-        from alexnet_jax.training.finetune import defaults_from
-
-        config = defaults_from(Path(origin), config, Path(peek_option(args, "--workdir") or ""))
+    config = _run_to_resume(args) or _new_run(args)
     return parse_command(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
 
 
-def _preset(args: Sequence[str]) -> str:
-    """Return the preset, which decides every other default."""
+def _run_to_resume(args: Sequence[str]) -> Config | None:
+    """Return the settings of the run in the folder, the defaults of its options; None without one.
+
+    Raises:
+        ValueError: an option that decides other defaults is given and is not that of the run.
+    """
+    workdir, preset = peek_option(args, "--workdir"), peek_option(args, "--preset")
+    try:
+        config = config_to_resume(Path(workdir)) if workdir else None
+    except ValueError:
+        if preset is None:
+            raise
+        return None  # all options are given again, and the checkpoint tells whether they are right
+    if config is None:
+        return None
+    remedy = "leave it out to resume that run, or use another folder"
+    if preset not in (None, config.preset):
+        rule = f"the run in {workdir} has the preset {config.preset}"
+        raise invalid("preset", preset, rule, remedy)
+    origin = peek_option(args, "--init-from")
+    if origin is not None and absolute_path(origin) != config.init_from:
+        rule = f"the run in {workdir} started from {config.init_from or 'initial weights'}"
+        raise invalid("init_from", origin or "''", rule, remedy)
+    return config
+
+
+def _new_run(args: Sequence[str]) -> Config:
+    """Return the defaults of a run that begins: those of a preset, and of the run it starts from."""
     preset = peek_option(args, "--preset") or "quickstart"
     if preset not in PRESETS:
         raise invalid("preset", preset, f"must be one of {', '.join(PRESETS)}", "use one of them")
-    return preset
+    if origin := peek_option(args, "--init-from"):
+        from alexnet_jax.training.finetune import defaults_from
+
+        return defaults_from(Path(origin), PRESETS[preset])
+    return PRESETS[preset]
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -64,7 +92,8 @@ def main(args: Sequence[str] | None = None) -> int:
     own_process = args is None
 
     def run() -> None:
-        train(parse(sys.argv[1:] if args is None else args), own_process)
+        arguments = sys.argv[1:] if args is None else args
+        train(parse(arguments), own_process, resumes=_run_to_resume(arguments) is not None)
 
     return run_command(
         run,
@@ -75,10 +104,13 @@ def main(args: Sequence[str] | None = None) -> int:
     )
 
 
-def train(args: Command, own_process: bool) -> None:
+def train(args: Command, own_process: bool, resumes: bool) -> None:
     """Train, then draw the figures of the run.
 
-    `own_process`: this process only trains, so its settings may be changed.
+    Args:
+        args: the command.
+        own_process: this process only trains, so its settings may be changed.
+        resumes: options that were not given are those of the run in the folder.
     """
     config = args.config
     if own_process:
@@ -92,11 +124,15 @@ def train(args: Command, own_process: bool) -> None:
     from alexnet_jax.training.loop import train_and_evaluate
     from alexnet_jax.training.summary import closing_line
 
+    if resumes:
+        processes.print_from_main(
+            f"Options that are not given are those in {args.workdir / CONFIG}."
+        )
     with distributed.exit_on_lost_peer():
         try:
             summary = train_and_evaluate(config, args.workdir, signals.stop_requested, args.debug)
         except Stopped as stopped:
-            processes.print_from_main(str(stopped))
+            processes.print_from_main(with_options(str(stopped), option_names(Command)))
             return
         if config.log.figures:
             draw_figures(config, args.workdir)

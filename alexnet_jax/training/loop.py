@@ -81,7 +81,7 @@ def train_and_evaluate(
 
     def check_stop() -> None:
         if should_stop():
-            message = f"Stopped before the first step in {workdir}; the same command resumes."
+            message = f"Stopped before the first step in {workdir}; the same command starts again."
             raise Stopped(message)
 
     settings.available_devices()  # refuses what is not there, which the next line would not
@@ -302,8 +302,8 @@ class Loop:
         self.wait_for_save()
         steps = self._setup.epoch_end(self._setup.config.schedule.epochs)
         raise Stopped(
-            f"Stopped after step {self._state.step:,} of {steps:,}, which is saved in "
-            f"{self._checkpoints.workdir}; the same command resumes."
+            f"Stopped after step {self._state.step:,} of {steps:,}, which is saved; "
+            f"workdir={self._checkpoints.workdir} resumes the run."
         )
 
     def save(self, error: float | None) -> None:
