@@ -30,7 +30,7 @@ class Command:
     # folder of the run, trained or imported
     workdir: Annotated[Path, tyro.conf.arg()]
     # file to write: .npz (with the names of the images in "files"), .npy (one layer; names in
-    # .files.json), .h5 (as .npz)
+    # .files.json), .h5 (as .npz); its folder is made if missing
     to: Annotated[Path, tyro.conf.arg()]
     # outputs as describe lists them: conv5 before its ReLU, relu5 after it, norm1, pool5, fc7; for
     # networks of torchvision's layout also features.10 or classifier.5

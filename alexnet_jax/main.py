@@ -25,6 +25,8 @@ from alexnet_jax.training.run_config import CONFIG, config_to_resume
 from alexnet_jax.training.stopping import Stopped
 
 PROGRAM = "python -m alexnet_jax.main"
+MOST_USED = ("--workdir", "--preset", "--data.path", "--init-from", "--schedule.epochs")
+MOST_USED += ("--optimizer.batch-size", "--optimizer.learning-rate", "--seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Command:
     2012), and the 2012 code is the authors' own.
     """
 
-    # folder of the run: checkpoints, metrics and figures; created if missing. If it holds a run, its
-    # config.json has the defaults of all other options
+    # folder of the run: checkpoints, metrics and figures; created if missing. If it holds a run,
+    # its config.json has the defaults of all other options
     workdir: Path
     config: tyro.conf.FlagConversionOff[Annotated[Config, tyro.conf.arg(name="")]]
     # report where a NaN or infinite number first appears: layer, gradient, image; slower
@@ -46,7 +48,8 @@ class Command:
 def parse(args: Sequence[str]) -> Command:
     """Return the command for these arguments; raise a ValueError if they are wrong."""
     config = _run_to_resume(args) or _new_run(args)
-    return parse_command(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
+    default = Command(workdir=tyro.MISSING, config=config)
+    return parse_command(Command, args, PROGRAM, default, most_used=MOST_USED)
 
 
 def _run_to_resume(args: Sequence[str]) -> Config | None:
@@ -76,7 +79,7 @@ def _run_to_resume(args: Sequence[str]) -> Config | None:
 
 
 def _new_run(args: Sequence[str]) -> Config:
-    """Return the defaults of a run that begins: those of a preset, and of the run it starts from."""
+    """Return the defaults of a new run: those of a preset, and of the run that it starts from."""
     preset = peek_option(args, "--preset") or "quickstart"
     if preset not in PRESETS:
         raise invalid("preset", preset, f"must be one of {', '.join(PRESETS)}", "use one of them")
@@ -125,9 +128,8 @@ def train(args: Command, own_process: bool, resumes: bool) -> None:
     from alexnet_jax.training.summary import closing_line
 
     if resumes:
-        processes.print_from_main(
-            f"Options that are not given are those in {args.workdir / CONFIG}."
-        )
+        where = args.workdir / CONFIG
+        processes.print_from_main(f"Options that are not given are those in {where}.")
     with distributed.exit_on_lost_peer():
         try:
             summary = train_and_evaluate(config, args.workdir, signals.stop_requested, args.debug)

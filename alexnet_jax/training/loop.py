@@ -31,6 +31,7 @@ from alexnet_jax.training.resume import (
     to_checkpoint,
 )
 from alexnet_jax.training.run_data import fingerprints, open_splits, read_data
+from alexnet_jax.training.run_folder import check_entries
 from alexnet_jax.training.setup import (
     TrainSetup,
     build_setup,
@@ -84,6 +85,7 @@ def train_and_evaluate(
             message = f"Stopped before the first step in {workdir}; the same command starts again."
             raise Stopped(message)
 
+    processes.broadcast_from_main("entries", lambda: check_entries(workdir))
     settings.available_devices()  # refuses what is not there, which the next line would not
     processes.broadcast_from_main("start", check_stop)
     processes.check_same_config(config)

@@ -106,6 +106,8 @@ def test_a_damaged_configuration_is_refused_unless_all_options_are_given(
     message = refusal(capsys, "--workdir", run)
     assert message.startswith(f"--workdir {run}: {CONFIG} ")
     assert "--preset NAME" in message
+    if content is None:
+        (run / CONFIG).rmdir()
     assert main(["--workdir", str(run), *SMALL, "--data.path", str(photos)]) == 0
     assert f"{run} is finished." in capsys.readouterr().out
 
@@ -145,7 +147,7 @@ def test_images_of_a_program_cannot_be_read_by_the_command(run, capsys):
     assert "--data.source given" in line
 
 
-def test_imported_weights_are_no_run_to_resume(run, capsys):
+def test_imported_weights_are_no_run_to_resume(run):
     about = json.loads((run / CONFIG).read_text())
     (run / CONFIG).write_text(json.dumps({**about, "imported": "caffenet.caffemodel"}))
     assert parse(["--workdir", str(run)]).config == PRESETS["quickstart"]
