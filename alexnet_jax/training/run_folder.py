@@ -10,7 +10,8 @@ from alexnet_jax.training.run_config import CONFIG
 from alexnet_jax.training.run_data import UNREADABLE
 from alexnet_jax.training.summary import STATISTICS, SUMMARY
 
-FILES = (CONFIG, METRICS, STATISTICS, SUMMARY, REPORT, UNREADABLE, data_files.NAME, "lock")
+FILES = (CONFIG, METRICS, STATISTICS, SUMMARY, REPORT, UNREADABLE, data_files.NAME)
+FILES += ("index.html", "lock")
 FOLDERS = ("tensorboard", "figures", "profile")  # and that of the checkpoints, which is tried
 
 

@@ -10,6 +10,7 @@ from alexnet_jax.main import main, parse
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.metrics import read_metrics
 from alexnet_jax.training.run_config import CONFIG
+from alexnet_jax.training.run_folder import FILES, FOLDERS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -45,6 +46,10 @@ def change(run, **fields):
     about = json.loads((run / CONFIG).read_text())
     about["config"] |= {name.replace("__", "."): value for name, value in fields.items()}
     (run / CONFIG).write_text(json.dumps(about))
+
+
+def test_every_file_of_a_run_is_known_to_the_check_of_its_folder(finished):
+    assert {path.name for path in finished.iterdir()} <= {*FILES, *FOLDERS, "checkpoints"}
 
 
 def test_the_folder_alone_has_every_setting(finished, photos):

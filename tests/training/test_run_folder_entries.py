@@ -32,12 +32,3 @@ def test_the_command_refuses_before_it_reads_images(tmp_path, capsys, monkeypatc
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"alexnet_jax: --workdir {tmp_path}: summary.json ")
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
-
-
-def test_every_file_of_a_run_is_known(tmp_path, photos):
-    arguments = ["--preset", "photos", "--data.path", str(photos), "--schedule.epochs", "1"]
-    arguments += ["--data.image-size", "40", "--data.crop", "36", "--model.width", "0.02"]
-    arguments += ["--optimizer.batch-size", "8", "--mesh.towers", "1", "--mesh.data", "1"]
-    assert main(["--workdir", str(tmp_path), *arguments]) == 0
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written <= {*FILES, *FOLDERS, "checkpoints"}
