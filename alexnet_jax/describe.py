@@ -14,6 +14,7 @@ import tyro
 from alexnet_jax.cli.arguments import check_picture, option_name, parse_command, peek_option
 from alexnet_jax.cli.devices import use_cpu_only
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import (
     Config,
     DataConfig,
@@ -154,7 +155,7 @@ def _draw(config: Config, classes: int, path: Path) -> None:
     from alexnet_jax.plots.tiles import save
 
     save(network.draw(build_architecture(config.model, classes, config.data.crop)), path)
-    print(f"Saved {printable(path)}.", file=sys.stderr)
+    print(f"Saved {printable(path)}.", file=notes())
 
 
 def main(args: Sequence[str] | None = None) -> int:

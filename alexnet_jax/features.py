@@ -10,6 +10,7 @@ import tyro
 
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import printable
 
@@ -94,7 +95,7 @@ def write(args: Command) -> int:
 
 def _print_note(text: str) -> None:
     """Print to stderr what is not the result."""
-    print(printable(text), file=sys.stderr, flush=True)
+    print(printable(text), file=notes(), flush=True)
 
 
 if __name__ == "__main__":

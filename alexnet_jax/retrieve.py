@@ -10,6 +10,7 @@ import tyro
 
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import invalid
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import as_json, printable
@@ -153,7 +154,7 @@ def search(
 
 def _print_note(text: str) -> None:
     """Print to stderr what is not a result, as results may be JSON."""
-    print(printable(text), file=sys.stderr, flush=True)
+    print(printable(text), file=notes(), flush=True)
 
 
 def _text(neighbors: Neighbors) -> str:

@@ -17,7 +17,7 @@ from alexnet_jax.training.stopping import Stopped
 
 LOGGER = logging.getLogger(__name__)
 
-# Bytes; with 2,000,000 KiB, OpenBLAS or XLA may end the process, and with 4,000,000 a network trains.
+# Bytes; with 2,000,000 KiB OpenBLAS or XLA may end the process, with 4,000,000 a network trains.
 ADDRESS_SPACE = 2**31
 # What Python, the dynamic linker and XLA say when memory or threads are used up.
 _LACK = r"can't start new thread|failed to map segment|[Cc]annot allocate memory|RESOURCE_EXHAUSTED"

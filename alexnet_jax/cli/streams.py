@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from alexnet_jax.cli.wrapping import WrappingText
 from alexnet_jax.storage.names import printable
@@ -106,6 +106,14 @@ def guarded_streams(needs_output: bool) -> Iterator[Stream]:
             with contextlib.suppress(OSError):
                 getattr(sys, name).flush()
             setattr(sys, name, text)
+
+
+def notes() -> TextIO:
+    """Return where a command prints what is no result: on standard error.
+
+    In a notebook, which shows that in red as if something had failed, it is standard output.
+    """
+    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 
 
 def print_error(message: str) -> None:

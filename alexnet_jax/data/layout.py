@@ -35,6 +35,11 @@ SPLIT_OF_WORD = {word: split for split, words in _SPLIT_WORDS.items() for word i
 _NEUTRAL = ("set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs")
 _NEUTRAL += ("pictures", "photos", "split", "splits", "folder", "part", "ilsvrc", "imagenet")
 _COMPOUND = re.compile(f"({'|'.join(SPLIT_OF_WORD)})({'|'.join(_NEUTRAL)})")
+# Words of folders that a data set is divided into, with a number or a letter (part1, batch_b).
+_PARTS = frozenset(
+    ("part", "parts", "batch", "chunk", "fold", "folder", "set", "subset", "group", "archive")
+    + ("volume", "vol", "disk", "disc", "dataset", "download", "piece", "section", "split", "zip")
+)
 # Folders that lie beside the one with the images, if they hold none.
 _COMPANIONS = frozenset(
     ("annotation", "annotations", "labels", "imagesets", "metadata", "docs", "json", "csv", "xml")
@@ -182,6 +187,15 @@ def _are_splits(tree: Tree, base: str, splits: dict[str, list[str]], others: Seq
     return True
 
 
+def _is_part(tree: Tree, base: str, name: str) -> bool:
+    """Return whether a folder has the name of a part of something, and holds no images itself."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
+    words = re.findall(r"[^\W\d_]+", spaced.casefold())
+    parts = [word for word in words if word in _PARTS]
+    others = [word for word in words if len(word) > 1 and word not in (*_PARTS, *_NEUTRAL)]
+    return bool(parts) and not others and not tree.scan(f"{base}/{name}").images
+
+
 def _shares_folders(tree: Tree, base: str, name: str, folders: Sequence[str]) -> bool:
     return bool({*tree.scan(f"{base}/{name}").folders} & {*folders})
 
@@ -227,6 +241,15 @@ def check_classes(tree: Tree, base: str, name: str) -> None:
             f"{remedy}; if these are classes, rename them",
         )
     inner = [{*tree.scan(f"{base}/{folder}").folders} for folder in folders]
+    if all(inner) and all(_is_part(tree, base, folder) for folder in folders):
+        raise invalid(
+            name,
+            base,
+            f"its folders {some(folders)} are parts of one data set by their names, and hold "
+            f"further folders ({some(sorted(set.union(*inner)))}) and no images",
+            "move the class folders of all parts into one folder; if the parts are classes, put "
+            "their images directly into them",
+        )
     if all(any(split_of(n) == "train" for n in names) for names in inner):
         raise invalid(
             name,
