@@ -181,6 +181,10 @@ class Tree:
             images += [f"{path}/{name}" for name in scan.images]
         return images
 
+    def all_images(self, folder: str) -> list[str]:
+        """Return the paths of the images below a folder, without what is passed over."""
+        return self.images(folder, PassedOver(), [])
+
 
 @dataclasses.dataclass(frozen=True)
 class Listing:

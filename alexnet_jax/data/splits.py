@@ -14,9 +14,10 @@ import numpy as np
 
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.array_record import ArrayRecords, find_shards
-from alexnet_jax.data.layout import SPLIT_OF_WORD, open_folders, split_of
+from alexnet_jax.data.layout import open_folders
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.sources import Labeled, Source, Stored
+from alexnet_jax.data.split_names import SPLIT_OF_WORD, split_of
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.synthetic import SIZES, Synthetic
 from alexnet_jax.data.wrappers import Cached, Monitored, Resized, Subset
