@@ -48,13 +48,13 @@ class ProgressBar(tqdm):
     )
 
     def __str__(self) -> str:
-        values = self.format_dict
+        values: dict[str, Any] = dict(self.format_dict)
         width = values["ncols"]
         for bar_format in self.FORMATS:
-            values["bar_format"] = bar_format
-            if width is None or len(self.format_meter(**{**values, "ncols": None})) <= width:
+            values |= {"bar_format": bar_format, "ncols": None}
+            if width is None or len(self.format_meter(**values)) <= width:
                 break
-        return self.format_meter(**values)
+        return self.format_meter(**{**values, "ncols": width})
 
 
 class MetricsWriter:

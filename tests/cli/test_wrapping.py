@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import termios
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def on_terminal(columns, **redirected):
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    streams = {"stdin": end, "stdout": end, "stderr": end} | redirected
+    streams: dict[str, Any] = {"stdin": end, "stdout": end, "stderr": end} | redirected
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND], env=environment, text=True, **streams
     ) as process:

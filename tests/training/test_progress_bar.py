@@ -66,9 +66,9 @@ def test_the_bar_says_which_split_is_read(monkeypatch, photos):
     descriptions = []
 
     class Bar(statistics.tqdm):
-        def __init__(self, *args, **kwargs):
-            descriptions.append((kwargs["desc"], kwargs["total"]))
-            super().__init__(*args, **{**kwargs, "disable": True})
+        def __init__(self, total: int, desc: str, **_):
+            descriptions.append((desc, total))
+            super().__init__(disable=True)
 
     monkeypatch.setattr(statistics, "tqdm", Bar)
     config = PRESETS["photos"]

@@ -66,7 +66,7 @@ def test_the_window_is_found_in_every_layout(format, name, shape):
 
 @pytest.mark.parametrize("options", [[], ["--preset", "caffenet"], ["--partial"]])
 def test_the_command_names_lenet(tmp_path, capsys, options):
-    np.savez(tmp_path / "lenet.npz", **lenet())
+    np.savez(tmp_path / "lenet.npz", allow_pickle=False, **lenet())
     files = ["--from", str(tmp_path / "lenet.npz"), "--workdir", str(tmp_path / "run")]
     assert main([*files, *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
