@@ -41,14 +41,11 @@ def main() -> int:
     """Run the command named by the first argument as `python -m` does; list all if none is."""
     streams.open_closed_streams()
     name, args = sys.argv[1:2], sys.argv[2:]
-    if not name or name[0] in ("-h", "--help", "help"):
+    if not name or name[0] in ("-h", "--help", "help", "-V", "--version"):
         with streams.guarded_streams(needs_output=True) as output:
             with contextlib.suppress(OSError):  # which the next line reports
-                print(usage())
+                print(__version__ if name and name[0] in ("-V", "--version") else usage())
             return output.end(0)
-    if name[0] in ("-V", "--version"):
-        print(__version__)
-        return 0
     if name[0] not in COMMANDS:
         close = difflib.get_close_matches(name[0], COMMANDS, n=1, cutoff=0.0)[0]
         nearest = HINTS.get(name[0], close)

@@ -15,6 +15,7 @@ from alexnet_jax.cli.arguments import check_picture, option_name, parse_command,
 from alexnet_jax.cli.devices import use_cpu_only
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.cli.published import check_one
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import (
     Config,
     DataConfig,
@@ -167,7 +168,7 @@ def _draw(config: Config, classes: int, path: Path) -> None:
     from alexnet_jax.plots.tiles import save
 
     save(network.draw(build_architecture(config.model, classes, config.data.crop)), path)
-    print(f"Saved {printable(path)}.", file=sys.stderr)
+    print(f"Saved {printable(path)}.", file=notes())
 
 
 def main(args: Sequence[str] | None = None) -> int:

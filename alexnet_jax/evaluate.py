@@ -14,6 +14,7 @@ from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import MeshConfig, PublishedName, invalid
 from alexnet_jax.data.sources import Source
 from alexnet_jax.inference import scores as scoring
@@ -232,7 +233,7 @@ def _open_folder(networks: Sequence["Network"], folder: Path, name: str) -> list
 
     opened = [datasets.open_image_folder(network, folder, name) for network in networks]
     for note in opened[0][1]:
-        print(note, file=sys.stderr)
+        print(note, file=notes())
     return [source for source, _ in opened]
 
 

@@ -19,7 +19,8 @@ SUFFIXES = (".onnx", ".stablehlo")
 class Command:
     """Write a run's network, weights and preprocessing as one program for other software."""
 
-    # file to write: .onnx for ONNX Runtime and others, .stablehlo for `jax.export.deserialize`
+    # file to write: .onnx for ONNX Runtime and others, .stablehlo for `jax.export.deserialize`; its
+    # folder is made if missing
     to: Path
     # folder of the run, trained or imported
     workdir: Path | None = None
@@ -67,6 +68,7 @@ def export(args: Command) -> None:
         from alexnet_jax.weights import stablehlo
 
         content = stablehlo.build_program(*fixed)
+    atomic.make_parent(args.to, "to")
     atomic.write_bytes(args.to, content)
     print(
         f"{args.to}: {len(content) / 1e6:,.1f} MB. Input: uint8 [N, {data.image_size}, "
@@ -78,8 +80,6 @@ def export(args: Command) -> None:
 def _check_target(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise invalid("to", path, "must end in .onnx or .stablehlo", f"try {path.stem}.onnx")
-    if not path.parent.is_dir():
-        raise invalid("to", path, f"the folder {path.parent} does not exist", "create it")
     if path.exists():
         raise invalid("to", path, "exists already", "name another file, or remove it")
     if path.suffix == ".onnx":

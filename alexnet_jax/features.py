@@ -11,6 +11,7 @@ import tyro
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import PublishedName
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import printable
@@ -30,7 +31,7 @@ class Command:
     # images, and folders of them at any depth
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     # file to write: .npz (with the names of the images in "files"), .npy (one layer; names in
-    # .files.json), .h5 (as .npz)
+    # .files.json), .h5 (as .npz); its folder is made if missing
     to: Annotated[Path, tyro.conf.arg()]
     # folder of the run, trained or imported
     workdir: Path | None = None
@@ -99,7 +100,7 @@ def write(args: Command) -> int:
 
 def _print_note(text: str) -> None:
     """Print to stderr what is not the result."""
-    print(printable(text), file=sys.stderr, flush=True)
+    print(printable(text), file=notes(), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train AlexNet: `python -m alexnet_jax.main --workdir runs/a`; the same command resumes."""
+"""Train AlexNet: `python -m alexnet_jax.main --workdir runs/a`, which also resumes the run."""
 
 import sys
 
@@ -20,22 +20,26 @@ from alexnet_jax.cli.arguments import given_options, option_name, parse_command,
 from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.cli.published import with_origin_folder
-from alexnet_jax.config import Config, flatten, invalid
+from alexnet_jax.config import Config, absolute_path, flatten, invalid
 from alexnet_jax.presets import FITTED, PRESETS
+from alexnet_jax.training.run_config import CONFIG, config_to_resume
 from alexnet_jax.training.stopping import Stopped
 
 PROGRAM = "python -m alexnet_jax.main"
+MOST_USED = ("--workdir", "--preset", "--data.path", "--init-from", "--schedule.epochs")
+MOST_USED += ("--optimizer.batch-size", "--optimizer.learning-rate", "--seed")
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Train AlexNet in two towers, or resume the run in a folder.
+    """Train AlexNet in two towers, or resume the run in a folder: --workdir alone does.
 
     In the help of each option, P3.5 is section 3.5 of the paper (Krizhevsky, Sutskever and Hinton,
     2012), and the 2012 code is the authors' own.
     """
 
-    # folder of the run: checkpoints, metrics and figures; created if missing
+    # folder of the run: checkpoints, metrics and figures; created if missing. If it holds a run,
+    # its config.json has the defaults of all other options
     workdir: Path
     config: tyro.conf.FlagConversionOff[Annotated[Config, tyro.conf.arg(name="")]]
     # report where a NaN or infinite number first appears: layer, gradient, image; slower
@@ -43,34 +47,63 @@ class Command:
 
 
 def parse(args: Sequence[str]) -> Command:
-    """Return the command for these arguments; raise a ValueError if they are wrong.
-
-    Published weights that `--init-from` names are downloaded, unless they are kept already.
-    """
-    config = PRESETS[_preset(args)]
-    args = with_origin_folder(args, signals.stop_requested)
-    if origin := peek_option(args, "--init-from"):
-        from alexnet_jax.training.finetune import defaults_from
-
-        config = defaults_from(Path(origin), config, Path(peek_option(args, "--workdir") or ""))
-    command = parse_command(Command, args, PROGRAM, Command(workdir=tyro.MISSING, config=config))
+    """Return the command for these arguments; raise a ValueError if they are wrong."""
+    saved = _run_to_resume(args)
+    config = saved or _new_run(args)
+    command = _parse(args, config)
     data = command.config.data
-    if command.config.preset in FITTED and (data.path or data.name or data.source == "synthetic"):
-        from alexnet_jax.training.fitting import fit_to_data
+    if saved or config.preset not in FITTED:
+        return command  # a run in the folder has decided what follows from the images
+    if not (data.path or data.name or data.source == "synthetic"):
+        return command
+    from alexnet_jax.training.fitting import fit_to_data
 
-        given = {name for name in flatten(config) if option_name(name) in given_options(args)}
-        config = fit_to_data(command.config, command.workdir, given)
-        command = parse_command(Command, args, PROGRAM, Command(tyro.MISSING, config))
-    return command
+    given = {name for name in flatten(config) if option_name(name) in given_options(args)}
+    return _parse(args, fit_to_data(command.config, given))
 
 
-def _preset(args: Sequence[str]) -> str:
-    """Return the preset, which decides every other default."""
+def _parse(args: Sequence[str], config: Config) -> Command:
+    default = Command(workdir=tyro.MISSING, config=config)
+    return parse_command(Command, args, PROGRAM, default, most_used=MOST_USED)
+
+
+def _run_to_resume(args: Sequence[str]) -> Config | None:
+    """Return the settings of the run in the folder, the defaults of its options; None without one.
+
+    Raises:
+        ValueError: an option that decides other defaults is given and is not that of the run.
+    """
+    workdir, preset = peek_option(args, "--workdir"), peek_option(args, "--preset")
+    try:
+        config = config_to_resume(Path(workdir)) if workdir else None
+    except ValueError:
+        if preset is None:
+            raise
+        return None  # all options are given again, and the checkpoint tells whether they are right
+    if config is None:
+        return None
+    remedy = "leave it out to resume that run, or use another folder"
+    if preset not in (None, config.preset):
+        rule = f"the run in {workdir} has the preset {config.preset}"
+        raise invalid("preset", preset, rule, remedy)
+    origin = peek_option(args, "--init-from")
+    if origin is not None and absolute_path(origin) != config.init_from:
+        rule = f"the run in {workdir} started from {config.init_from or 'initial weights'}"
+        raise invalid("init_from", origin or "''", rule, remedy)
+    return config
+
+
+def _new_run(args: Sequence[str]) -> Config:
+    """Return the defaults of a new run: those of a preset, and of the run that it starts from."""
     default = "finetune" if peek_option(args, "--init-from") else "quickstart"
     preset = peek_option(args, "--preset") or default
     if preset not in PRESETS:
         raise invalid("preset", preset, f"must be one of {', '.join(PRESETS)}", "use one of them")
-    return preset
+    if origin := peek_option(args, "--init-from"):
+        from alexnet_jax.training.finetune import defaults_from
+
+        return defaults_from(Path(origin), PRESETS[preset])
+    return PRESETS[preset]
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -78,7 +111,10 @@ def main(args: Sequence[str] | None = None) -> int:
     own_process = args is None
 
     def run() -> None:
-        train(parse(sys.argv[1:] if args is None else args), own_process)
+        arguments = with_origin_folder(
+            sys.argv[1:] if args is None else args, signals.stop_requested
+        )
+        train(parse(arguments), own_process, resumes=_run_to_resume(arguments) is not None)
 
     return run_command(
         run,
@@ -89,10 +125,13 @@ def main(args: Sequence[str] | None = None) -> int:
     )
 
 
-def train(args: Command, own_process: bool) -> None:
+def train(args: Command, own_process: bool, resumes: bool) -> None:
     """Train, then draw the figures of the run.
 
-    `own_process`: this process only trains, so its settings may be changed.
+    Args:
+        args: the command.
+        own_process: this process only trains, so its settings may be changed.
+        resumes: options that were not given are those of the run in the folder.
     """
     config = args.config
     if own_process:
@@ -106,11 +145,14 @@ def train(args: Command, own_process: bool) -> None:
     from alexnet_jax.training.loop import train_and_evaluate
     from alexnet_jax.training.summary import closing_line
 
+    if resumes:
+        where = args.workdir / CONFIG
+        processes.print_from_main(f"Options that are not given are those in {where}.")
     with distributed.exit_on_lost_peer():
         try:
             summary = train_and_evaluate(config, args.workdir, signals.stop_requested, args.debug)
         except Stopped as stopped:
-            processes.print_from_main(str(stopped))
+            processes.print_from_main(with_options(str(stopped), option_names(Command)))
             return
         if config.log.figures:
             draw_figures(config, args.workdir)

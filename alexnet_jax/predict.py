@@ -14,6 +14,7 @@ import tyro
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import DataConfig, PublishedName, invalid
 from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.crops import resize_center
@@ -99,7 +100,7 @@ def show(args: Command) -> int:
         if prediction.probabilities is None:
             num_unread += 1
             message = printable(f"{prediction.file}: {prediction.error}; skipped")
-            print(message, file=sys.stderr)
+            print(message, file=notes())
             continue
         num_read += 1
         if args.save and len(panel) < PANEL:
@@ -108,9 +109,9 @@ def show(args: Command) -> int:
     if panel and args.save:
         _draw(panel, network.class_names, args.save)
         saved = f"Saved {printable(args.save)}: {len(panel)} of {num_read:,} images."
-        print(saved, file=sys.stderr)
+        print(saved, file=notes())
     if num_unread:
-        print(f"{num_unread:,} of {num_read + num_unread:,} are unreadable.", file=sys.stderr)
+        print(f"{num_unread:,} of {num_read + num_unread:,} are unreadable.", file=notes())
     return num_unread
 
 
@@ -127,7 +128,7 @@ def find(paths: Iterable[Path]) -> Iterator[Path | Prediction]:
             yield Prediction(path, None, None, str(error).rstrip("."))
             continue
         for note in listing.notes:
-            print(note, file=sys.stderr)
+            print(note, file=notes())
         if not listing.files:
             yield Prediction(path, None, None, "holds no images")
         yield from listing.files

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (verify if args.verify else prepare)(args)
 
     interrupted = "interrupted; rerun the same command to resume, finished shards are kept."
-    return run_command(run, Command, interrupted, OPTIONS)
+    return run_command(run, Command, interrupted, OPTIONS, uses_jax=False)
 
 
 def prepare(args: Command) -> None:

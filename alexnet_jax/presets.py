@@ -46,12 +46,6 @@ class Steps(NamedTuple):
 
 # Presets whose batch size and schedule follow the number of training images.
 FITTED: dict[str, Steps] = {"small": Steps(100, 1500), "finetune": Steps(20, 1000)}
-FITTED_FIELDS = (
-    "optimizer.batch_size",
-    "schedule.epochs",
-    "schedule.milestones",
-    "schedule.eval_every",
-)
 BATCH_SIZE = 32  # of a fitted preset: four times the steps of 128, at the same number of images
 TYPICAL_IMAGES = 1000  # that PRESETS are fitted to, before the data are known
 
@@ -66,7 +60,7 @@ def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) 
     Args:
         config: whose preset decides how many steps are made.
         num_images: in the training split.
-        given: those of FITTED_FIELDS that keep their values; the others follow them.
+        given: fields that keep their values; the others of batch size and schedule follow them.
     """
     optimizer, schedule, steps = config.optimizer, config.schedule, FITTED[config.preset]
     if "optimizer.batch_size" not in given:

@@ -41,7 +41,7 @@ class Command:
     # .npz with conv1_w and so on, or a folder of theano_alexnet's .npy files
     source: Annotated[str | None, tyro.conf.arg(name="from", metavar="NAME|PATH")] = None
     # a .safetensors file (torchvision's names if the network has no towers, otherwise conv1_w and
-    # so on) or an .npz file (conv1_w and so on)
+    # so on) or an .npz file (conv1_w and so on); its folder is made if missing
     to: Path | None = None
     # --from: preset whose network the weights are of; by default inferred from the file, which is
     # impossible for .npz files of other programs

@@ -13,6 +13,7 @@ import tyro
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
 from alexnet_jax.cli.published import check_one, run_of
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import PublishedName, invalid
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import as_json, printable
@@ -186,7 +187,7 @@ def _in_order(batches: Iterator["Features"]) -> Iterator[np.ndarray | str]:
 
 def _print_note(text: str) -> None:
     """Print to stderr what is not a result, as results may be JSON."""
-    print(printable(text), file=sys.stderr, flush=True)
+    print(printable(text), file=notes(), flush=True)
 
 
 def _text(neighbors: Neighbors) -> str:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from alexnet_jax.cli.help import most_used_first
+from alexnet_jax.storage.atomic import make_parent
 from alexnet_jax.storage.local import check_local
 
 T = TypeVar("T")
@@ -61,6 +63,7 @@ def parse_command(
     default: T | None = None,
     booleans: Any = tyro.conf.FlagCreatePairsOff,
     description: str | None = None,
+    most_used: Sequence[str] = (),
 ) -> T:
     """Return the command, a dataclass, for these arguments.
 
@@ -71,6 +74,7 @@ def parse_command(
         default: where options that are not given come from.
         booleans: how a bool is written: a flag, or tyro's marker for other ways.
         description: replaces the dataclass's docstring in --help.
+        most_used: options that --help shows first.
 
     Raises:
         ValueError: an option is unknown, missing or wrong; one sentence.
@@ -80,7 +84,7 @@ def parse_command(
     printed = io.StringIO()
     defaults: dict[str, Any] = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stderr(printed), most_used_first(most_used):
             return tyro.cli(
                 command,
                 prog=program,
@@ -144,7 +148,7 @@ def check_picture(path: Path, option: str) -> None:
         raise ValueError(
             f"{option} {path}: must end in {', '.join(PICTURE_FORMATS)}; try {better}."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path, option)
 
 
 def _check_names(args: Sequence[str], known: Sequence[str]) -> None:

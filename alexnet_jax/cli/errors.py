@@ -23,6 +23,7 @@ def run_command(
     interrupted: str,
     names: Mapping[str, str] | None = None,
     needs_output: bool = True,
+    uses_jax: bool = True,
 ) -> int:
     """Run a command; return its exit code, having printed on stderr why it is not 0.
 
@@ -34,6 +35,7 @@ def run_command(
         names: options of fields and arguments that are called otherwise in the library.
         needs_output: whether the command ends when its output cannot be written any more, see
             `streams.Stream.end`, or goes on.
+        uses_jax: whether the command imports JAX, which takes address space.
     """
     # Orbax logs, with its traceback, what it then raises; of several writes that fail at once it
     # raises the first, and leaves asyncio to log the others.
@@ -45,7 +47,7 @@ def run_command(
     _escape_what_streams_lack()
     with streams.guarded_streams(needs_output) as output:
         try:
-            code = _outcome(run, interrupted, names, output)
+            code = _outcome(run, interrupted, names, output, uses_jax)
         except SystemExit:  # of --help
             if code := output.end(0):
                 return code
@@ -54,12 +56,18 @@ def run_command(
 
 
 def _outcome(
-    run: Callable[[], object], interrupted: str, names: Mapping[str, str], output: streams.Stream
+    run: Callable[[], object],
+    interrupted: str,
+    names: Mapping[str, str],
+    output: streams.Stream,
+    uses_jax: bool,
 ) -> int:
     """Run a command, print how it ended, and return the exit code."""
     try:
         with _warnings_on_stderr(names):
             process.fix_settings()
+            if uses_jax and not {"-h", "--help"} & {*sys.argv}:
+                process.check_memory_limit()
             run()
     except (ValueError, OSError) as error:
         if output.failure is None:  # it says so itself
@@ -68,6 +76,11 @@ def _outcome(
     except FloatingPointError as error:
         streams.print_error(with_options(str(error), names))
         return 1
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not (message := process.describe_memory_error(error)):
+            raise
+        streams.print_error(message)
+        return 2
     except Stopped as stopped:
         with contextlib.suppress(OSError):
             print(printable(stopped))

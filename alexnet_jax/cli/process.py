@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,11 @@ from alexnet_jax.model.settings import FIXED
 from alexnet_jax.training.stopping import Stopped
 
 LOGGER = logging.getLogger(__name__)
+
+# Bytes; with 2,000,000 KiB OpenBLAS or XLA may end the process, with 4,000,000 a network trains.
+ADDRESS_SPACE = 2**31
+# What Python, the dynamic linker and XLA say when memory or threads are used up.
+_LACK = r"can't start new thread|failed to map segment|[Cc]annot allocate memory|RESOURCE_EXHAUSTED"
 
 TUNABLE = "glibc.malloc.hugetlb=1"
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -70,6 +76,36 @@ def _parse(text: str, like: bool | int | str | None) -> object:
     if isinstance(like, int):
         return int(text) if text.lstrip("-").isdecimal() else text
     return text or None
+
+
+def check_memory_limit() -> None:
+    """Raise a MemoryError if this process may use less address space than JAX and OpenBLAS take.
+
+    These would end the process without a word about the limit.
+    """
+    limit = _address_space()
+    if limit is not None and limit < ADDRESS_SPACE:
+        raise MemoryError
+
+
+def describe_memory_error(error: Exception) -> str:
+    """Return a sentence about an error for lack of memory or threads, "" for any other."""
+    if not isinstance(error, MemoryError) and not re.search(_LACK, str(error)):
+        return ""
+    reason = "there is not enough memory"
+    if isinstance(error, RuntimeError) and "thread" in str(error):
+        reason = "no further thread can be started, for lack of memory or by a limit (ulimit -u)"
+    if (limit := _address_space()) is not None:
+        reason += f"; this process may use {limit / 2**30:.1f} GiB of address space (ulimit -v)"
+    size = str(error).partition("\n")[0].rstrip(".")
+    reason += f" ({size})" if "allocate" in size else ""
+    return f"{reason}; allow more, use fewer images a step, or a smaller network."
+
+
+def _address_space() -> int | None:
+    """Return how many bytes of address space this process may use; None if there is no limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def check_xla_flags() -> None:

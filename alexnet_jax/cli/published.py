@@ -62,7 +62,7 @@ def with_origin_folder(args: Sequence[str], should_stop: Callable[[], bool]) -> 
 def _saved_origin(workdir: Path) -> Path:
     """Return the folder that the run in `workdir` was started from; Path("") if there is none."""
     from alexnet_jax.storage.json_objects import read_object
-    from alexnet_jax.training.summary import CONFIG
+    from alexnet_jax.training.run_config import CONFIG
 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return Path(read_object(workdir / CONFIG)["config"]["init_from"])

@@ -7,7 +7,10 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
+
+from alexnet_jax.cli.wrapping import terminal_width, wrap
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _stop = threading.Event()
@@ -64,4 +67,5 @@ def _report_or_exit(number: signal.Signals, received: int) -> None:
 
 def _print(text: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
-        os.write(2, f"alexnet_jax: {text}\n".encode())
+        lines = wrap(f"alexnet_jax: {text}", terminal_width(2) or sys.maxsize)
+        os.write(2, f"{lines}\n".encode())

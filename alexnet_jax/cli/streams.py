@@ -1,13 +1,15 @@
 """Standard streams that are closed, full, or that nobody reads: no command breaks by them."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
+from alexnet_jax.cli.wrapping import WrappingText
 from alexnet_jax.storage.names import printable
 
 STDOUT, STDERR = 1, 2  # file descriptors
@@ -27,27 +29,33 @@ def open_closed_streams() -> None:
             # A number that is open then is that of another file.
             place = number if closed else os.devnull
             file = open(place, mode, encoding="utf-8", closefd=not closed)  # noqa: SIM115
-            setattr(sys, name, file)
+            setattr(sys, name, file if mode == "r" else Unopened(file.detach(), "utf-8"))
+
+
+class Unopened(io.TextIOWrapper):
+    """Takes the place of a standard stream that was closed when the process started."""
 
 
 class Stream(io.FileIO):
     """A standard stream that becomes the null device when it cannot be written to."""
 
-    def __init__(self, number: int, essential: bool):
+    def __init__(self, number: int, is_output: bool, essential: bool, unopened: bool):
         super().__init__(number, "w", closefd=False)
         self.failure: OSError | None = None
-        self._essential = essential
+        self._is_output, self._essential, self._unopened = is_output, essential, unopened
 
     def write(self, data: Any, /) -> int:
         """Write to the stream; raise an OSError only if the stream is essential."""
         try:
+            if self._unopened and self.failure is None:
+                raise OSError(errno.EBADF, "it is closed")
             return super().write(data)
         except OSError as error:
             self.failure = error
             discard(self.fileno())
             if self._essential:
                 raise
-            if self.fileno() == STDOUT:
+            if self._is_output:
                 print_error(f"standard output: {error.strerror}; the command goes on without it.")
             return memoryview(data).nbytes
 
@@ -74,16 +82,22 @@ def guarded_streams(needs_output: bool) -> Iterator[Stream]:
     Yield standard output. Streams that are not the process's own, as in a notebook, stay as
     they are.
     """
-    streams = {"stdout": Stream(STDOUT, needs_output), "stderr": Stream(STDERR, False)}
-    before = {name: getattr(sys, name) for name in streams}
-    for name, stream in streams.items():
-        text = before[name]
-        if text is getattr(sys, f"__{name}__") and isinstance(text, io.TextIOWrapper):
+    before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
+    streams = {}
+    for name, number in (("stdout", STDOUT), ("stderr", STDERR)):
+        text, needed = before[name], needs_output and name == "stdout"
+        unopened = isinstance(text, Unopened)
+        own = isinstance(text, io.TextIOWrapper) and (
+            unopened or text is getattr(sys, f"__{name}__")
+        )
+        number = text.fileno() if own else number
+        streams[name] = stream = Stream(number, name == "stdout", needed, unopened)
+        if own:
             with contextlib.suppress(OSError):
                 text.flush()
             options = {"encoding": text.encoding, "errors": text.errors}
             lines = text.line_buffering
-            wrapper = io.TextIOWrapper(io.BufferedWriter(stream), **options, line_buffering=lines)
+            wrapper = WrappingText(io.BufferedWriter(stream), **options, line_buffering=lines)
             setattr(sys, name, wrapper)
     try:
         yield streams["stdout"]
@@ -92,6 +106,14 @@ def guarded_streams(needs_output: bool) -> Iterator[Stream]:
             with contextlib.suppress(OSError):
                 getattr(sys, name).flush()
             setattr(sys, name, text)
+
+
+def notes() -> TextIO:
+    """Return where a command prints what is no result: on standard error.
+
+    In a notebook, which shows that in red as if something had failed, it is standard output.
+    """
+    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 
 
 def print_error(message: str) -> None:

@@ -55,6 +55,8 @@ SYSTEM_SUFFIXES = (
     *(".crdownload", ".download", ".part", ".partial"),  # downloads that have not ended
 )
 SHOWN = 3  # names in a message
+# Folders for runs, in lower case.
+OF_RUNS = ("runs", "run", "experiments", "results", "output", "outputs", "models", "logs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Scan:
     links: list[str]  # among folders, images and non_images
     loops: list[str]  # links to this folder, or to one above it
     broken: list[str]  # links to nothing; one with the suffix of an image is among the images too
+    runs: list[str]  # folders of runs, and folders that hold nothing else
 
 
 @dataclasses.dataclass
@@ -83,6 +86,7 @@ class PassedOver:
     non_images: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     loops: list[str] = dataclasses.field(default_factory=list)  # paths of links
     broken: list[str] = dataclasses.field(default_factory=list)  # paths of links
+    runs: list[str] = dataclasses.field(default_factory=list)  # paths of folders
 
     def add(self, tree: "Tree", path: str, scan: Scan) -> None:
         """Count what is passed over in a folder that has been scanned."""
@@ -91,6 +95,7 @@ class PassedOver:
         self.non_images.update(suffix(name) for name in scan.non_images)
         self.loops += [f"{path}/{name}" for name in scan.loops]
         self.broken += [f"{path}/{name}" for name in scan.broken]
+        self.runs += [f"{path}/{name}" for name in scan.runs]
         for name in scan.hidden_folders:
             hidden, images = f"{path}/{name}", []
             with contextlib.suppress(ValueError):  # not ours to read
@@ -105,6 +110,7 @@ class PassedOver:
         self.non_images.update(other.non_images)
         self.loops += other.loops
         self.broken += other.broken
+        self.runs += other.runs
 
     def describe(self, root: str) -> tuple[str, ...]:
         """Return a sentence for each kind of thing that was passed over below `root`."""
@@ -137,6 +143,9 @@ class PassedOver:
                 f"broken links: {len(self.broken):,} ({names}); restore what they lead to, or "
                 "remove them"
             )
+        if self.runs:
+            names = some(_below(root, path) for path in self.runs)
+            notes.append(f"passed over folders of runs: {len(self.runs):,} ({names})")
         return tuple(f"{root}: {note}." for note in notes)
 
 
@@ -171,6 +180,10 @@ class Tree:
             stack += [f"{path}/{name}" for name in reversed(scan.folders)]
             images += [f"{path}/{name}" for name in scan.images]
         return images
+
+    def all_images(self, folder: str) -> list[str]:
+        """Return the paths of the images below a folder, without what is passed over."""
+        return self.images(folder, PassedOver(), [])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +224,7 @@ def some(names: Iterable[str]) -> str:
 
 
 def _scan(path: str) -> Scan:
-    scan = Scan([], [], [], [], [], [], [], [], [])
+    scan = Scan([], [], [], [], [], [], [], [], [], [])
     above: frozenset[str] = frozenset()
     for entry in _entries(path):
         name = entry.name
@@ -222,6 +235,9 @@ def _scan(path: str) -> Scan:
         is_folder = _is_folder(entry)
         if name.startswith("."):
             (scan.hidden_folders if is_folder else scan.hidden).append(name)
+            continue
+        if is_folder and _holds_runs(entry.path, name):
+            scan.runs.append(name)
             continue
         if is_link and is_folder:
             above = above or _above(path)
@@ -263,6 +279,26 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link into a folder without permission: reading reports it
         return False
+
+
+def _holds_runs(path: str, name: str) -> bool:
+    """Return whether a folder is that of a run, or has a name for runs and holds nothing else.
+
+    A run that trains on a folder may write into the same one; its figures are no photographs.
+    """
+    if _is_run(path):
+        return True
+    if name.lower() not in OF_RUNS:
+        return False
+    with contextlib.suppress(OSError):
+        inner = [str(folder) for folder in Path(path).iterdir() if folder.name[0] != "."]
+        return bool(inner) and all(map(_is_run, inner))
+    return False
+
+
+def _is_run(path: str) -> bool:
+    config, checkpoints = f"{path}/config.json", f"{path}/checkpoints"
+    return os.path.isfile(config) and os.path.isdir(checkpoints)  # noqa: PTH112, PTH113  (fast)
 
 
 def _is_broken(entry: os.DirEntry[str]) -> bool:

@@ -7,13 +7,12 @@ table. What cannot be told is refused; what was taken for what is said.
 
 import dataclasses
 import os
-import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from alexnet_jax.config import invalid
+from alexnet_jax.data.class_folders import check_classes
 from alexnet_jax.data.class_names import ClassNames, normalize
 from alexnet_jax.data.folders import PassedOver, Tree, some
 from alexnet_jax.data.label_tables import (
@@ -23,29 +22,12 @@ from alexnet_jax.data.label_tables import (
     labels_from_tables,
 )
 from alexnet_jax.data.sources import Folder, ImageFiles, loose_images
+from alexnet_jax.data.split_names import NEUTRAL, split_and_rest, split_of
 
-# Words that name a split, alone or with words that say nothing ("train_images", "val2017").
-_SPLIT_WORDS = {
-    "train": ("train", "training", "trn"),
-    "validation": ("val", "valid", "validation", "validate", "dev", "devel", "development")
-    + ("eval", "evaluation"),
-    "test": ("test", "testing", "tests", "tst"),
-}
-SPLIT_OF_WORD = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
-_NEUTRAL = ("set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs")
-_NEUTRAL += ("pictures", "photos", "split", "splits", "folder", "part", "ilsvrc", "imagenet")
-_COMPOUND = re.compile(f"({'|'.join(SPLIT_OF_WORD)})({'|'.join(_NEUTRAL)})")
 # Folders that lie beside the one with the images, if they hold none.
 _COMPANIONS = frozenset(
     ("annotation", "annotations", "labels", "imagesets", "metadata", "docs", "json", "csv", "xml")
 )
-# Folders of data for segmentation or detection: images, and what is drawn in them.
-_IMAGE_FOLDERS = frozenset(("image", "images", "img", "imgs", "jpegimages", "pictures", "photos"))
-_MASK_FOLDERS = frozenset(
-    ("mask", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject")
-    + ("annotation", "annotations", "label", "labels", "groundtruth", "gt")
-)
-_OF_EITHER = _IMAGE_FOLDERS | {"all", "data", "original", "raw", "png", "jpg", "semantic", "class"}
 MAX_NESTED = 6  # folders that hold nothing but one folder
 
 
@@ -72,28 +54,6 @@ class Layout:
         return self.splits != {"train": self.base}
 
 
-def split_of(name: str) -> str | None:
-    """Return the split that a folder's name stands for: train, validation, test or None."""
-    split, rest = _split_and_rest(name)
-    return None if rest else split
-
-
-def _split_and_rest(name: str) -> tuple[str | None, tuple[str, ...]]:
-    """Return the split in a name, and the words in it that are part of no such name."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
-    words = re.findall(r"[^\W\d_]+", spaced.casefold())
-    words = [part for word in words for part in _parts(word)]
-    splits = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
-    if len(splits) != 1:
-        return None, ()
-    return splits.pop(), tuple(w for w in words if w not in SPLIT_OF_WORD and w not in _NEUTRAL)
-
-
-def _parts(word: str) -> Sequence[str]:
-    compound = _COMPOUND.fullmatch(word)
-    return compound.groups() if compound else (word,)
-
-
 def _split_folders(base: str, names: Sequence[str]) -> dict[str, list[str]]:
     """Return the names among those of folders that stand for splits, by split.
 
@@ -101,7 +61,7 @@ def _split_folders(base: str, names: Sequence[str]) -> dict[str, list[str]]:
     """
     groups: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for name in names:
-        split, rest = _split_and_rest(name)
+        split, rest = split_and_rest(name)
         if split:
             groups.setdefault(rest, {}).setdefault(split, []).append(name)
     if () in groups:
@@ -168,9 +128,9 @@ def _are_splits(tree: Tree, base: str, splits: dict[str, list[str]], others: Seq
     if len(splits) > 1 or not others:
         return True
     if not train.folders:  # a class called train among others, or a split without class folders
-        return not (train.images and any(_images(tree, f"{base}/{name}") for name in others))
+        return not (train.images and any(tree.all_images(f"{base}/{name}") for name in others))
     beside = [name for name in others if not _shares_folders(tree, base, name, train.folders)]
-    if any(_images(tree, f"{base}/{name}") for name in beside):
+    if any(tree.all_images(f"{base}/{name}") for name in beside):
         inner = f"{base}/{splits['train'][0]}"
         raise invalid(
             "data.path",
@@ -186,17 +146,13 @@ def _shares_folders(tree: Tree, base: str, name: str, folders: Sequence[str]) ->
     return bool({*tree.scan(f"{base}/{name}").folders} & {*folders})
 
 
-def _images(tree: Tree, path: str) -> list[str]:
-    return tree.images(path, PassedOver(), [])
-
-
 def _only_folder(tree: Tree, base: str) -> str | None:
     """Return the folder that `base` holds and nothing else, if there are further ones in it."""
     scan = tree.scan(base)
     inner = [
         name
         for name in scan.folders
-        if name.lower() not in _COMPANIONS or _images(tree, f"{base}/{name}")
+        if name.lower() not in _COMPANIONS or tree.all_images(f"{base}/{name}")
     ]
     if len(inner) != 1:
         return None
@@ -204,97 +160,6 @@ def _only_folder(tree: Tree, base: str) -> str | None:
     within = tree.scan(path)
     # Images in both might be those of one class.
     return path if within.folders and not (scan.images and within.images) else None
-
-
-def check_classes(tree: Tree, base: str, name: str) -> None:
-    """Raise a ValueError if the folders in `base` cannot be classes.
-
-    They cannot if all hold the same folders, if one holds copies of others, or if images and masks
-    are apart in them. `name`: of the argument, for the message.
-    """
-    folders = tree.scan(base).folders
-    if len(folders) < 2:
-        return
-    if pair := _images_and_masks(folders):
-        drawn = "masks" if _images(tree, f"{base}/{pair[1]}") else "annotations"
-        remedy = f"sort the images into a folder for each class, without the {drawn}"
-        if tree.scan(f"{base}/{pair[0]}").folders:
-            remedy = f"name {base}/{pair[0]} if it holds a folder for each class"
-        raise invalid(
-            name,
-            base,
-            f"holds images and their {drawn} ({', '.join(pair)}), and no folder for each class",
-            f"{remedy}; if these are classes, rename them",
-        )
-    inner = [{*tree.scan(f"{base}/{folder}").folders} for folder in folders]
-    if all(any(split_of(n) == "train" for n in names) for names in inner):
-        raise invalid(
-            name,
-            base,
-            f"each of its folders ({some(folders)}) holds a split of its own "
-            f"({some(sorted(inner[0]))})",
-            "sort the images into train/CLASS/ and test/CLASS/",
-        )
-    common = set.intersection(*inner)
-    if len(common) >= 2 and all(2 * len(common) >= len(names) for names in inner):
-        raise invalid(
-            name,
-            base,
-            f"its folders {some(folders)} all hold the same folders ({some(sorted(common))}), as "
-            "splits do and not classes",
-            "rename them train, validation and test, or name one of them; if they are classes, "
-            "put their images directly into them",
-        )
-    for folder in folders:
-        _check_within(tree, base, name, folder)
-
-
-def _check_within(tree: Tree, base: str, name: str, folder: str) -> None:
-    """Raise a ValueError if a class folder holds copies of classes, or masks beside its images."""
-    classes = {normalize(other).casefold() for other in tree.scan(base).folders}
-    level = [f"{base}/{folder}"]
-    while level:
-        below = []
-        for path in level:
-            inner, links = tree.scan(path).folders, {*tree.scan(path).links}
-            copies = [n for n in inner if normalize(n).casefold() in classes]
-            # Numbers may be those of patients or takes.
-            if sum(not n.isdecimal() for n in copies) > 1:
-                raise invalid(
-                    name,
-                    base,
-                    f"its folder {_relative(base, path)} holds folders named like the "
-                    f"classes ({some(copies)})",
-                    f"move or remove {path}, or name one of the two folders, {base} or {path}",
-                )
-            if (pair := _images_and_masks(inner)) and _images(tree, f"{path}/{pair[1]}"):
-                raise invalid(
-                    name,
-                    base,
-                    f"its folder {_relative(base, path)} holds images and their masks "
-                    f"({', '.join(pair)}), which would be taken for images of the class",
-                    f"move {path}/{pair[1]} out of it",
-                )
-            below += [f"{path}/{n}" for n in inner if n not in links]  # they may lead in a circle
-        level = below
-
-
-def _images_and_masks(names: Sequence[str]) -> tuple[str, str] | None:
-    """Return the names of a folder of images and of one of masks, if both are among the names."""
-    images, masks = [], []
-    for name in names:
-        words = _words_of_content(name)
-        if words & _MASK_FOLDERS and words <= _MASK_FOLDERS | _OF_EITHER:
-            masks.append(name)
-        elif words & _IMAGE_FOLDERS and words <= _OF_EITHER:
-            images.append(name)
-    return (images[0], masks[0]) if images and masks else None
-
-
-def _words_of_content(name: str) -> set[str]:
-    """Return the words in a folder's name other than those of splits."""
-    words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFKC", name).casefold())
-    return {word for word in words if word not in SPLIT_OF_WORD}
 
 
 def open_folders(root: Path) -> OpenedFolders:
@@ -388,7 +253,7 @@ def open_class_folders(root: Path, class_names: Sequence[str], name: str) -> Ima
     if not files.folders or _flat(tree, layout.base, class_names):
         opened = _open_flat(tree, layout, "validation", layout.base, class_names)
         if opened is None:
-            number = len(_images(tree, layout.base))
+            number = len(tree.all_images(layout.base))
             raise invalid(
                 name,
                 root,
@@ -446,7 +311,7 @@ def _flat(tree: Tree, path: str, class_names: Sequence[str] | None) -> bool:
         return bool(scan.images) and not scan.folders
     name = scan.folders[0]
     is_class = class_names and ClassNames(class_names).find(name, by_part=True) is not None
-    generic = name.lower() in _NEUTRAL or split_of(name) is not None
+    generic = name.lower() in NEUTRAL or split_of(name) is not None
     return generic and not is_class and not scan.images
 
 
@@ -460,7 +325,7 @@ def _open_flat(
     places = [Path(place) for place in dict.fromkeys((folder, own, layout.base, layout.root))]
     tables = find_tables(places)
     if layout.has_splits:  # 0.png may be in every split: not by the table of another one
-        tables = [t for t in tables if _split_and_rest(t.stem)[0] in (None, split)]
+        tables = [t for t in tables if split_and_rest(t.stem)[0] in (None, split)]
     else:
         beside = find_tables([Path(layout.root).absolute().parent])
         tables += [t for t in beside if t.stem.startswith(Path(layout.root).absolute().name)]
@@ -488,7 +353,7 @@ def _labeled(tree: Tree, folder: str, labels: Labels) -> ImageFiles:
 
 def _without_classes(tree: Tree, layout: Layout, split: str) -> ValueError:
     path = layout.splits[split]
-    number = len(_images(tree, path))
+    number = len(tree.all_images(path))
     return invalid(
         "data.path",
         path,

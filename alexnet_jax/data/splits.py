@@ -14,12 +14,15 @@ import numpy as np
 
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.array_record import ArrayRecords, find_shards
-from alexnet_jax.data.layout import SPLIT_OF_WORD, open_folders, split_of
+from alexnet_jax.data.layout import open_folders
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.sources import Labeled, Source, Stored
+from alexnet_jax.data.split_names import SPLIT_OF_WORD, split_of
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.synthetic import SIZES, Synthetic
 from alexnet_jax.data.wrappers import Cached, Monitored, Resized, Subset
+
+NOTABLE = 0.1  # difference of what is held out from what was asked for, as a fraction of that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +172,16 @@ def _hold_out(
         )
     note = (
         f"{name}: has no validation split; a fraction of {fraction:g} of each class of its "
-        f"training images, drawn with seed {seed}, is held out for validation."
+        f"training images, drawn with seed {seed}, is held out for validation"
     )
+    expected = fraction * (len(kept) + len(held_out))
+    if abs(len(held_out) - expected) > NOTABLE * expected:
+        share = len(held_out) / (len(kept) + len(held_out))
+        note += (
+            f": {len(held_out):,} images, which are {share:.0%}, as every class with two or more "
+            "gives at least one, and whole ones"
+        )
+    note += "."
     return Subset(train, kept), Subset(train, held_out), test, note
 
 

@@ -104,7 +104,7 @@ def compute_statistics(
     progress: bool = True,
     check_stop: Callable[[], None] = _never_stop,
 ) -> tuple[Statistics, dict[int, str]]:
-    """Read a split of squares once: its statistics, and its unreadable records with the reasons.
+    """Read the training split once: statistics, and unreadable records with the reasons.
 
     The result does not depend on `threads`. `check_stop` is called between chunks of images; an
     exception it raises ends the reading.
@@ -113,7 +113,8 @@ def compute_statistics(
         ValueError: no image is readable.
     """
     total, unreadable = None, {}
-    for sums, reasons in _read_chunks(source, threads, progress, check_stop, with_sums=True):
+    chunks = _read_chunks(source, "train", threads, progress, check_stop, with_sums=True)
+    for sums, reasons in chunks:
         unreadable |= reasons
         if sums is not None and total is not None:
             total.merge(sums)
@@ -128,16 +129,18 @@ def compute_statistics(
 
 def find_unreadable(
     source: Source,
+    split: str,
     threads: int,
     progress: bool = True,
     check_stop: Callable[[], None] = _never_stop,
 ) -> dict[int, str]:
     """Read a split once and return its unreadable records with the reasons.
 
-    `check_stop` is as in `compute_statistics`.
+    `split` is shown by the progress bar; `check_stop` is as in `compute_statistics`.
     """
     unreadable = {}
-    for _, reasons in _read_chunks(source, threads, progress, check_stop, with_sums=False):
+    chunks = _read_chunks(source, split, threads, progress, check_stop, with_sums=False)
+    for _, reasons in chunks:
         unreadable |= reasons
     return unreadable
 
@@ -160,14 +163,19 @@ def published(name: str, size: int) -> Statistics:
 
 
 def _read_chunks(
-    source: Source, threads: int, progress: bool, check_stop: Callable[[], None], with_sums: bool
+    source: Source,
+    split: str,
+    threads: int,
+    progress: bool,
+    check_stop: Callable[[], None],
+    with_sums: bool,
 ) -> Iterator[tuple[Sums | None, dict[int, str]]]:
     starts = range(0, len(source), CHUNK)
     # disable=None: no bar if stderr is not a terminal.
     with (
         tqdm(
             total=len(source),
-            desc="reading images",
+            desc=f"reading {split} images",
             unit="image",
             disable=None if progress else True,
         ) as bar,

@@ -55,8 +55,6 @@ def check_target(path: Path, layers: Sequence[str]) -> None:
     if path.suffix == ".npy" and len(layers) > 1:
         rule = f"holds one layer, and {len(layers)} are named"
         raise invalid("to", path, rule, f"try {path.stem}.npz")
-    if not path.parent.is_dir():
-        raise invalid("to", path, f"the folder {path.parent} does not exist", "create it")
     written = [path]
     if path.suffix == ".npy" and not _folder(path).exists():  # else a killed call may have left it
         written.append(names_file(path))
@@ -102,6 +100,7 @@ def write(
         ValueError: another process writes this file, no file is readable, the disk is too small.
         OSError: the disk is full; what has been computed is kept.
     """
+    atomic.make_parent(path, "to")
     folder = _folder(path)
     folder.mkdir(exist_ok=True)
     with lock.hold_lock(folder, "to"):

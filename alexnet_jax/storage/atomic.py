@@ -7,7 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.config import invalid
 from alexnet_jax.storage.names import as_utf8
+
+
+def make_parent(path: Path, name: str) -> None:
+    """Make the folder of a file that is to be written, and those above it, if they are missing.
+
+    Called before the work whose result goes there, so that hours are not spent for nothing.
+
+    Args:
+        path: of the file.
+        name: of the field or argument that has the path, for messages.
+
+    Raises:
+        ValueError: it cannot be made, or what is there is no folder.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        rule = f"its folder cannot be made ({error.filename}: {error.strerror})"
+        raise invalid(name, path, rule, "name a file in another folder") from error
 
 
 @contextlib.contextmanager

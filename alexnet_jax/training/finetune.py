@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from alexnet_jax.config import (
     PREPROCESSING,
     Config,
-    absolute_path,
     fields_marked,
     flatten,
     invalid,
@@ -26,9 +25,9 @@ from alexnet_jax.storage.local import check_local
 from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import FOLDER, Checkpoints, read_checkpoints
 from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training.run_config import CONFIG, read_config
 from alexnet_jax.training.run_meta import read_meta
 from alexnet_jax.training.state import abstract_state
-from alexnet_jax.training.summary import CONFIG
 
 LOGGER = logging.getLogger(__name__)
 
@@ -112,27 +111,20 @@ def read_network(
     return config, tuple(class_names), architecture
 
 
-def defaults_from(origin_folder: Path, config: Config, workdir: Path) -> Config:
+def defaults_from(origin_folder: Path, config: Config) -> Config:
     """Return `config` with the model and the preprocessing of the run in `origin_folder`.
 
     The precision of products is no part of it: imported weights are evaluated at the highest, which
     need not be that of training.
 
-    Reads config.json alone, as the command line needs its defaults before JAX is imported. A run in
-    `workdir` that started from there has them in its own config.json, so that it can be resumed
-    without `origin_folder`.
+    Reads config.json alone, as the command line needs its defaults before JAX is imported.
 
     Raises:
         ValueError: there is no config.json, or it is not that of a run.
     """
-    saved = None
-    if (workdir / CONFIG).exists():
-        saved = saved_config(workdir, "workdir")
-    if saved is None or saved.init_from != absolute_path(str(origin_folder)):
-        saved = saved_config(origin_folder, "init_from")
     inherited = {
         field: value
-        for field, value in flatten(saved).items()
+        for field, value in flatten(read_config(origin_folder, "init_from")).items()
         if (field.startswith("model.") and field != "model.precision")
         or field in fields_marked(PREPROCESSING)
     }
@@ -170,22 +162,6 @@ def check_preset(config: Config) -> None:
     if config.preset == "small" and config.init_from:
         rule = "trains from random weights, at a rate too high for those of init_from"
         raise invalid("preset", "small", rule, "use preset=finetune")
-
-
-def saved_config(folder: Path, name: str) -> Config:
-    """Return the configuration in the folder that the argument `name` named."""
-    check_local(folder, name)
-    try:
-        config = read_object(folder / CONFIG).get("config")
-        if not isinstance(config, dict):
-            raise ValueError(f"{folder / CONFIG}: it has no configuration")
-        return unflatten(config)
-    except OSError as error:
-        rule = f"{CONFIG} cannot be read ({error.strerror})"
-        raise invalid(name, folder, rule, "name the folder of a run") from error
-    except (ValueError, TypeError) as error:
-        rule = f"{CONFIG} must be that of a run of this version of alexnet_jax ({error})"
-        raise invalid(name, folder, rule, "name the folder of a run") from error
 
 
 def init_from_pretrained(

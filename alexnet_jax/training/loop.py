@@ -32,6 +32,7 @@ from alexnet_jax.training.resume import (
     to_checkpoint,
 )
 from alexnet_jax.training.run_data import fingerprints, open_splits, read_data
+from alexnet_jax.training.run_folder import check_entries
 from alexnet_jax.training.setup import (
     TrainSetup,
     build_setup,
@@ -84,9 +85,10 @@ def train_and_evaluate(
 
     def check_stop() -> None:
         if should_stop():
-            message = f"Stopped before the first step in {workdir}; the same command resumes."
+            message = f"Stopped before the first step in {workdir}; the same command starts again."
             raise Stopped(message)
 
+    processes.broadcast_from_main("entries", lambda: check_entries(workdir))
     settings.available_devices()  # refuses what is not there, which the next line would not
     processes.broadcast_from_main("start", check_stop)
     processes.check_same_config(config)
@@ -316,8 +318,8 @@ class Loop:
         self.wait_for_save()
         steps = self._setup.epoch_end(self._setup.config.schedule.epochs)
         raise Stopped(
-            f"Stopped after step {self._state.step:,} of {steps:,}, which is saved in "
-            f"{self._checkpoints.workdir}; the same command resumes."
+            f"Stopped after step {self._state.step:,} of {steps:,}, which is saved; "
+            f"workdir={self._checkpoints.workdir} resumes the run."
         )
 
     def save(self, error: float | None) -> None:

@@ -36,6 +36,27 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     return [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
 
 
+class ProgressBar(tqdm):
+    """A bar that leaves out, on a narrow terminal, what matters least: error and speed go last."""
+
+    FORMATS = (
+        "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, "
+        + "{rate_fmt}{postfix}]",
+        "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+        "{percentage:3.0f}%, {remaining} left{postfix}",
+        "{percentage:3.0f}%{postfix}",
+    )
+
+    def __str__(self) -> str:
+        values: dict[str, Any] = dict(self.format_dict)
+        width = values["ncols"]
+        for bar_format in self.FORMATS:
+            values |= {"bar_format": bar_format, "ncols": None}
+            if width is None or len(self.format_meter(**values)) <= width:
+                break
+        return self.format_meter(**{**values, "ncols": width})
+
+
 class MetricsWriter:
     """Records a run that starts, or resumes, at `step` of `total` steps.
 
@@ -51,7 +72,8 @@ class MetricsWriter:
         self._file = self._path.open("a", encoding="utf-8")
         self._events = Events(self._path.parent / "tensorboard", step)
         # disable=None: no bar where stderr is not a terminal, so log files hold only the lines.
-        self._bar = tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
+        options = {"unit": "step", "disable": None, "dynamic_ncols": True}
+        self._bar = ProgressBar(total=total, initial=step, **options)
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +98,8 @@ class MetricsWriter:
     ) -> None:
         """Move the bar to `step`; `error` is the top-1 error as a fraction of 1."""
         speed = f", {images_per_second:,.0f} images/s" if images_per_second else ""
-        self._bar.set_postfix_str(f"loss {loss:.3f}, error {error:.1%}{speed}", refresh=False)
+        # The least important last, where a narrow terminal cuts.
+        self._bar.set_postfix_str(f"error {error:.1%}{speed}, loss {loss:.3f}", refresh=False)
         self._bar.update(step - self._bar.n)
 
     def print_line(self, text: str) -> None:

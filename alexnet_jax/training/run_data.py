@@ -152,7 +152,7 @@ def _read(
     for name, source in splits.by_name().items():
         if name not in unreadable and splits.statistics is None:
             unreadable[name] = statistics.find_unreadable(
-                source, config.threads, check_stop=check_stop
+                source, name, config.threads, check_stop=check_stop
             )
     return known, {
         name: {str(index): reason for index, reason in reasons.items()}

@@ -17,6 +17,7 @@ from alexnet_jax.storage.json_objects import is_number, read_object
 from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics import MetricsWriter, read_metrics
+from alexnet_jax.training.run_config import CONFIG
 from alexnet_jax.training.run_data import UNREADABLE
 from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import LoopState
@@ -24,7 +25,7 @@ from alexnet_jax.training.stopping import StopCheck
 from alexnet_jax.training.timing import TimeBudget
 from alexnet_jax.training.versions import package_versions
 
-SUMMARY, CONFIG, STATISTICS = "summary.json", "config.json", "statistics.npz"
+SUMMARY, STATISTICS = "summary.json", "statistics.npz"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
 # What `closing_line` needs of a summary, beside the scores.
 KINDS = {"source": str, "classes": int, "epochs": int, "seconds": int | float}
@@ -177,7 +178,7 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
     elif summary["ended_on_plateau"]:
         next_step = "another seed=N, or a larger schedule.patience, with workdir=NEW"
     else:
-        next_step = "more epochs: the same command with a larger schedule.epochs"
+        next_step = f"more epochs: workdir={workdir} schedule.epochs={2 * summary['epochs']}"
     epochs = summary["epochs"]
     ended = "at a plateau after the last drop of the learning rate, "
     top5 = f", top-5 error {scores['top5_error']:.1%}" if summary["classes"] > 5 else ""

@@ -185,9 +185,6 @@ def check_target(path: Path) -> None:
     if path.suffix not in (".npz", ".safetensors"):
         rule = "must end in .safetensors or .npz (.pth is a pickle, which can execute code)"
         raise invalid("path", path, rule, f"try {path.with_suffix('.safetensors').name}")
-    if not path.parent.is_dir():
-        rule = f"the folder {path.parent} does not exist"
-        raise invalid("path", path, rule, "create it, or name another")
     if path.exists():
         raise invalid("path", path, "exists already", "name another file, or remove it")
 
@@ -195,6 +192,7 @@ def check_target(path: Path) -> None:
 def write(path: Path, raw: RawWeights) -> None:
     """Write an .npz or .safetensors file with metadata; see `check_target`."""
     check_target(path)
+    atomic.make_parent(path, "path")
     arrays = {name: np.ascontiguousarray(array) for name, array in raw.arrays.items()}
     if path.suffix == ".safetensors":
         # Not save_file, which makes the file readable by its owner alone, whatever the umask.

@@ -17,6 +17,7 @@ from alexnet_jax.weights.class_names import describe_duplicates
 from alexnet_jax.weights.convert import Params
 from alexnet_jax.weights.files import RawWeights
 from alexnet_jax.weights.merge import Towers, change_towers
+from alexnet_jax.weights.other_networks import check_is_alexnet
 from alexnet_jax.weights.untrained import describe_untrained
 
 IMAGENET_CLASSES = 1000
@@ -108,6 +109,7 @@ def plan_import(
     Raises:
         ValueError: the arguments, or the arrays, do not match.
     """
+    check_is_alexnet(raw)
     network = _network(raw, preset, fields, mean)
     config = network.config
     raw, sigmoid_note = _check_outputs(raw, class_names)

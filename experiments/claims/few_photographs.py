@@ -138,10 +138,10 @@ def configure(
     from alexnet_jax.training.finetune import defaults_from
     from alexnet_jax.training.fitting import fit_to_data
 
-    setting, workdir = SETTINGS[name], caltech_baseline.run_folder(args, name, seed)
+    setting = SETTINGS[name]
     config, given = setting.config, {*GIVEN.get(name, ())}
     if setting.tuned:
-        config = defaults_from(_origin(args), config, workdir)
+        config = defaults_from(_origin(args), config)
         init = dataclasses.replace(config.init, reinit_layers=("fc8",))
         config = dataclasses.replace(config, init=init)
     changes: dict[str, Any] = {"data.path": str(images(setting.part)), "seed": seed}
@@ -152,7 +152,7 @@ def configure(
         given |= changes.keys()
     config = unflatten(flatten(config) | changes)
     if config.preset in ("small", "finetune"):
-        config = fit_to_data(config, workdir, given)
+        config = fit_to_data(config, given)
     return config
 
 

@@ -234,7 +234,7 @@ def test_a_run_goes_on_with_two_processes_one_four_and_two_again(
         group.processes[told].send_signal(signal.SIGTERM)
         codes, outs, errors = group.end()
         assert codes == [0] * number, errors
-        stopped = re.search(r"Stopped after step (\d+) of 30, .*same command resumes", str(outs[0]))
+        stopped = re.search(r"Stopped after step (\d+) of 30, .*--workdir .* resumes", str(outs[0]))
         assert stopped, outs[0]
         stops.append(int(stopped[1]))
         assert at <= stops[-1] < STEPS

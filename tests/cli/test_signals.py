@@ -149,7 +149,7 @@ def test_sigterm_in_training_saves_and_the_same_command_resumes(tmp_path):
     assert saved == read_metrics(workdir)[-1]["step"]  # nothing is lost
     last = out.splitlines()[-1]
     assert last.startswith(f"Stopped after step {saved:,} of 50,000")
-    assert f"{workdir}; the same command resumes" in last
+    assert f"; --workdir {workdir} resumes" in last
     process = train(workdir, **{"--schedule.epochs": 1})
     out, said = process.communicate(timeout=300)
     assert (process.returncode, said) == (0, "")

@@ -20,8 +20,9 @@ from alexnet_jax.data.array_record import write_array_records
 from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.data.images import UnreadableImage, decode
-from alexnet_jax.data.layout import OpenedFolders, open_class_folders, open_folders, split_of
+from alexnet_jax.data.layout import OpenedFolders, open_class_folders, open_folders
 from alexnet_jax.data.sources import Folder
+from alexnet_jax.data.split_names import split_of
 from alexnet_jax.data.splits import open_splits
 from alexnet_jax.training import run_data
 from tests.data.test_images import encode

@@ -362,7 +362,7 @@ def test_a_damaged_record_affects_no_other(tmp_path: Path):
 
 def unreadable(source: Source) -> list[int]:
     """The numbers in their files of the records that cannot be read."""
-    found = find_unreadable(source, threads=1, progress=False)
+    found = find_unreadable(source, "train", threads=1, progress=False)
     return [int(source.describe(index).rsplit(":", 1)[1]) for index in found]
 
 

@@ -77,7 +77,7 @@ def test_unreadable_records_are_reported_and_left_out():
     computed, unreadable = statistics.compute_statistics(source, threads=2, progress=False)
     assert unreadable == {index: f"file-{index}.jpg: torn" for index in (0, 70, 149)}
     check(computed, np.delete(source.images, [0, 70, 149], axis=0))
-    assert statistics.find_unreadable(source, threads=2, progress=False) == unreadable
+    assert statistics.find_unreadable(source, "test", threads=2, progress=False) == unreadable
 
 
 def test_no_readable_image_is_an_error_that_names_a_file():

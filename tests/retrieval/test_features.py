@@ -158,7 +158,7 @@ def test_every_output_has_its_shape(tmp_path):
     [
         (["--to", "f.mat"], "--to f.mat: .*; try f.npz"),
         (["--to", "f.npy", "--layers", "fc6", "fc7"], "--to f.npy: .*2 .*; try f.npz"),
-        (["--to", "no/f.npz"], "--to no/f.npz: .*; create it"),
+        (["--to", "taken.npz/f.npz"], "--to taken.npz/f.npz: .*; name a file in another folder"),
         (["--to", "taken.npz"], "--to taken.npz: .*; name another file"),
         (["--to", "f.npz", "--layers", "conv9"], "--layers conv9: .*; choose from conv1,"),
         (["--to", "f.npz", "--layers", "fc7", "fc7"], "--layers fc7, fc7: .*; name different"),

@@ -15,9 +15,10 @@ from alexnet_jax.storage.atomic import write_json
 from alexnet_jax.training import data_files
 from alexnet_jax.training.finetune import defaults_from
 from alexnet_jax.training.metrics import METRICS, MetricsWriter, read_metrics
+from alexnet_jax.training.run_config import CONFIG
 from alexnet_jax.training.run_meta import read_meta
 from alexnet_jax.training.schedule import Progress
-from alexnet_jax.training.summary import CONFIG, SUMMARY, read_summary
+from alexnet_jax.training.summary import SUMMARY, read_summary
 from alexnet_jax.training.timing import earlier_time, no_time
 
 NO_OBJECT = {
@@ -81,7 +82,7 @@ def test_a_summary_of_other_types_is_none(tmp_path, changes):
 
 
 @pytest.mark.parametrize("name", NO_OBJECT)
-@pytest.mark.parametrize("read", [read_saved_run, lambda run: defaults_from(run, Config(), run)])
+@pytest.mark.parametrize("read", [read_saved_run, lambda run: defaults_from(run, Config())])
 def test_a_configuration_that_cannot_be_read_is_named(tmp_path, name, read):
     damage(tmp_path / CONFIG, NO_OBJECT[name])
     with pytest.raises(ValueError, match=rf"^(workdir|init_from) {tmp_path}: {CONFIG} .*; name"):
@@ -91,7 +92,7 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path, name, read):
 @pytest.mark.parametrize(
     "config", [None, [], "seed", {"seed": []}, {"seed": {}}, {"no.such": 1}, {"data.crop": "x"}]
 )
-@pytest.mark.parametrize("read", [read_saved_run, lambda run: defaults_from(run, Config(), run)])
+@pytest.mark.parametrize("read", [read_saved_run, lambda run: defaults_from(run, Config())])
 def test_a_configuration_of_other_types_is_named(tmp_path, config, read):
     write_json(tmp_path / CONFIG, {"config": config, "class_names": ["a"]})
     with pytest.raises(ValueError, match=rf"^(workdir|init_from) {tmp_path}: {CONFIG} .*; name"):

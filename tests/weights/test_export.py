@@ -61,7 +61,6 @@ def test_a_script_that_imports_jax_alone_runs_it(tmp_path):
     ("name", "rule", "remedy"),
     [
         ("net.pt", "must end in .onnx or .stablehlo", "net.onnx"),
-        ("absent/net.onnx", "does not exist", "create it"),
         ("taken.stablehlo", "exists already", "remove it"),
     ],
 )
@@ -76,6 +75,18 @@ def test_a_target_that_cannot_be_written_is_refused_at_once(
     assert rule in error
     assert remedy in error
     assert (tmp_path / "taken.stablehlo").read_text() == "mine"
+
+
+def test_a_missing_folder_is_made(tmp_path, capsys):
+    workdir = untrained.make(tmp_path / "run")
+    file = tmp_path / "new" / "folder" / "net.stablehlo"
+    assert export.main(["--workdir", str(workdir), "--to", str(file)]) == 0
+    assert file.stat().st_size > 0
+    capsys.readouterr()
+    assert export.main(["--workdir", str(workdir), "--to", str(file / "net.stablehlo")]) == 2
+    error = capsys.readouterr().err
+    assert "--to " in error
+    assert "another folder" in error
 
 
 def test_a_missing_package_is_asked_for(tmp_path, capsys, monkeypatch):

@@ -576,7 +576,7 @@ def test_refusals_leave_nothing(tmp_path, capsys):
         ([], r"--from, --to: .*; see --help"),
         (["--from", path, *out], r"--from, --to: .*; see --help"),
         (["--from", tmp_path / "none.pth"], r".*/none\.pth: .*; correct"),
-        (["--to", tmp_path / "none/a.npz"], r"--to .*/none/a\.npz: .*/none .*; create it, or name"),
+        (["--to", tmp_path / "none/a.npz"], r"--workdir .*; name the folder of a run"),
         (["--from", plain], r"--preset: .*conv1_w.*; add --preset NAME, one of quickstart, "),
         (["--from", path, "--preset", "alexnet"], r".*--preset.*alexnet"),
         (
