@@ -8,8 +8,8 @@ each of 101 classes to train on (3,030) and up to 20 others (1,692) to evaluate 
 clutter of BACKGROUND_Google. Which ones they are is in ../records/caltech101_split.jsonl, by the
 numbers in their names.
 
-The measured folder was a copy of the data set that was split beforehand, so what the script prints
-at the end matters: whether the images are byte for byte the measured ones, or others of their names.
+The measured folder was a copy of the data set that was split beforehand. So the script prints at
+the end whether the images are byte for byte the measured ones, or others of the same names.
 """
 
 import dataclasses

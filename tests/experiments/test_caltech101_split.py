@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,8 @@ def test_a_wrong_folder_is_rejected_before_anything_is_copied(categories, tmp_pa
         split.make(split.Arguments(categories, tmp_path))
 
 
-def test_the_measured_images_are_those_of_the_list(real_data, tmp_path):
+def test_the_measured_images_are_those_of_the_list(real_data):
     """The archive of the measured folder has exactly the files that the list names."""
-    import tarfile
-
     with tarfile.open(real_data / "caltech101.tar") as archive:
         measured = {member.name for member in archive if member.isfile()}
     named = {

@@ -155,11 +155,11 @@ def test_learning_rates_drop_at_milestones():
     )
 
 
-@pytest.mark.parametrize(("name", "lines"), [("cifar", 9), ("relu_vs_tanh", 19)])
-def test_committed_records_name_fields_of_the_recipe(name, lines):
+@pytest.mark.parametrize("name", ["cifar", "relu_vs_tanh"])
+def test_committed_records_name_fields_of_the_recipe(name):
     path = Path(cifar.__file__).parents[1] / "records" / f"{name}.jsonl"
     recorded = [json.loads(line)["settings"] for line in path.read_text().splitlines()]
-    assert len(recorded) == lines
+    assert recorded
     for settings in recorded:
         assert settings == json.loads(json.dumps(dataclasses.asdict(cifar.Recipe(**settings))))
 
