@@ -5,7 +5,6 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
