@@ -119,13 +119,15 @@ def run_all(images: cifar.Images, args: Arguments, budget: Budget) -> None:
 def report(path: Path) -> str:
     """Return the tables of the recorded runs in Markdown."""
     searched = record.finished(path, kind="search")
-    rows = []
-    for rate in sorted({line["learning_rate"] for line in searched}):
-        lines = [line for line in searched if line["learning_rate"] == rate]
-        errors = {line["units"]: search_error(line) for line in lines}
-        rows.append([f"{rate:g}", *(percent(errors[u]) if u in errors else "" for u in UNITS)])
+    found = {(line["units"], line["learning_rate"]): search_error(line) for line in searched}
+    rates = sorted({rate for _, rate in found})
+    rows = [
+        [units, *(percent(found[units, r]) if (units, r) in found else "" for r in rates)]
+        for units in UNITS
+    ]
+    header = ["learning rate", *(f"{rate:g}" for rate in rates)]
     title = f"Training error in the last half epoch of the search, %, seed {SEARCH_SEED}:"
-    paragraphs = [title, record.table(["learning rate", *UNITS], rows)]
+    paragraphs = [title, record.table(header, rows)]
     if runs := record.finished(path, kind="run"):
         paragraphs += [f"Epochs to {TARGET:.0%} training error:", epochs_table(runs)]
     return "\n\n".join(paragraphs)

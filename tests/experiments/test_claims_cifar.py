@@ -303,7 +303,9 @@ def test_the_tables_of_relu_vs_tanh(tmp_path, capsys):
     assert "| 1 | 0.25 | 0.75 | 3.00 |" in lines
     assert "| 2 | 0.75 | > 40 | > 53.33 |" in lines
     assert "| 3 | not run | diverged |  |" in lines
-    assert "| 0.002 | 42.1 |  |" in lines
+    assert "| learning rate | 0.002 |" in lines
+    assert "| ReLU | 42.1 |" in lines
+    assert "| tanh |  |" in lines
     assert any(line.startswith("| mean of 2, 95 % interval | 0.50 ± ") for line in lines)
 
 
