@@ -255,7 +255,7 @@ def _with_cell(text: str, cell: Cell, value: str) -> str:
         if cells and cell.column in columns and _plain(cells[0]) == cell.row:
             found.append(number)
             cells[columns.index(cell.column)] = value
-            lines[number] = f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
+            lines[number] = "|" + "".join(f" {cell} |" if cell else " |" for cell in cells) + "\n"
     if len(found) != 1:
         raise ValueError(
             f"{cell.file}: must have one row `{cell.row}` with the column `{cell.column}`, and has "
