@@ -22,7 +22,7 @@ Cost: 3,030 training images and 40 epochs are 121,000 images, at about 800 a sec
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def compare(title: str, settings: Mapping[str, Config], args: Arguments) -> None
     The other settings are compared with the first one.
     """
     train(settings, args)
-    print_table(table(list(settings), args.record), args.record)
+    print_table(table(settings, args.record), args.record)
     print(draw_curves(list(settings), args.record, args.folder / f"{title}.png"))
 
 
@@ -188,36 +188,48 @@ def last(path: Path, name: str, split: str, column: str, scale: float = 1) -> di
     return {run["seed"]: scale * run[split][column][-1] for run in runs(path, name)}
 
 
-def table(names: Sequence[str], path: Path) -> str:
+def table(names: Iterable[str], path: Path) -> str:
     """Return the final scores of each setting, and the difference of its error from the first."""
     rows = []
+    baseline, *_ = names
+    first = last(path, baseline, "validation", "top1_error", 100)
     for name in names:
         if not (errors := last(path, name, "validation", "top1_error", 100)):
             continue
-        estimates = [
+        loss, top1, top5 = (
             record.estimate(list(values.values()))
             for values in (
                 last(path, name, "train", "loss"),
                 errors,
                 last(path, name, "validation", "top5_error", 100),
             )
-        ]
-        first = last(path, names[0], "validation", "top1_error", 100)
-        rows.append([name, len(errors), *estimates, difference(first, errors, name == names[0])])
-    header = ["", "seeds", "training loss", "top-1 error, %", "top-5 error, %"]
+        )
+        each = ", ".join(f"{error:.2f}" for error in errors.values())
+        rows.append([name, loss, top1, each, top5, difference(first, errors, name == baseline)])
+    header = ["", "training loss", "top-1 error, %", "of each seed", "top-5 error, %"]
     return record.table([*header, "top-1 error minus the first row's, points"], rows)
+
+
+def report(names: Iterable[str], path: Path) -> str:
+    """Return the table; NoRuns if only the first setting, the baseline, has been run."""
+    baseline, *others = names
+    if not any(runs(path, name) for name in others):
+        raise record.NoRuns(f"{path}: has no run of {', '.join(others)}; run at least one seed.")
+    return table([baseline, *others], path)
 
 
 def difference(first: Mapping[int, float], other: Mapping[int, float], same: bool = False) -> str:
     """Return `other` minus `first`, paired by seed, with its interval; empty for the `same`."""
     if same or not first.keys() & other.keys():
         return ""
-    return record.verdict(record.paired(first, other))
+    return record.interval(record.paired(first, other))
 
 
 def print_table(text: str, path: Path) -> None:
     """Print a table, what its cells mean, and which runs of the record diverged."""
-    print(f"\n{text}\nMean ± half of its 95 % interval over seeds; differences paired by seed.")
+    print(f"\n{text}")
+    print("Mean ± half of its 95 % interval over seeds. Differences are paired by seed, with their")
+    print("95 % intervals in parentheses; not resolved: the interval includes 0.")
     for line in record.finished(path, what="run"):
         if "diverged" in line:
             print(f"Diverged: {line['setting']}, seed {line['seed']}: {line['diverged']}")

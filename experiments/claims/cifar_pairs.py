@@ -30,7 +30,7 @@ def run(pair: Pair, name: str, recipe: cifar.Recipe, args: Arguments) -> None:
     """Train what the record lacks; after each run print the table and draw WORKDIR/`name`.png."""
     recipe = SMOKE if args.smoke else recipe
     if not args.seeds:
-        report(pair, args, name, recipe.epochs)
+        show(pair, args, name, recipe.epochs)
         return
     images, test = cifar.data_sets(args)
     settings = dataclasses.asdict(recipe)
@@ -47,37 +47,53 @@ def run(pair: Pair, name: str, recipe: cifar.Recipe, args: Arguments) -> None:
         checkpoint = args.folder / f"{run_name}.msgpack"
         _, history = cifar.train(pair[setting], recipe, seed, images, checkpoint, test)
         record.append(args.record, {**key, "settings": settings, **dataclasses.asdict(history)})
-        report(pair, args, name, recipe.epochs)
+        show(pair, args, name, recipe.epochs)
     if not missing:
-        report(pair, args, name, recipe.epochs)
+        show(pair, args, name, recipe.epochs)
 
 
-def report(pair: Pair, args: Arguments, name: str, epochs: int) -> None:
+def show(pair: Pair, args: Arguments, name: str, epochs: int) -> None:
     """Print the table and draw the figure of the recorded runs with this number of epochs."""
+    print(f"\n{report(pair, epochs, args.record)}")
+    draw(_runs(pair, epochs, args.record), args.folder / f"{name}.png")
+
+
+def _runs(pair: Pair, epochs: int, path: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return the recorded runs of both settings with this number of epochs, by seed.
+
+    Raises NoRuns if there is none.
+    """
     runs = {
         setting: {
-            line["seed"]: line
-            for line in record.finished(args.record, setting=setting, epochs=epochs)
+            line["seed"]: line for line in record.finished(path, setting=setting, epochs=epochs)
         }
         for setting in pair
     }
     if not any(runs.values()):
-        raise ValueError(f"{args.record}: has no finished run; give --seeds a number, such as 0.")
-    print_table(runs)
-    draw(runs, args.folder / f"{name}.png")
+        raise record.NoRuns(f"{path}: has no finished run; give --seeds a number, such as 0.")
+    return runs
 
 
-def print_table(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> None:
-    """Print final test errors by seed, their means and the paired difference."""
-    diverged = [(s, seed) for s, lines in runs.items() for seed in lines if lines[seed]["diverged"]]
-    errors = {
+def final_errors(pair: Pair, epochs: int, path: Path) -> dict[str, dict[int, float]]:
+    """Return test errors after the last epoch in percent, by setting and seed, of finite runs."""
+    return {
         setting: {
             seed: 100 * line["test_errors"][-1]
             for seed, line in sorted(lines.items())
-            if (setting, seed) not in diverged
+            if not line["diverged"]
         }
-        for setting, lines in runs.items()
+        for setting, lines in _runs(pair, epochs, path).items()
     }
+
+
+def difference(pair: Pair, epochs: int, path: Path) -> record.Estimate:
+    """Return the error of the second setting minus that of the first, paired by seed."""
+    return record.paired(*final_errors(pair, epochs, path).values())
+
+
+def report(pair: Pair, epochs: int, path: Path) -> str:
+    """Return final test errors by seed, their means and the paired difference, in Markdown."""
+    errors = final_errors(pair, epochs, path)
     seeds = sorted({seed for of_setting in errors.values() for seed in of_setting})
     rows = []
     for setting, of_setting in errors.items():
@@ -85,14 +101,15 @@ def print_table(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> None:
         mean = record.estimate(list(of_setting.values())) if of_setting else None
         deviation = f"{mean.deviation:.2f}" if mean and mean.number > 1 else ""
         rows.append([setting, *cells, mean or "", deviation])
-    header = ["test error, %", *(f"seed {s}" for s in seeds), "mean, 95 % interval", "deviation"]
-    print(f"\n{record.table(header, rows)}")
-    for setting, seed in diverged:
-        print(f"\n{setting}, seed {seed}: diverged")
+    header = [f"test error after {epochs} epochs, %", *(f"seed {s}" for s in seeds)]
+    paragraphs = [record.table([*header, "mean, 95 % interval", "deviation"], rows)]
+    for setting, lines in _runs(pair, epochs, path).items():
+        paragraphs += [f"{setting}, seed {s}: diverged" for s in lines if lines[s]["diverged"]]
     without, with_ = errors.values()
     if without.keys() & with_.keys():
-        difference = record.paired(without, with_)
-        print(f"\n{' - '.join(reversed(errors))}, in points: {record.verdict(difference)}.")
+        verdict = record.verdict(record.paired(without, with_))
+        paragraphs.append(f"{' - '.join(reversed(errors))}, in points: {verdict}.")
+    return "\n\n".join(paragraphs)
 
 
 def draw(runs: Mapping[str, Mapping[int, dict[str, Any]]], path: Path) -> None:

@@ -96,19 +96,34 @@ def _cell(values: Sequence[float]) -> str:
     return f"{np.mean(values):.2f}{spread}"
 
 
+def gain(path: Path, name: str) -> record.Estimate:
+    """Return the error `name` of all networks averaged minus the mean of single ones, in points.
+
+    Its interval is over images. Raises NoRuns if the record has no set of all networks.
+    """
+    lines = [line for n in _sizes(path) for line in averages(path, n)]
+    gained = [line[f"{name}_gained"] for line in lines if f"{name}_gained" in line]
+    if not gained:
+        raise record.NoRuns(f"{path}: has no average of all networks; evaluate at least two seeds.")
+    mean, half_width, images = gained[-1]
+    return record.Estimate(100 * mean, float("nan"), 100 * half_width, images)
+
+
 def gains(path: Path) -> list[str]:
     """Return a sentence for each error: all networks averaged minus the mean of single ones."""
-    sets = [line for n in _sizes(path) for line in averages(path, n) if "top1_error_gained" in line]
     sentences = []
-    for name in SCORES if sets else ():
-        mean, half_width, images = sets[-1][f"{name}_gained"]
-        gained = record.Estimate(100 * mean, float("nan"), 100 * half_width, images)
-        label, number = name.replace("_", " ").replace("top", "top-"), len(sets[-1]["seeds"])
+    for name in SCORES if len(_sizes(path)) > 1 else ():
+        gained, label = gain(path, name), name.replace("_", " ").replace("top", "top-")
         sentences.append(
-            f"{label}, mean of {number} minus a single network, points: {record.verdict(gained)} "
-            f"(over {images:,} images)"
+            f"{label}, mean of {len(_sizes(path))} minus a single network, points: "
+            f"{record.verdict(gained)} (over {gained.number:,} images)"
         )
     return sentences
+
+
+def report(path: Path) -> str:
+    """Return the table, and what averaging gains, in Markdown."""
+    return "\n\n".join([table(path), *gains(path)])
 
 
 def draw(path: Path, to: Path) -> Path:
@@ -130,8 +145,7 @@ def main(args: caltech_baseline.Arguments) -> None:
     """Train the seeds, evaluate every subset, print the table, draw the figure."""
     caltech_baseline.train(SETTINGS, args)
     score(args)
-    print("", table(args.record), "Means over sets, and the lowest and highest.", sep="\n")
-    print(*gains(args.record), sep="\n")
+    print(f"\n{report(args.record)}\n\nMeans over sets, and the lowest and highest.")
     print(draw(args.record, args.folder / "ensemble_of_seeds.png"))
 
 

@@ -65,7 +65,8 @@ FROM_CODE = {
     },
 }
 # The two presets first: they matter most if the runs are interrupted.
-SETTINGS = {name: {**FROM_PAPER, **FROM_CODE}[name] for name in ("paper", "source2012")}
+PAIR = ("paper", "source2012")
+SETTINGS = {name: {**FROM_PAPER, **FROM_CODE}[name] for name in PAIR}
 SETTINGS |= {**FROM_PAPER, **FROM_CODE}
 
 
@@ -83,34 +84,29 @@ def left_after(run: Mapping[str, Any]) -> float | None:
 
 def table(path: Path) -> str:
     """Return when each setting leaves the plateau, its final loss and error, and differences."""
+    losses = {name: caltech_baseline.last(path, name, "train", "loss") for name in SETTINGS}
     rows = []
-    for family in (FROM_PAPER, FROM_CODE):
-        preset, *_ = family
-        for name in family:
-            reference = "paper" if name == preset else preset
-            first = caltech_baseline.last(path, reference, "train", "loss")
-            if not (losses := caltech_baseline.last(path, name, "train", "loss")):
-                continue
-            errors = caltech_baseline.last(path, name, "validation", "top1_error", 100)
-            left = [left_after(run) for run in caltech_baseline.runs(path, name)]
-            rows.append(
-                [
-                    name,
-                    ", ".join("-" if epochs is None else f"{epochs:.1f}" for epochs in left),
-                    record.estimate(list(losses.values())),
-                    caltech_baseline.difference(first, losses, same=name == reference),
-                    record.estimate(list(errors.values())),
-                ]
-            )
+    for name in (*FROM_PAPER, *FROM_CODE):
+        if not losses[name]:
+            continue
+        errors = caltech_baseline.last(path, name, "validation", "top1_error", 100)
+        left = [left_after(run) for run in caltech_baseline.runs(path, name)]
+        differences = [
+            caltech_baseline.difference(losses[preset], losses[name], same=name == preset)
+            for preset in PAIR
+        ]
+        rows.append(
+            [
+                name,
+                ", ".join("-" if epochs is None else f"{epochs:.1f}" for epochs in left),
+                record.estimate(list(losses[name].values())),
+                *differences,
+                record.estimate(list(errors.values())),
+            ]
+        )
     header = ["", "epochs on the plateau, each seed", f"training loss, epoch {EPOCHS}"]
-    return record.table(
-        [
-            *header,
-            "minus that of its preset (of the preset source2012: of paper)",
-            "top-1 error, %",
-        ],
-        rows,
-    )
+    minus = [f"minus that of {preset}" for preset in PAIR]
+    return record.table([*header, *minus, "top-1 error, %"], rows)
 
 
 def draw(path: Path, to: Path) -> Path:

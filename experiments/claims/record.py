@@ -19,6 +19,10 @@ from scipy.special import stdtrit
 NAME = "record.jsonl"
 
 
+class NoRuns(ValueError):
+    """The record lacks the runs of a table or of a number."""
+
+
 class Estimate(NamedTuple):
     """A mean over seeds; deviation and interval are NaN for a single seed."""
 
@@ -107,7 +111,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Return the mean of `values`, one per seed, with its 95 % interval."""
     number = len(values)
     if not number:
-        raise ValueError("The record has no finished run to average; run at least one seed.")
+        raise NoRuns("The record has no finished run to average; run at least one seed.")
     mean = statistics.mean(values)
     if number == 1:
         return Estimate(mean, math.nan, math.nan, 1)
@@ -130,11 +134,19 @@ def verdict(difference: Estimate) -> str:
     return text if difference.resolved else f"{text}: not resolved at this scale"
 
 
+def interval(difference: Estimate, unit: str = "", digits: int = 2) -> str:
+    """Return `difference` with its interval for a cell: "+5.7 points (+1.4 to +10.0)"."""
+    mean, half_width = difference.mean, difference.half_width
+    text = f"{mean:+.{digits}f}{unit and ' '}{unit}"
+    if difference.number == 1:
+        return f"{text} (one seed)"
+    text += f" ({mean - half_width:+.{digits}f} to {mean + half_width:+.{digits}f})"
+    return text if difference.resolved else f"{text}, not resolved"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table; ValueError if it would be empty."""
+    """Return a Markdown table; NoRuns if it would be empty."""
     if not rows:
-        raise ValueError(
-            "The record has no finished run to show; give --seeds a number, such as 0."
-        )
+        raise NoRuns("The record has no finished run to show; give --seeds a number, such as 0.")
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

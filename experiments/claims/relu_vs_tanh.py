@@ -113,22 +113,30 @@ def run_all(images: cifar.Images, args: Arguments, budget: Budget) -> None:
     for seed in args.seeds:
         for units, learning_rate in rates.items():
             train("run", units, learning_rate, seed, budget.run, args, images)
-        report(args)
+        show(args)
 
 
-def report(args: Arguments) -> None:
+def report(path: Path) -> str:
+    """Return the tables of the recorded runs in Markdown."""
+    searched = record.finished(path, kind="search")
+    found = {(line["units"], line["learning_rate"]): search_error(line) for line in searched}
+    rates = sorted({rate for _, rate in found})
+    rows = [
+        [units, *(percent(found[units, r]) if (units, r) in found else "" for r in rates)]
+        for units in UNITS
+    ]
+    header = ["learning rate", *(f"{rate:g}" for rate in rates)]
+    title = f"Training error in the last half epoch of the search, %, seed {SEARCH_SEED}:"
+    paragraphs = [title, record.table(header, rows)]
+    if runs := record.finished(path, kind="run"):
+        paragraphs += [f"Epochs to {TARGET:.0%} training error:", epochs_table(runs)]
+    return "\n\n".join(paragraphs)
+
+
+def show(args: Arguments) -> None:
     """Print the tables and draw the figure of the recorded runs."""
-    searched = record.finished(args.record, kind="search")
-    runs = record.finished(args.record, kind="run")
-    print(f"\nTraining error in the last half epoch of the search, %, seed {SEARCH_SEED}:\n")
-    rows = []
-    for rate in sorted({line["learning_rate"] for line in searched}):
-        lines = [line for line in searched if line["learning_rate"] == rate]
-        errors = {line["units"]: search_error(line) for line in lines}
-        rows.append([f"{rate:g}", *(percent(errors[u]) if u in errors else "" for u in UNITS)])
-    print(record.table(["learning rate", *UNITS], rows))
-    if runs:
-        print_epochs(runs)
+    print(f"\n{report(args.record)}")
+    if runs := record.finished(args.record, kind="run"):
         draw(runs, args.folder / "relu_vs_tanh.png")
 
 
@@ -137,29 +145,48 @@ def percent(error: float) -> str:
     return "diverged" if error == math.inf else f"{100 * error:.1f}"
 
 
-def print_epochs(runs: Sequence[dict[str, Any]]) -> None:
-    """Print the epochs to the target for each seed, and their ratio."""
+def ratio(path: Path) -> record.Estimate:
+    """Return how many times as many epochs tanh needed, over seeds with which both arrived."""
+    return _estimates(record.finished(path, kind="run"))[-1]
+
+
+def _estimates(runs: Sequence[dict[str, Any]]) -> list[record.Estimate]:
+    """Return the means over seeds of both numbers of epochs and of their ratio; or nothing."""
+    reached = (
+        tuple(crossing(line["training_errors"]) if line else None for line in lines)
+        for lines in _by_seed(runs).values()
+    )
+    columns = [(relu, tanh, tanh / relu) for relu, tanh in reached if relu and tanh]
+    return [record.estimate(column) for column in zip(*columns, strict=True)]
+
+
+def _by_seed(runs: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any] | None]]:
+    """Return the runs of all UNITS, in their order, by seed."""
+    found = {(line["seed"], line["units"]): line for line in runs}
+    return {
+        seed: [found.get((seed, units)) for units in UNITS]
+        for seed in sorted({seed for seed, _ in found})
+    }
+
+
+def epochs_table(runs: Sequence[dict[str, Any]]) -> str:
+    """Return the epochs to the target for each seed, and their ratio."""
     rates = {line["units"]: line["learning_rate"] for line in runs}
-    by_seed = {(line["units"], line["seed"]): line for line in runs}
-    rows, both = [], []
-    for seed in sorted({seed for _, seed in by_seed}):
-        lines = [by_seed.get((units, seed)) for units in UNITS]
+    rows: list[list[object]] = []
+    for seed, lines in _by_seed(runs).items():
         relu, tanh = (crossing(line["training_errors"]) if line else None for line in lines)
-        ratio = ""
+        times = ""
         if relu and tanh:
-            both.append((relu, tanh, tanh / relu))
-            ratio = f"{tanh / relu:.2f}"
+            times = f"{tanh / relu:.2f}"
         elif relu and lines[1] and not lines[1]["diverged"]:
-            ratio = f"> {lines[1]['epochs'] / relu:.2f}"
-        rows.append([seed, *(epochs(line) for line in lines), ratio])
-    if both:
-        means = [record.estimate(column) for column in zip(*both, strict=True)]
-        rows.append([f"mean of {len(both)}, 95 % interval", *means])
-    print(f"\nEpochs to {TARGET:.0%} training error:\n")
+            times = f"> {lines[1]['epochs'] / relu:.2f}"
+        rows.append([seed, *(epochs(line) for line in lines), times])
+    if means := _estimates(runs):
+        rows.append([f"mean of {means[0].number}, 95 % interval", *means])
     header = [
         f"{units}, learning rate {rates[units]:g}" if units in rates else units for units in UNITS
     ]
-    print(record.table(["seed", *header, "ratio"], rows))
+    return record.table(["seed", *header, "ratio"], rows)
 
 
 def epochs(line: Mapping[str, Any] | None) -> str:
@@ -197,7 +224,7 @@ def main(args: Arguments) -> None:
     if args.seeds:
         images, _ = cifar.data_sets(args)
         run_all(images, args, Budget(1, 2) if args.smoke else Budget())
-    report(args)
+    show(args)
 
 
 if __name__ == "__main__":

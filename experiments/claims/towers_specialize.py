@@ -128,6 +128,11 @@ def _opposed(lines: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def report(path: Path) -> str:
+    """Return the table, and the results over seeds as a list, in Markdown."""
+    return "\n".join([table(path), "", *(f"- {sentence}" for sentence in summary(path))])
+
+
 def draw(path: Path, to: Path) -> Path:
     """Draw both towers' means of every run, connected by a line."""
     figure = Figure(figsize=(8, 3.8), layout="constrained")
@@ -159,7 +164,7 @@ def main(args: caltech_baseline.Arguments) -> None:
     """Train what the record lacks, measure every run, print the table, draw the figure."""
     caltech_baseline.train(SETTINGS, args)
     measure_runs(args)
-    print("", table(args.record), *summary(args.record), sep="\n")
+    print(f"\n{report(args.record)}")
     print(draw(args.record, args.folder / "towers_specialize.png"))
 
 

@@ -12,7 +12,7 @@ longer than `--seconds`. Crashes, hangs, growth and errors other than the docume
 counted and cost one file; the next process continues after it.
 
 Expected: every file is read or refused. A flipped bit of a weight or a pixel cannot be noticed.
-Cost:     10 minutes on two cores
+Cost:     2 minutes on two cores
 Run:      python experiments/reliability/fuzz_readers.py --number 3000 --seed 0
 Needs:    pip install '.[parity]', for PyTorch's writers
 """

@@ -76,7 +76,7 @@ def test_diverged_runs_are_listed_and_excluded_from_means(experiment, tmp_path, 
     assert [run["seed"] for run in caltech_baseline.runs(path, "a")] == [0]
     caltech_baseline.print_table(caltech_baseline.table(["a"], path), path)
     printed = capsys.readouterr().out
-    assert "| a | 1 | 1.50 | 50.00 | 25.00 |" in printed
+    assert "| a | 1.50 | 50.00 | 50.00 | 25.00 |  |" in printed
     assert "Diverged: a, seed 1: the loss is nan" in printed
 
 
@@ -182,12 +182,23 @@ def test_the_table_compares_seed_by_seed(experiment, tmp_path):
         record.append(path, line("a", seed, 3.0, top1))
         record.append(path, line("b", seed, 2.0, top1 + 0.01))
     table = caltech_baseline.table(["a", "b", "not run"], path)
-    assert "| a | 3 | 3.00 ± 0.00 | 50.00 ± 24.84 | 25.00 ± 12.42 |  |" in table
-    assert "+1.00, 95 % interval +1.00 to +1.00 |" in table
+    a = "| a | 3.00 ± 0.00 | 50.00 ± 24.84 | 40.00, 50.00, 60.00 | 25.00 ± 12.42 |  |"
+    assert a in table
+    assert "| +1.00 (+1.00 to +1.00) |" in table
     assert "not run" not in table
 
 
-def test_each_setting_is_compared_with_its_own_preset(experiment, tmp_path):
+def test_a_report_needs_a_run_beside_the_baseline(experiment, tmp_path):
+    record, caltech_baseline = experiment("record"), experiment("caltech_baseline")
+    path = tmp_path / "record.jsonl"
+    record.append(path, line("a", 0, 3.0, 0.5))
+    with pytest.raises(record.NoRuns, match="no run of b, c; run at least one seed"):
+        caltech_baseline.report(["a", "b", "c"], path)
+    record.append(path, line("c", 0, 3.0, 0.5))
+    assert caltech_baseline.report(["a", "b", "c"], path) == caltech_baseline.table("ac", path)
+
+
+def test_each_setting_is_compared_with_both_presets(experiment, tmp_path):
     record, module = experiment("record"), experiment("paper_vs_source2012")
     path = tmp_path / "record.jsonl"
     losses = {"paper": 4.6, "paper, 0.03 in conv3-5": 4.0, "source2012": 3.9}
@@ -195,12 +206,10 @@ def test_each_setting_is_compared_with_its_own_preset(experiment, tmp_path):
         for name, loss in {**losses, "source2012 without spatial norm": 4.1}.items():
             record.append(path, line(name, seed, loss, 0.9))
     paper, std, code, without = module.table(path).splitlines()[2:]
-    assert paper == "| paper | -, - | 4.60 ± 0.00 |  | 90.00 ± 0.00 |"
-    assert "| 1.3, 1.3 | 4.00 ± 0.00 | -0.60, 95 %" in std
-    assert code.startswith(
-        "| source2012 | 1.2, 1.2 | 3.90 ± 0.00 | -0.70, 95 %"
-    )  # compared with `paper`
-    assert "| 4.10 ± 0.00 | +0.20, 95 %" in without
+    assert paper == "| paper | -, - | 4.60 ± 0.00 |  | +0.70 (+0.70 to +0.70) | 90.00 ± 0.00 |"
+    assert "| 1.3, 1.3 | 4.00 ± 0.00 | -0.60 (-0.60 to -0.60) | +0.10 (+0.10 to +0.10) |" in std
+    assert "| 1.2, 1.2 | 3.90 ± 0.00 | -0.70 (-0.70 to -0.70) |  |" in code
+    assert "| 4.10 ± 0.00 | -0.50 (-0.50 to -0.50) | +0.20 (+0.20 to +0.20) |" in without
 
 
 def test_sets_of_networks(experiment, tmp_path):

