@@ -45,15 +45,6 @@ def check_classes(tree: Tree, base: str, name: str) -> None:
             f"{remedy}; if these are classes, rename them",
         )
     inner = [{*tree.scan(f"{base}/{folder}").folders} for folder in folders]
-    if all(inner) and all(_is_part(tree, base, folder) for folder in folders):
-        raise invalid(
-            name,
-            base,
-            f"its folders {some(folders)} are parts of one data set by their names, and hold "
-            f"further folders ({some(sorted(set.union(*inner)))}) and no images",
-            "move the class folders of all parts into one folder; if the parts are classes, put "
-            "their images directly into them",
-        )
     if all(any(split_of(n) == "train" for n in names) for names in inner):
         raise invalid(
             name,
@@ -71,6 +62,15 @@ def check_classes(tree: Tree, base: str, name: str) -> None:
             "splits do and not classes",
             "rename them train, validation and test, or name one of them; if they are classes, "
             "put their images directly into them",
+        )
+    if all(inner) and all(_is_part(tree, base, folder) for folder in folders):
+        raise invalid(
+            name,
+            base,
+            f"its folders {some(folders)} are parts of one data set by their names, and hold "
+            f"further folders ({some(sorted(set.union(*inner)))}) and no images",
+            "move the class folders of all parts into one folder; if the parts are classes, put "
+            "their images directly into them",
         )
     for folder in folders:
         _check_within(tree, base, name, folder)

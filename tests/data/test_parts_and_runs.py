@@ -9,6 +9,8 @@ from alexnet_jax.data.splits import open_splits
 from alexnet_jax.main import main
 from tests.data.test_folders import make
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CATS = {"cat": 3, "dog": 3}
 RUN = {"config.json": "{}", "checkpoints": {"0": {"state": {"x": "y"}}}, "figures": 2}
 RUN |= {"metrics.jsonl": "", "summary.json": "{}"}
@@ -92,6 +94,7 @@ def test_a_run_inside_its_own_images_resumes(tmp_path, capsys):
     ]
     arguments += ["--data.image-size", "40", "--data.crop", "36", "--model.width", "0.02"]
     arguments += ["--optimizer.batch-size", "4", "--mesh.towers", "1", "--mesh.data", "1"]
+    arguments += ["--log.figures", "False"]
     assert main([*arguments, "--schedule.epochs", "1"]) == 0
     assert main(["--workdir", str(root / "runs" / "a"), "--schedule.epochs", "2"]) == 0
     printed = capsys.readouterr().out
