@@ -12,6 +12,7 @@ import tyro
 
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import invalid
 from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.folders import list_images
@@ -345,8 +346,8 @@ def _unit_json(unit: "Unit", strongest: Sequence["Patch"], network: "Network") -
 
 
 def _print_note(text: str) -> None:
-    """Print to stderr what is not a result, as results may be JSON."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print what is not a result, as results may be JSON."""
+    print(printable(text), file=notes(), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import tyro
 
 from alexnet_jax.cli.arguments import given_options, option_name, parse_command, peek_option
 from alexnet_jax.cli.errors import option_names, run_command, with_options
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import DataConfig, ModelConfig, Preset, flatten, invalid
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.weights import published
@@ -166,7 +167,7 @@ def _read_class_names(source: str | None) -> list[str]:
         return class_names.read(Path(source))
     if Path(source).exists():
         note = "imagenet: ImageNet's class names are used; ./imagenet is what lies in this folder."
-        print(note, file=sys.stderr)
+        print(note, file=notes())
     return class_names.imagenet()
 
 
