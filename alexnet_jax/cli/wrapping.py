@@ -15,7 +15,7 @@ NARROWEST = 20  # columns; a terminal that says it has fewer does not know
 MOST_WORDS = 8  # in a path with spaces
 
 _SPACE = "\ue000"  # in place of a space at which a line is not broken
-_OPTION = r"--?[a-z][\w.-]*(?: [^\s-]\S*)?"  # and its first value
+_OPTION = r"(?<![\w-])--?[a-z][\w.-]*(?: [^\s-]\S*)?"  # and its first value
 _UNBROKEN = re.compile(rf"(?:python3? -m|pip install|git clone) \S+(?: {_OPTION})*|{_OPTION}")
 _COLUMNS = re.compile(r"\S {3,}(?=\S)")
 

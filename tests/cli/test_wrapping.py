@@ -63,6 +63,11 @@ def test_tables_and_json_stay_as_they_are(line):
     assert wrap(line, 40) == line
 
 
+def test_words_with_hyphens_are_no_options():
+    assert wrap("the shorter-side of an image", 20) == "the shorter-side of\nan image"
+    assert wrap("the shorter-side of", 17) == "the shorter-side\nof"
+
+
 def test_lines_that_continue_are_indented_as_they_begin():
     assert wrap("  one two three four", 12) == "  one two\n  three four"
 
