@@ -32,7 +32,7 @@ class Command:
     As in the right of figure 4 in Krizhevsky, Sutskever and Hinton (2012), the paper. Unless told
     otherwise, features are the outputs of fc7 after its ReLU, before dropout, and the distance is
     Euclidean; the search is exact. The features of the folder are computed once and kept. A query
-    image in the folder itself is its own nearest neighbor.
+    image in the folder itself is not read again, and is its own nearest neighbor.
     """
 
     # query images, and folders of them at any depth; without any only the index is built
