@@ -19,7 +19,7 @@ from alexnet_jax.storage.names import as_json, printable
 if TYPE_CHECKING:
     from alexnet_jax.plots.neighbors import Line
     from alexnet_jax.retrieval.features import Extractor, Features
-    from alexnet_jax.retrieval.index import Index
+    from alexnet_jax.retrieval.index import Extract, Index
 
 PROGRAM = "python -m alexnet_jax.retrieve"
 PANEL = 20  # query images in the figure
@@ -126,7 +126,7 @@ def _open(args: Command) -> tuple["Extractor", "Index", dict[str, list[str]]]:
 
 
 def search(
-    extractor: "Extractor",
+    extractor: "Extract",
     index: "Index",
     files: Sequence[Path],
     count: int,
@@ -158,7 +158,7 @@ def search(
 
 
 def _features(
-    extractor: "Extractor", index: "Index", files: Sequence[Path]
+    extractor: "Extract", index: "Index", files: Sequence[Path]
 ) -> Iterator[np.ndarray | str]:
     """Yield the features of each file, float32 [units], or why it could not be read."""
     known = index.find(files)
