@@ -21,7 +21,7 @@ from alexnet_jax.storage.names import as_json, printable
 if TYPE_CHECKING:
     from alexnet_jax.plots.neighbors import Line
     from alexnet_jax.retrieval.features import Extractor, Features
-    from alexnet_jax.retrieval.index import Index
+    from alexnet_jax.retrieval.index import Extract, Index
 
 PROGRAM = "python -m alexnet_jax.retrieve"
 PANEL = 20  # query images in the figure
@@ -34,7 +34,7 @@ class Command:
     As in the right of figure 4 in Krizhevsky, Sutskever and Hinton (2012), the paper. Unless told
     otherwise, features are the outputs of fc7 after its ReLU, before dropout, and the distance is
     Euclidean; the search is exact. The features of the folder are computed once and kept. A query
-    image in the folder itself is its own nearest neighbor.
+    image in the folder itself is not read again, and is its own nearest neighbor.
     """
 
     # query images, and folders of them at any depth; without any only the index is built
@@ -133,7 +133,7 @@ def _open(args: Command) -> tuple["Extractor", "Index", dict[str, list[str]]]:
 
 
 def search(
-    extractor: "Extractor",
+    extractor: "Extract",
     index: "Index",
     files: Sequence[Path],
     count: int,
@@ -165,7 +165,7 @@ def search(
 
 
 def _features(
-    extractor: "Extractor", index: "Index", files: Sequence[Path]
+    extractor: "Extract", index: "Index", files: Sequence[Path]
 ) -> Iterator[np.ndarray | str]:
     """Yield the features of each file, float32 [units], or why it could not be read."""
     known = index.find(files)

@@ -109,10 +109,14 @@ def pytorch_from_records(workers: int = 2):
     """Return PyTorch's contestant that reads records in worker processes."""
 
     def make(args: argparse.Namespace) -> side_by_side.Run:
+        import warnings
+
         import torch
         import torch_alexnet
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+        # Worker processes inherit it; the pixels of Pillow are read and never written to.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         paths = [str(path) for path in sorted(Path(args.records).glob("train-*"))]
         mean = torch.from_numpy(pipeline.constants()[0])[16:240, 16:240]
 

@@ -222,7 +222,7 @@ VIEWS: dict[str, Callable[[np.ndarray], Any]] = {
     "flipped": lambda pixels: pixels[:, ::-1],
     "one color": lambda pixels: pixels[..., 1],
     "reshaped": lambda pixels: pixels.reshape(-1, 3)[::7],
-    "memoryview": lambda pixels: memoryview(pixels),
+    "memoryview": lambda pixels: pixels.data,
     "other type": lambda pixels: pixels.view(np.int8),
     "read-only": lambda pixels: np.broadcast_to(pixels, (2, *pixels.shape)),
     "base": lambda pixels: pixels.base,
