@@ -124,6 +124,7 @@ def report(path: Path) -> str:
     rows = [
         [units, *(percent(found[units, r]) if (units, r) in found else "" for r in rates)]
         for units in UNITS
+        if found  # record.table refuses a table without rows
     ]
     header = ["learning rate", *(f"{rate:g}" for rate in rates)]
     title = f"Training error in the last half epoch of the search, %, seed {SEARCH_SEED}:"
@@ -146,8 +147,13 @@ def percent(error: float) -> str:
 
 
 def ratio(path: Path) -> record.Estimate:
-    """Return how many times as many epochs tanh needed, over seeds with which both arrived."""
-    return _estimates(record.finished(path, kind="run"))[-1]
+    """Return how many times as many epochs tanh needed, over seeds with which both arrived.
+
+    Raises NoRuns if there is no such seed.
+    """
+    if not (estimates := _estimates(record.finished(path, kind="run"))):
+        raise record.NoRuns(f"{path}: has no seed with which both reached the target; run one.")
+    return estimates[-1]
 
 
 def _estimates(runs: Sequence[dict[str, Any]]) -> list[record.Estimate]:

@@ -43,7 +43,9 @@ RESULTS, README = Path("experiments/RESULTS.md"), Path("README.md")
 BLOCK = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
 NOT_RUN = "Not run."
 
+VALUE = "value (spread)"  # a column of the summary
 Report = Callable[[Path], str]  # from the path of a record to Markdown
+Estimator = Callable[[Path], record.Estimate]
 
 
 class FromRecord(NamedTuple):
@@ -51,13 +53,14 @@ class FromRecord(NamedTuple):
 
     name: str
     report: Report
+    without_runs: str = NOT_RUN
 
     def text(self, records: Path) -> str:
-        """Return the Markdown; NOT_RUN if the record lacks its runs."""
+        """Return the Markdown; `without_runs` if the record lacks its runs."""
         try:
             return self.report(records / f"{self.name}.jsonl")
         except record.NoRuns:
-            return NOT_RUN
+            return self.without_runs
 
 
 class Cell(NamedTuple):
@@ -94,38 +97,30 @@ TABLES = {
 }
 
 
-def _top1(setting: str) -> Report:
-    """Return the mean error of a setting on Caltech-101."""
-
-    def report(path: Path) -> str:
-        errors = caltech_baseline.last(path, setting, "validation", "top1_error", 100)
-        return f"{record.estimate(list(errors.values()))} %"
-
-    return report
-
-
-def _minus(other: str, first: str, split: str, column: str, unit: str, digits: int = 1) -> Report:
+def _minus(other: str, first: str, split: str, column: str) -> Estimator:
     """Return by how much a setting differs from the first one on Caltech-101."""
     scale = 100 if column.endswith("error") else 1
 
-    def report(path: Path) -> str:
+    def estimate(path: Path) -> record.Estimate:
         values = [caltech_baseline.last(path, n, split, column, scale) for n in (first, other)]
-        return record.interval(record.paired(*values), unit, digits)
+        return record.paired(*values)
 
-    return report
+    return estimate
 
 
-def _more_error(settings: Mapping[str, object]) -> FromRecord:
+def _more_error(settings: Mapping[str, object]) -> Estimator:
     """Return the difference of the top-1 errors of two settings on Caltech-101."""
     first, other = settings
-    return FromRecord("caltech", _minus(other, first, "validation", "top1_error", "points"))
+    return _minus(other, first, "validation", "top1_error")
 
 
-def _pair_difference(pair: cifar_pairs.Pair, epochs: int) -> FromRecord:
-    def report(path: Path) -> str:
-        return record.interval(cifar_pairs.difference(pair, epochs, path), "points", 1)
+def _baseline_error(path: Path) -> record.Estimate:
+    errors = caltech_baseline.last(path, caltech_baseline.NAME, "validation", "top1_error", 100)
+    return record.estimate(list(errors.values()))
 
-    return FromRecord("cifar", report)
+
+def _points(estimate: record.Estimate) -> str:
+    return record.interval(estimate, "points", 1)
 
 
 def _gain(path: Path) -> str:
@@ -150,54 +145,87 @@ def _specialized(path: Path) -> str:
     return ", ".join(f"{m} in {number} of {len(runs)} runs" for m, number in numbers.items())
 
 
-def _ratio(text: str) -> FromRecord:
-    def report(path: Path) -> str:
-        ratio = relu_vs_tanh.ratio(path)
-        times = f"{ratio.mean:.1f} ± {ratio.half_width:.1f}"
-        return text.format(times=times, seeds=ratio.number)
-
-    return FromRecord("relu_vs_tanh", report)
+def _fewer_epochs(path: Path) -> str:
+    ratio = relu_vs_tanh.ratio(path)
+    times = f"{ratio.mean:.1f} ± {ratio.half_width:.1f} times fewer epochs"
+    return f"25 % training error in {times} ({ratio.number} seeds; the paper: 6 times)"
 
 
-def _summary(row: str, value: FromRecord) -> Cell:
-    return Cell(RESULTS, row, "value (spread)", value)
+def _summary(
+    row: str, name: str, estimate: Estimator, show: Callable[[record.Estimate], str]
+) -> tuple[Cell, Cell]:
+    """Return the cells of a row of the summary that has a value and the number of its seeds."""
+    value = FromRecord(name, lambda path: show(estimate(path)))
+    seeds = FromRecord(name, lambda path: str(estimate(path).number), without_runs="")
+    return Cell(RESULTS, row, VALUE, value), Cell(RESULTS, row, "seeds", seeds)
 
 
 CELLS = (
-    _summary(
+    *_summary(
         "half width, 64 pixel crops, Caltech-101, top-1 error, center view",
-        FromRecord("caltech", _top1(caltech_baseline.NAME)),
+        "caltech",
+        _baseline_error,
+        lambda estimate: f"{estimate} %",
     ),
-    _summary(
+    *_summary(
         "training loss after 12 epochs, `paper` with std 0.03 in conv3-5 minus `paper`",
-        FromRecord(
-            "caltech", _minus("paper, 0.03 in conv3-5", "paper", "train", "loss", "nats", 2)
-        ),
+        "caltech",
+        _minus("paper, 0.03 in conv3-5", "paper", "train", "loss"),
+        lambda estimate: record.interval(estimate, "nats"),
     ),
-    _summary("top-1 error, average of five networks minus one", FromRecord("caltech", _gain)),
-    _summary(
-        "epochs to 25 % training error, CIFAR-10, tanh over ReLU", _ratio("{times} times as many")
+    Cell(
+        RESULTS,
+        "top-1 error, average of five networks minus one",
+        VALUE,
+        FromRecord("caltech", _gain),
     ),
-    _summary(
+    *_summary(
+        "epochs to 25 % training error, CIFAR-10, tanh over ReLU",
+        "relu_vs_tanh",
+        relu_vs_tanh.ratio,
+        lambda estimate: f"{estimate.mean:.1f} ± {estimate.half_width:.1f} times as many",
+    ),
+    *_summary(
         "test error after 40 epochs, CIFAR-10, with LRN minus without",
-        _pair_difference(lrn_on_cifar.PAIR, LONG),
+        "cifar",
+        functools.partial(cifar_pairs.difference, lrn_on_cifar.PAIR, LONG),
+        _points,
     ),
-    _summary(
+    *_summary(
         "the same after 12 epochs",
-        _pair_difference(lrn_on_cifar.PAIR, SHORT),
+        "cifar",
+        functools.partial(cifar_pairs.difference, lrn_on_cifar.PAIR, SHORT),
+        _points,
     ),
-    _summary(
+    *_summary(
         "test error after 12 epochs, CIFAR-10, overlapping pooling minus 2/2",
-        _pair_difference(pooling_on_cifar.PAIR, SHORT),
+        "cifar",
+        functools.partial(cifar_pairs.difference, pooling_on_cifar.PAIR, SHORT),
+        _points,
     ),
-    _summary(
+    *_summary(
         "top-1 error, one tower of half the width minus two towers",
+        "caltech",
         _more_error(two_towers_vs_half.SETTINGS),
+        _points,
     ),
-    _summary("top-1 error, without dropout minus with", _more_error(dropout.SETTINGS)),
-    _summary("top-1 error, without PCA lighting minus with", _more_error(lighting.SETTINGS)),
-    _summary(
-        "towers that differ in color or orientation, p < 0.01", FromRecord("caltech", _specialized)
+    *_summary(
+        "top-1 error, without dropout minus with",
+        "caltech",
+        _more_error(dropout.SETTINGS),
+        _points,
+    ),
+    *_summary(
+        "top-1 error, without PCA lighting minus with",
+        "caltech",
+        _more_error(lighting.SETTINGS),
+        _points,
+    ),
+    Cell(
+        RESULTS,
+        "towers that differ in color or orientation, p < 0.01",
+        VALUE,
+        FromRecord("caltech", _specialized),
     ),
     Cell(
         README,
@@ -205,14 +233,7 @@ CELLS = (
         "error",
         FromRecord("caltech", _single_and_average),
     ),
-    Cell(
-        README,
-        "ReLU against tanh",
-        "error",
-        _ratio(
-            "25 % training error in {times} times fewer epochs ({seeds} seeds; the paper: 6 times)"
-        ),
-    ),
+    Cell(README, "ReLU against tanh", "error", FromRecord("relu_vs_tanh", _fewer_epochs)),
 )
 
 

@@ -61,11 +61,12 @@ def generated(file: Path, text: str) -> Iterator[tuple[int, int]]:
             yield block.span(2)
     for cell in CELLS:
         if cell.file == file:
-            value = cell.value.text(RECORDS)
             row = re.search(rf"^\|[^|]*{re.escape(cell.row)}[^|]*\|.*$", text, re.MULTILINE)
             assert row is not None
-            start = text.index(value, row.start(), row.end())
-            yield start, start + len(value)
+            value = f"| {cell.value.text(RECORDS)} |"
+            if value != "|  |":  # of a claim that was not run
+                start = text.index(value, row.start(), row.end())
+                yield start, start + len(value)
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
@@ -111,9 +112,10 @@ def test_a_record_that_is_damaged_is_not_taken_for_one_without_runs(committed, t
     (tmp_path / "cifar.jsonl").write_text("no JSON\n")
     with pytest.raises(ValueError, match=r"cifar\.jsonl:1"):
         results_tables.refresh(RESULTS, committed[RESULTS], tmp_path)
-    (tmp_path / "cifar.jsonl").unlink()
+    for path in tmp_path.iterdir():
+        path.unlink()
     refreshed = results_tables.refresh(RESULTS, committed[RESULTS], tmp_path)
-    assert "<!-- table: pooling_on_cifar -->\nNot run.\n<!-- end -->" in refreshed
+    assert refreshed.count("-->\nNot run.\n<!-- end -->") == len(TABLES)
 
 
 @pytest.mark.parametrize(
