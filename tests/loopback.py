@@ -62,8 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             self.wfile.write(body)
 
-    def log_message(self, *_):
-        """Say nothing."""
+    def log_message(self, format, *args):
+        del format, args  # nothing is logged
 
 
 @contextlib.contextmanager
