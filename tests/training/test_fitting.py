@@ -11,6 +11,7 @@ from alexnet_jax import main
 from alexnet_jax.cli.errors import option_names, with_options
 from alexnet_jax.config import Config, flatten, unflatten
 from alexnet_jax.presets import FITTED, PRESETS, fit_to_images
+from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.finetune import check_preset
 from alexnet_jax.training.schedule import (
     FEW_STEPS,
@@ -175,24 +176,31 @@ def test_patience_grows_with_the_standard_error(images, evaluations):
     assert f"after {evaluations} evaluations" in describe(config, 1000, images)
 
 
-def test_a_run_and_its_fine_tuning(photos, tmp_path, capsys):
+def test_a_run_and_its_fine_tuning(photos, tmp_path, capsys, monkeypatch):
+    saved_steps, save = [], Checkpoints.save
+    monkeypatch.setattr(
+        *(Checkpoints, "save"),
+        lambda self, step, *rest: (saved_steps.append(step), save(self, step, *rest)),
+    )
     images = shutil.copytree(photos, tmp_path / "images")
     a, b = tmp_path / "a", tmp_path / "b"
     arguments = ["--workdir", str(a), "--preset", "small", "--data.path", str(images)]
-    arguments += [*TINY, *QUICK, "--schedule.epochs", "2"]
+    arguments += [*TINY, *QUICK, "--schedule.eval-every", "2", "--schedule.epochs", "3"]
     assert main.main(arguments) == 0
     printed = capsys.readouterr()
-    assert "Preset small, 30 training images: 2 epochs, 4 steps of 16 images" in printed.out
-    assert re.search("--schedule.epochs 2: makes 4 steps .*; use --schedule.epochs ", printed.err)
+    assert "Preset small, 30 training images: 3 epochs, 6 steps of 16 images" in printed.out
+    assert re.search("--schedule.epochs 3: makes 6 steps .*; use --schedule.epochs ", printed.err)
     saved = json.loads((a / "config.json").read_text())["config"]
     assert (saved["optimizer.batch_size"], saved["schedule.milestones"]) == (16, [2])
+    # An epoch of two steps is shorter than a save: only epochs with an evaluation are saved.
+    assert saved_steps == [0, 4, 6]
     # With other images it is refused for these, and not for what would follow from them.
     more = images / "train/amber/more.png"
     shutil.copy(images / "train/amber/0.png", more)
     for i in range(3):
         shutil.copy(more, images / f"train/amber/more{i}.png")
     assert main.parse(arguments).config.optimizer.batch_size == 16
-    assert main.main([*arguments[:-1], "3", "--schedule.milestones", "2"]) == 2
+    assert main.main([*arguments[:-1], "4"]) == 2
     assert "more.png" in capsys.readouterr().err
 
     (images / "train/coral").rename(images / "train/crimson")
@@ -207,7 +215,7 @@ def test_a_run_and_its_fine_tuning(photos, tmp_path, capsys):
     assert "--schedule.epochs 1: makes 2 steps" in printed.err
     # Without the run that it started from, the same command resumes.
     a.rename(tmp_path / "away")
-    assert main.main([*tuned, "--schedule.epochs", "2", "--schedule.milestones", "1"]) == 0
+    assert main.main([*tuned, "--schedule.epochs", "2"]) == 0
     printed = capsys.readouterr()
     assert "Resumed after step 2" in printed.out
     assert "makes" not in printed.err
