@@ -1,0 +1,56 @@
+"""Pictures as data: addresses, which an HTML file holds in itself."""
+
+import base64
+import io
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from alexnet_jax.model.architecture import Architecture
+from alexnet_jax.plots import filters, network
+from alexnet_jax.plots.text import each_letter_not_named
+
+JPEG_QUALITY = 88
+
+
+def photograph(pixels: np.ndarray) -> str:
+    """Return an image uint8 [H, W, 3] as the address of a JPEG."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return _address("image/jpeg", content)
+
+
+def drawing(pixels: np.ndarray) -> str:
+    """Return an image uint8 [H, W, 3 or 4] as the address of a PNG, to the last bit."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG", optimize=True)
+    return _address("image/png", content)
+
+
+def filters_of(kernel: np.ndarray, towers: bool) -> list[str]:
+    """Return the filters of the first layer as one picture, or as one of each tower."""
+    mosaic = filters.filter_mosaic(kernel, towers)
+    if not towers:
+        return [drawing(mosaic)]
+    # Of both towers in one range from black to white; between them is a gap.
+    half = filters.filter_mosaic(kernel[..., : kernel.shape[-1] // 2], towers=False).shape[0]
+    return [drawing(mosaic[:half]), drawing(mosaic[-half:])]
+
+
+def network_of(architecture: Architecture) -> str:
+    """Return the picture of the network as the address of an SVG, the same in every call."""
+    return vector(network.draw(architecture))
+
+
+def vector(figure: Figure) -> str:
+    """Return a figure as the address of an SVG, with letters as shapes."""
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "page"}), each_letter_not_named():
+        figure.savefig(content, format="svg", facecolor="white", metadata={"Date": None})
+    return _address("image/svg+xml", content)
+
+
+def _address(kind: str, content: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
