@@ -452,8 +452,10 @@ class LogConfig(_Section):
     every: Count = 20
     # steps between checkpoints within an epoch (also at epoch ends)
     checkpoint_every: Count = 1000
-    # draw figures/ when training ends
+    # draw figures/ and the page index.html when training ends
     figures: bool = True
+    # write tensorboard/
+    tensorboard: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

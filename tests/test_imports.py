@@ -20,11 +20,12 @@ ROOMS = {
     "training": ("storage", "data", "model", "__version__"),
     "inference": (*TRAINING, "presets"),
     "plots": (*TRAINING, "inference", "analysis"),
+    "page": (*TRAINING, "inference", "plots", "presets"),
     "retrieval": (*TRAINING, "inference"),
     "weights": (*TRAINING, "presets"),
     "fidelity": (*TRAINING, "presets"),
     "analysis": TRAINING,
-    "cli": ("storage", "model", "training"),
+    "cli": ("storage", "model", "training", "presets"),
 }
 ALLOWED = {"config": (), "presets": (), **ROOMS}
 LIBRARY = {*ROOMS} - {"cli"}  # where options are unknown

@@ -19,6 +19,7 @@ from alexnet_jax.storage.names import printable
 
 # Of one process at one time; a resumed run is given its own.
 NOT_REPEATED = ("distributed.", "profile.", "process.")
+LINE = 3  # options in a line; more of them are one a line
 
 
 def commands_of_run(workdir: Path, config: Config, meta: Mapping[str, Any]) -> dict[str, str]:
@@ -34,8 +35,11 @@ def commands_of_run(workdir: Path, config: Config, meta: Mapping[str, Any]) -> d
     if "imported" in meta:
         commands["Evaluate on a folder of class folders"] = _of("evaluate", folder, "--images DIR")
     else:
-        options = " ".join(_different_options(config))
-        commands["Resume, or train for more epochs"] = _of("main", folder, options)
+        options = _different_options(config)
+        separator = " " if len(options) <= LINE else " \\\n  "
+        commands["Resume, or train for more epochs"] = _of(
+            "main", folder, separator.join(options)
+        )
         split = "test" if "test" in meta.get("data", {}) else "validation"
         rest = f"--split {split} --views 10 --per-class"
         commands["Evaluate ten views of each image, by class"] = _of("evaluate", folder, rest)

@@ -47,7 +47,7 @@ def chart_data(metrics: Sequence[Record], top5: bool) -> list[dict[str, Any]]:
         ("images_per_second", "Images per second", "count"),
     ):
         points = thin(*_series(train, name))
-        series = [_as_json(title.lower(), "line", 0, *points)]
+        series = [_as_json(title.lower(), "plain", 0, *points)]
         charts.append({"id": name, "title": title, "format": kind, "series": series})
     for chart in charts:
         chart["series"] = [one for one in chart["series"] if one["x"]]

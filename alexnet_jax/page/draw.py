@@ -113,6 +113,7 @@ def _content(
         "has_towers": network.architecture.has_towers,
         "network_picture": pictures.network_of(network.architecture),
         "variant": network.config.model.variant,
+        "crop": network.architecture.crop,
         "time": time,
         "preset": network.config.preset,
         "configuration": configuration.grouped(network.config),

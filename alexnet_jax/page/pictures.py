@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from alexnet_jax.model.architecture import Architecture
-from alexnet_jax.plots import filters, network
+from alexnet_jax.plots import filters, network, tiles
 from alexnet_jax.plots.text import each_letter_not_named
 
 JPEG_QUALITY = 88
@@ -30,13 +30,17 @@ def drawing(pixels: np.ndarray) -> str:
 
 
 def filters_of(kernel: np.ndarray, towers: bool) -> list[str]:
-    """Return the filters of the first layer as one picture, or as one of each tower."""
-    mosaic = filters.filter_mosaic(kernel, towers)
-    if not towers:
-        return [drawing(mosaic)]
-    # Of both towers in one range from black to white; between them is a gap.
-    half = filters.filter_mosaic(kernel[..., : kernel.shape[-1] // 2], towers=False).shape[0]
-    return [drawing(mosaic[:half]), drawing(mosaic[-half:])]
+    """Return the filters of the first layer as one picture, or as one of each tower.
+
+    Between the filters the pictures are transparent; see `plots.filters.filter_mosaic`.
+    """
+    picture = filters.filter_mosaic(kernel, towers)
+    side, count = kernel.shape[0], kernel.shape[-1] // (1 + towers)
+    between = tiles.mosaic(np.zeros((count, side, side), np.uint8), towers=False)
+    opaque = (255 - between)[..., None]
+    # Of both towers in one range from black to white.
+    halves = [picture[: len(opaque)], picture[-len(opaque) :]] if towers else [picture]
+    return [drawing(np.concatenate([half, opaque], axis=-1)) for half in halves]
 
 
 def network_of(architecture: Architecture) -> str:

@@ -6,6 +6,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const TOP = 8, BOTTOM = 24, LEFT = 56, RIGHT = 8; // margins of a plot, pixels
   const MARKED = 60; // points in sight up to which each gets a dot
+  const DOTTED = new Set(["line", "dashed"]);
   const DRAG = 6; // pixels that make a drag of a click
 
   const element = (name, attributes = {}, ...children) => {
@@ -23,7 +24,7 @@
   const significant = (value, digits) => Number(value.toPrecision(digits)).toString();
   const FORMATS = {
     nats: (value) => significant(value, 4),
-    percent: (value) => `${significant(100 * value, 4)} %`,
+    percent: (value) => `${significant(100 * value, 4)}%`,
     rate: (value) => significant(value, 3),
     count: (value) => Math.round(value).toLocaleString("en"),
   };
@@ -88,7 +89,6 @@
       this.series = chart.series;
       this.format = FORMATS[chart.format];
       this.isLog = chart.format === "rate";
-      this.minimum = chart.format === "percent" || chart.format === "count" ? 0 : null;
       const button = (label, text, act) => {
         const made = element("button", { type: "button", "aria-label": `${label}: ${chart.title}`, title: label }, text);
         made.addEventListener("click", act);
@@ -192,8 +192,7 @@
         low /= pad; high *= pad;
       } else {
         const pad = high === low ? Math.abs(high) || 1 : 0.06 * (high - low);
-        const floor = this.minimum !== null && low >= this.minimum ? this.minimum : -Infinity;
-        low = Math.max(floor, low - pad); high += pad;
+        low = Math.max(low >= 0 ? 0 : -Infinity, low - pad); high += pad;
       }
       const map = this.isLog ? Math.log : (value) => value;
       const from = map(low), to = map(high), room = height - TOP - BOTTOM;
@@ -207,7 +206,7 @@
       const x = (epoch) => LEFT + (width - LEFT - RIGHT) * (epoch - range[0]) / (range[1] - range[0]);
       const scale = this.scale(height), parts = [];
       if (scale) {
-        for (const value of this.isLog ? logTicks(scale.low, scale.high) : ticks(scale.low, scale.high, 4)) {
+        for (const value of this.isLog ? logTicks(scale.low, scale.high) : ticks(scale.low, scale.high, 5)) {
           const y = scale.y(value);
           parts.push(shape("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y, y2: y }));
           parts.push(shape("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, this.format(value)));
@@ -243,7 +242,7 @@
         group.append(shape("path", { class: `curve ${one.kind} c${one.color}`, d: path }));
       for (let n = from; n < to; n++) {
         const alone = !usable(one.y[n - 1] ?? null) && !usable(one.y[n + 1] ?? null);
-        const marked = one.kind === "points" || alone || (to - from <= MARKED && one.kind !== "faint");
+        const marked = one.kind === "points" || alone || (to - from <= MARKED && DOTTED.has(one.kind));
         if (!marked || !usable(one.y[n])) continue;
         const radius = one.kind === "points" ? 5 : 2.6;
         group.append(shape("circle", { class: `dot ${one.kind} c${one.color}`, cx: x(one.x[n]), cy: scale.y(one.y[n]), r: radius }));
