@@ -37,9 +37,7 @@ def commands_of_run(workdir: Path, config: Config, meta: Mapping[str, Any]) -> d
     else:
         options = _different_options(config)
         separator = " " if len(options) <= LINE else " \\\n  "
-        commands["Resume, or train for more epochs"] = _of(
-            "main", folder, separator.join(options)
-        )
+        commands["Resume, or train for more epochs"] = _of("main", folder, separator.join(options))
         split = "test" if "test" in meta.get("data", {}) else "validation"
         rest = f"--split {split} --views 10 --per-class"
         commands["Evaluate ten views of each image, by class"] = _of("evaluate", folder, rest)

@@ -1,10 +1,15 @@
 """The page of a run says what the run has, names what it lacks, and escapes what it quotes."""
 
+import base64
+import errno
+import hashlib
 import html.parser
 import json
 import math
+import os
 import re
 import shlex
+import subprocess
 
 import numpy as np
 import pytest
@@ -13,7 +18,8 @@ from alexnet_jax import figures
 from alexnet_jax import main as training
 from alexnet_jax.cli.commands_of_run import commands_of_run, quoted
 from alexnet_jax.config import flatten, unflatten
-from alexnet_jax.page import confusion, curves
+from alexnet_jax.inference.network import load_network
+from alexnet_jax.page import confusion, curves, facts, outputs
 from alexnet_jax.presets import PRESETS
 from tests import untrained
 from tests.page import runs
@@ -106,9 +112,6 @@ def test_training_draws_the_page_of_a_finished_run(trained):
 
 
 def test_the_script_that_runs_is_the_one_that_the_page_allows(trained):
-    import base64
-    import hashlib
-
     page = Parsed((trained / "index.html").read_text("utf-8"))
     (script,) = [text for attrs, text in page.scripts if not attrs]
     (policy,) = [value for _, name, value in page.attributes if "default-src" in value]
@@ -135,11 +138,12 @@ def test_a_stopped_run_says_so(trained, tmp_path):
     _, page = drawn(workdir)
     assert "Not finished. The latest checkpoint is step 5, after 2 of 2 epochs." in page.text
     assert "up to this checkpoint" in page.text
+    network = load_network(workdir)
     report = {"step": 9, "reason": "the loss is nan"}
     (workdir / "nonfinite.json").write_text(json.dumps(report))
-    assert "Ended at step 9: the loss is nan." in drawn(workdir)[1].text
+    assert facts.state_of(network)["text"].startswith("Ended at step 9: the loss is nan.")
     (workdir / "nonfinite.json").write_text(json.dumps({**report, "step": 3}))
-    assert "Not finished." in drawn(workdir)[1].text  # the run has passed it since
+    assert facts.state_of(network)["kind"] == "unfinished"  # the run has passed it since
 
 
 def test_moved_images_and_damaged_metrics_are_named_in_their_place(trained, tmp_path, capsys):
@@ -161,17 +165,16 @@ def test_moved_images_and_damaged_metrics_are_named_in_their_place(trained, tmp_
         (trained.parent / "moved").rename(images)
 
 
-def test_metrics_without_numbers_and_a_single_point(trained, tmp_path):
-    workdir = runs.copy(trained, tmp_path / "a")
+def test_metrics_without_numbers_and_a_single_point():
     lines = [runs.record(1, 0.5), runs.record(2, 1.0, loss=None, top1_error=None)]
-    runs.write_metrics(workdir, [*lines, runs.record(3, None), {"step": 4, "split": "other"}])
-    charts = drawn(workdir)[1].charts
-    assert charts["loss"]["series"][0]["y"] == [1.0, None]
-    runs.write_metrics(workdir, [runs.record(1, 0.5)])
-    charts = drawn(workdir)[1].charts
-    assert [series["x"] for series in charts["loss"]["series"]] == [[0.5], [0.5]]
-    runs.write_metrics(workdir, [runs.record(1, 0.5, loss=None)])
-    assert drawn(workdir)[1].charts["loss"]["series"][0]["y"] == [None]
+    lines += [runs.record(3, None), {"step": 4, "split": "other", "epoch": 2}]
+    charts = {chart["id"]: chart["series"] for chart in curves.chart_data(lines, top5=True)}
+    assert charts["loss"][0]["y"] == [1.0, None]
+    charts = curves.chart_data([runs.record(1, 0.5)], top5=True)
+    assert [one["x"] for chart in charts for one in chart["series"]] == [[0.5]] * 6
+    chart = curves.chart_data([runs.record(1, 0.5, loss=None)], top5=True)[0]
+    assert [one["y"] for one in chart["series"]] == [[None], [None]]
+    assert curves.chart_data([], top5=True) == []
 
 
 def test_a_long_run_has_a_short_page_that_says_so(trained, tmp_path):
@@ -229,26 +232,25 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(trained, tmp_path, mon
 
 
 def full_disk(path):
-    import errno
-
     raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
 
-def test_outputs_that_are_nan_are_named(trained, tmp_path, monkeypatch):
-    from alexnet_jax.page import outputs
-
+def test_outputs_that_are_nan_are_refused(trained, monkeypatch):
     best = outputs._best
     monkeypatch.setattr(outputs, "_best", lambda p, label: best(np.full_like(p, np.nan), label))
-    workdir = runs.copy(trained, tmp_path / "a")
-    assert "outputs of the network are NaN for 9 images" in drawn(workdir)[1].text
+    with pytest.raises(ValueError, match="NaN for 9 images"):
+        outputs.compute_outputs(load_network(trained))
 
 
-def test_a_large_split_is_sampled(trained, tmp_path, monkeypatch):
-    from alexnet_jax.page import outputs
-
+def test_of_a_large_split_some_images_are_drawn(trained, monkeypatch):
+    network = load_network(trained)
+    whole = outputs.compute_outputs(network)
+    assert whole.split == "validation"
+    assert len(whole.label) == whole.scores["count"] == 9
+    assert whole.scores["top1_error"] == pytest.approx((whole.best != whole.label).mean())
+    np.testing.assert_allclose(whole.scores["loss"], -np.log(whole.true_probability).mean(), 1e-4)
     monkeypatch.setattr(outputs, "MAX_IMAGES", 5)
-    text = drawn(runs.copy(trained, tmp_path / "a"))[1].text
-    assert re.search(r"of 5 images (are|is) taken for another class", text)
+    assert len(outputs.compute_outputs(network).label) == 5
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -277,9 +279,6 @@ def test_the_command_of_a_fine_tuned_run(tmp_path):
 
 
 def test_a_folder_that_is_no_text_is_quoted_for_bash():
-    import os
-    import subprocess
-
     name = os.fsdecode(b"caf\xe9'\\\x1b ab\n")
     printed = subprocess.run(
         ["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True

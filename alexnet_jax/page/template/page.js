@@ -252,7 +252,7 @@
     drawEpochs(x, width, height, parts) {
       for (const epoch of ticks(range[0], range[1], width < 480 ? 4 : 7)) {
         const where = x(epoch), anchor = where > width - 24 ? "end" : "middle";
-        parts.push(shape("text", { x: where, y: height - 6, "text-anchor": anchor }, significant(epoch, 6)));
+        parts.push(shape("text", { class: "epoch", x: where, y: height - 6, "text-anchor": anchor }, significant(epoch, 6)));
       }
       parts.push(shape("text", { x: 0, y: height - 6 }, "epoch"));
     }
