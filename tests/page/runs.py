@@ -45,8 +45,8 @@ def write_metrics(workdir: Path, records: list[dict]) -> None:
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
 
 
-def record(step: int, epochs: float, **values) -> dict:
+def record(step: int, epochs: float | None, **values: float | None) -> dict:
     """Return a record of training, with the numbers that all have."""
-    defaults = {"loss": 1 / step, "top1_error": 0.5, "learning_rate": 0.01}
+    defaults: dict = {"loss": 1 / step, "top1_error": 0.5, "learning_rate": 0.01}
     speed = {"images_per_second": 100.0, "seconds": float(step)}
     return {"step": step, "epoch": epochs, "split": "train", **defaults, **speed, **values}

@@ -23,14 +23,13 @@ from alexnet_jax.page import confusion, curves, facts, outputs
 from alexnet_jax.presets import PRESETS
 from tests import untrained
 from tests.page import runs
+from tests.training.test_metrics import events
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 class Parsed(html.parser.HTMLParser):
     """What a browser would see: texts, attributes, scripts, and whether tags are closed."""
-
-    VOID = {"img", "meta", "link", "br", "hr", "input"}
 
     def __init__(self, text):
         super().__init__()
@@ -41,7 +40,7 @@ class Parsed(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in self.VOID:
+        if tag not in ("img", "meta", "link"):  # those that have no end
             self.stack.append(tag)
             if tag == "script":
                 self.scripts.append((dict(attrs), ""))
@@ -111,6 +110,16 @@ def test_training_draws_the_page_of_a_finished_run(trained):
     assert not list(trained.glob(".*partial"))
 
 
+def test_tensorboard_has_what_training_draws(trained):
+    tags = [value.tag for event in events(trained) for value in event.summary.value]
+    assert {tag for tag in tags if "figures" in tag} == {
+        f"figures/{name}" for name in figures.AFTER_TRAINING
+    }
+    assert tags.count("_hparams_/session_start_info") == 1
+    assert "validation/loss" in tags
+    assert "validation/count" not in tags
+
+
 def test_the_script_that_runs_is_the_one_that_the_page_allows(trained):
     page = Parsed((trained / "index.html").read_text("utf-8"))
     (script,) = [text for attrs, text in page.scripts if not attrs]
@@ -146,7 +155,7 @@ def test_a_stopped_run_says_so(trained, tmp_path):
     assert facts.state_of(network)["kind"] == "unfinished"  # the run has passed it since
 
 
-def test_moved_images_and_damaged_metrics_are_named_in_their_place(trained, tmp_path, capsys):
+def test_moved_images_and_damaged_metrics_are_named_in_their_place(trained, tmp_path):
     workdir = runs.copy(trained, tmp_path / "a")
     for name in ("config.json", "summary.json"):
         (workdir / name).write_text("{")

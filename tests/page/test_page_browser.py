@@ -122,7 +122,7 @@ CONTRAST = """
   const low = [];
   for (const e of document.querySelectorAll('body *')) {
     const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (!own || ['SCRIPT', 'STYLE', 'NOSCRIPT'].includes(e.tagName) || e.closest('noscript')) continue;
+    if (!own || e.closest('script, style, noscript')) continue;
     const style = getComputedStyle(e), text = e.closest('svg') ? style.fill : style.color;
     const pair = [light(pixel(text)), light(behind(e))].sort((a, b) => b - a);
     const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
@@ -201,10 +201,10 @@ def test_touch_reads_values_off_and_buttons_zoom(long_run, browser):
     browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=point)
     browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
     assert legend(browser)[1].startswith("At the cursor: epoch 40")
-    click = f"[...{PLOT.format('loss')}.parentNode.querySelectorAll('button')].find(b => b.title === '{{}}').click()"
-    browser.evaluate(click.format("Zoom in"))
+    button = f"{PLOT.format('loss')}.parentNode.querySelector('button[title=\"{{}}\"]')"
+    browser.evaluate(f"{button.format('Zoom in')}.click()")
     assert max(epochs(browser)) < 80
-    browser.evaluate(click.format("Show all"))
+    browser.evaluate(f"{button.format('Show all')}.click()")
     assert epochs(browser) == whole
     check(browser)
 
@@ -216,7 +216,7 @@ def test_a_logarithmic_scale_shows_powers_of_ten(long_run, browser):
     browser.evaluate(f"{button}.click()")
     assert browser.evaluate(f"{button}.getAttribute('aria-pressed')") == "true"
     texts = browser.evaluate(
-        f"[...{PLOT.format('loss')}.querySelectorAll('text[text-anchor=end]')].map(t => t.textContent)"
+        f"[...{PLOT.format('loss')}.querySelectorAll('text')].map(t => t.textContent)"
     )
     assert {"0.001", "0.01", "0.1", "1"} <= set(texts)
 

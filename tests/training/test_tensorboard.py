@@ -2,12 +2,13 @@
 
 import dataclasses
 import io
-import json
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
+
+# pyrefly: ignore [missing-module-attribute]  # protobuf makes these classes when imported
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from alexnet_jax import main
@@ -45,6 +46,7 @@ def hyperparameters(workdir):
     return plain, [metric.name.tag for metric in metrics]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_has_everything_once(photos, tmp_path):
     workdir = tmp_path / "a"
     args = ["--workdir", str(workdir), "--data.path", str(photos), *SMALL]
@@ -76,6 +78,7 @@ def test_a_run_that_is_resumed_has_everything_once(photos, tmp_path):
     assert sorted(path.name for path in (workdir / "tensorboard").iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_run_without_tensorboard_has_no_such_folder(photos, tmp_path):
     workdir = tmp_path / "a"
     args = ["--workdir", str(workdir), "--data.path", str(photos), *SMALL]
@@ -96,7 +99,7 @@ def test_metrics_are_the_same_without_tensorboard(tmp_path):
             writer.evaluation("validation", 5, 1, loss=2.0, count=9)
             writer.flush()
     lines = [
-        [{**json.loads(line), "time": 0} for line in (tmp_path / name / "metrics.jsonl").open()]
+        [{**record, "time": 0} for record in read_metrics(tmp_path / name)]
         for name in ("on", "off")
     ]
     assert lines[0] == lines[1]
