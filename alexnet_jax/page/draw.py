@@ -15,6 +15,7 @@ from alexnet_jax.inference.scores import TOP5_FROM
 from alexnet_jax.model import towers
 from alexnet_jax.page import configuration, confusion, curves, facts, pictures
 from alexnet_jax.page.outputs import Outputs, compute_outputs
+from alexnet_jax.plots.class_labels import short
 from alexnet_jax.storage.atomic import write_text
 from alexnet_jax.storage.names import printable
 from alexnet_jax.training import processes
@@ -61,7 +62,7 @@ def render(content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = facts.duration
+    environment.filters |= {"duration": facts.duration, "short": short}
     script = _template("page.js")
     # The browser runs this script alone and fetches nothing, whatever a class is called.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -84,7 +85,7 @@ def _content(
     network: Network,
     outputs: Outputs | None,
     no_images: str,
-    filters: Sequence[str],
+    filters: Sequence[Mapping[str, Any]],
     commands: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what the template shows."""

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -29,10 +30,11 @@ def drawing(pixels: np.ndarray) -> str:
     return _address("image/png", content)
 
 
-def filters_of(kernel: np.ndarray, towers: bool) -> list[str]:
+def filters_of(kernel: np.ndarray, towers: bool) -> list[dict[str, Any]]:
     """Return the filters of the first layer as one picture, or as one of each tower.
 
-    Between the filters the pictures are transparent; see `plots.filters.filter_mosaic`.
+    Each has an address and a width, pixels. Between the filters the pictures are transparent; see
+    `plots.filters.filter_mosaic`.
     """
     picture = filters.filter_mosaic(kernel, towers)
     side, count = kernel.shape[0], kernel.shape[-1] // (1 + towers)
@@ -40,7 +42,10 @@ def filters_of(kernel: np.ndarray, towers: bool) -> list[str]:
     opaque = (255 - between)[..., None]
     # Of both towers in one range from black to white.
     halves = [picture[: len(opaque)], picture[-len(opaque) :]] if towers else [picture]
-    return [drawing(np.concatenate([half, opaque], axis=-1)) for half in halves]
+    return [
+        {"address": drawing(np.concatenate([half, opaque], axis=-1)), "width": half.shape[1]}
+        for half in halves
+    ]
 
 
 def network_of(architecture: Architecture) -> str:

@@ -4,6 +4,7 @@ import base64
 import errno
 import hashlib
 import html.parser
+import io
 import json
 import math
 import os
@@ -13,13 +14,14 @@ import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet_jax import figures
 from alexnet_jax import main as training
 from alexnet_jax.cli.commands_of_run import commands_of_run, quoted
 from alexnet_jax.config import flatten, unflatten
 from alexnet_jax.inference.network import load_network
-from alexnet_jax.page import confusion, curves, facts, outputs
+from alexnet_jax.page import confusion, curves, facts, outputs, pictures
 from alexnet_jax.presets import PRESETS
 from tests import untrained
 from tests.page import runs
@@ -321,6 +323,20 @@ def test_the_mean_of_an_epoch_weighs_records_by_their_steps():
     assert mean["x"] == [1.0, 2.0]
     assert mean["y"] == [1.2, 3.0]
     assert [row["loss"] for row in curves.epoch_table(lines)] == [1.2, 3.0]
+
+
+def test_filters_are_opaque_and_what_is_between_them_is_not():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32)
+    for towers, number in ((True, 2), (False, 1)):
+        found = pictures.filters_of(kernel, towers)
+        assert len(found) == number
+        content = base64.b64decode(found[0]["address"].partition(",")[2])
+        with Image.open(io.BytesIO(content)) as image:
+            pixels = np.asarray(image)
+        assert pixels.shape == (5, 4 * 8 // number + 1, 4)
+        assert found[0]["width"] == pixels.shape[1]
+        assert (pixels[..., 3] == 255).sum() == 9 * 8 // number
+        assert set(np.unique(pixels[..., 3])) == {0, 255}
 
 
 @pytest.mark.parametrize("number", [2, 26, 131, 1000])
