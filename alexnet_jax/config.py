@@ -458,8 +458,10 @@ class LogConfig(_Section):
     every: Count = 20
     # steps between checkpoints, which are also saved with every evaluation
     checkpoint_every: Count = 1000
-    # draw figures/ when training ends
+    # draw figures/ and the page index.html when training ends
     figures: bool = True
+    # write tensorboard/
+    tensorboard: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

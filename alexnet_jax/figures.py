@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = "python -m alexnet_jax.figures"
 LOGGER = logging.getLogger(__name__)
 
-Kind = Literal["curves", "filters", "predictions", "specialization"]
+Kind = Literal["curves", "filters", "predictions", "specialization", "page"]
 AFTER_TRAINING: tuple[Kind, ...] = ("curves", "filters", "predictions")
 
 
@@ -221,6 +221,20 @@ def _specialization(network: "Network", folder: Path) -> Path:
     return path
 
 
+def _page(network: "Network", folder: Path) -> Path:
+    """Draw the page of the run: index.html in the run's folder, or in another one for figures."""
+    from alexnet_jax.cli.commands_of_run import commands_of_run
+    from alexnet_jax.page.draw import PAGE, draw
+    from alexnet_jax.training import processes
+
+    of_run = folder == network.workdir / "figures"
+    commands = commands_of_run(network.workdir, network.config, network.meta)
+    path = draw(network, (network.workdir if of_run else folder) / PAGE, commands)
+    size = path.stat().st_size / 1e6 if processes.is_main_process() else 0
+    processes.print_from_main(f"The page of the run, one file of {size:.1f} MB:")
+    return path
+
+
 def _conv1_kernel(network: "Network") -> np.ndarray:
     from alexnet_jax.model import towers
 
@@ -234,6 +248,7 @@ _FIGURES: dict[Kind, Callable[["Network", Path], Path]] = {
     "filters": _filters,
     "predictions": _predictions,
     "specialization": _specialization,
+    "page": _page,
 }
 
 

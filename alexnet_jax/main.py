@@ -20,7 +20,7 @@ from alexnet_jax.cli.arguments import given_options, option_name, parse_command,
 from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.cli.published import with_origin_folder
-from alexnet_jax.config import Config, absolute_path, flatten, invalid
+from alexnet_jax.config import Config, absolute_path, flatten, invalid, with_absolute_paths
 from alexnet_jax.presets import FITTED, PRESETS
 from alexnet_jax.training.run_config import CONFIG, config_to_resume
 from alexnet_jax.training.stopping import Stopped
@@ -161,18 +161,20 @@ def train(args: Command, own_process: bool, resumes: bool) -> None:
 
 
 def draw_figures(config: Config, workdir: Path) -> None:
-    """Draw the figures of a finished run, unless all are there and newer than its summary."""
+    """Draw figures and page of a finished run, unless all are there and newer than its summary."""
     from alexnet_jax.figures import AFTER_TRAINING, draw_run
     from alexnet_jax.inference.network import load_network
     from alexnet_jax.model import towers
-    from alexnet_jax.training import processes
+    from alexnet_jax.page.draw import PAGE
+    from alexnet_jax.training import processes, tensorboard
     from alexnet_jax.training.summary import SUMMARY
 
     folder = workdir / "figures"
+    pictures = [folder / f"{name}.png" for name in AFTER_TRAINING]
 
     def all_drawn() -> bool:
         written = (workdir / SUMMARY).stat().st_mtime
-        paths = [folder / f"{name}.png" for name in AFTER_TRAINING]
+        paths = [*pictures, workdir / PAGE]
         return all(path.exists() and path.stat().st_mtime >= written for path in paths)
 
     if processes.broadcast_from_main("figures", all_drawn):
@@ -180,7 +182,13 @@ def draw_figures(config: Config, workdir: Path) -> None:
     mesh = towers.make_mesh(
         towers=config.mesh.towers, data=config.mesh.data, batch=config.optimizer.batch_size
     )
-    draw_run(load_network(workdir, mesh), folder)
+    network = load_network(workdir, mesh)
+    # Each process reads the images where it has them.
+    own = dataclasses.replace(network.config, data=with_absolute_paths(config).data)
+    draw_run(dataclasses.replace(network, config=own), folder, (*AFTER_TRAINING, "page"))
+    if config.log.tensorboard and processes.is_main_process():
+        drawn = {path.stem: path for path in pictures if path.exists()}
+        tensorboard.write_pictures(workdir / tensorboard.FOLDER, network.step, drawn)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,16 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what imports torch or ONNX, unless `-m` asks for it: then they have to be there."""
+    """Leave out what imports packages of an extra unless `-m` asks for it: they then must be there.
+
+    Those are PyTorch and ONNX in `test_..._parity.py`, websockets in `test_..._browser.py`.
+    """
     marks = config.getoption("markexpr")
-    asked = not marks or ("parity" in marks and "not parity" not in marks)
-    return True if collection_path.name.endswith("_parity.py") and not asked else None
+    for mark in ("parity", "browser"):
+        asked = not marks or (mark in marks and f"not {mark}" not in marks)
+        if collection_path.name.endswith(f"_{mark}.py") and not asked:
+            return True
+    return None
 
 
 @pytest.fixture(scope="module")

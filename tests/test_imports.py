@@ -20,12 +20,13 @@ ROOMS = {
     "training": ("storage", "data", "model", "presets", "__version__"),
     "inference": (*TRAINING, "presets"),
     "plots": (*TRAINING, "inference", "explanations", "analysis"),
+    "page": (*TRAINING, "inference", "plots", "presets"),
     "retrieval": (*TRAINING, "inference"),
     "explanations": (*TRAINING, "inference", "retrieval"),
     "weights": (*TRAINING, "presets"),
     "fidelity": (*TRAINING, "presets"),
     "analysis": TRAINING,
-    "cli": ("storage", "model", "training", "weights"),
+    "cli": ("storage", "model", "training", "weights", "presets"),
 }
 ALLOWED = {"config": (), "presets": (), **ROOMS}
 LIBRARY = {*ROOMS} - {"cli"}  # where options are unknown

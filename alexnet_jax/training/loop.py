@@ -48,6 +48,7 @@ from alexnet_jax.training.summary import (
     remove_summary,
     write_config,
 )
+from alexnet_jax.training.tensorboard import write_hparams
 from alexnet_jax.training.timing import Meter, TimeBudget
 
 LOGGER = logging.getLogger(__name__)
@@ -139,7 +140,11 @@ def _finished(config: Config, previous: Previous, workdir: Path) -> dict[str, An
 def _open_writer(setup: TrainSetup, state: LoopState, workdir: Path) -> MetricsWriter:
     if not processes.is_main_process():
         return NullWriter()
-    return MetricsWriter(workdir, state.step, setup.epoch_end(setup.config.schedule.epochs))
+    tensorboard = setup.config.log.tensorboard
+    if tensorboard:
+        write_hparams(workdir, setup.config)
+    total = setup.epoch_end(setup.config.schedule.epochs)
+    return MetricsWriter(workdir, state.step, total, tensorboard)
 
 
 def resume(

@@ -16,7 +16,7 @@ from alexnet_jax.storage.atomic import write_text
 from alexnet_jax.storage.json_objects import is_number, parse_object
 from alexnet_jax.storage.lock import check_in_place
 from alexnet_jax.storage.names import printable
-from alexnet_jax.training.tensorboard import Events
+from alexnet_jax.training.tensorboard import FOLDER, Events, NullEvents
 
 METRICS = "metrics.jsonl"
 
@@ -65,12 +65,14 @@ class MetricsWriter:
     resumed, and was killed before it had saved the result evaluates again.
     """
 
-    def __init__(self, workdir: Path, step: int, total: int | None = None):
+    def __init__(
+        self, workdir: Path, step: int, total: int | None = None, tensorboard: bool = True
+    ):
         self._path = Path(workdir) / METRICS
         kept = _cut(self._path, step)
         self._recorded = {(line.get("split"), step) for line in kept if line["step"] == step}
         self._file = self._path.open("a", encoding="utf-8")
-        self._events = Events(self._path.parent / "tensorboard", step)
+        self._events = Events(self._path.parent / FOLDER, step) if tensorboard else NullEvents()
         # disable=None: no bar where stderr is not a terminal, so log files hold only the lines.
         options = {"unit": "step", "disable": None, "dynamic_ncols": True}
         self._bar = ProgressBar(total=total, initial=step, **options)
@@ -143,7 +145,11 @@ class MetricsWriter:
         with self._writing():
             self._file.write(_line({**record, "time": round(time.time(), 3)}))
             self._file.flush()
-            scalars = {f"{split}/{name}": n for name, n in finite.items() if n is not None}
+            scalars = {
+                f"{split}/{name}": n
+                for name, n in finite.items()
+                if n is not None and name != "count"  # of images, the same in every evaluation
+            }
             self._events.scalars(step, scalars)
 
     @contextlib.contextmanager
