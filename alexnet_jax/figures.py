@@ -3,11 +3,12 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -15,7 +16,11 @@ import tyro
 from alexnet_jax.cli.arguments import parse_command
 from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.cli.published import run_of
+from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import PublishedName, invalid
+from alexnet_jax.data.crops import center_views
+from alexnet_jax.data.folders import list_images
+from alexnet_jax.data.images import UnreadableImage, open_image
 from alexnet_jax.plots import curves, feature_maps, filters, predictions, specialization
 from alexnet_jax.plots.tiles import save
 from alexnet_jax.storage.names import printable
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m alexnet_jax.figures"
 LOGGER = logging.getLogger(__name__)
+BATCH, TRIED = 64, 512  # images of a split: predicted at a time, and in all, to find mistakes
 
 Kind = Literal["curves", "filters", "predictions", "specialization", "page"]
 AFTER_TRAINING: tuple[Kind, ...] = ("curves", "filters", "predictions")
@@ -32,7 +38,11 @@ AFTER_TRAINING: tuple[Kind, ...] = ("curves", "filters", "predictions")
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Draw the figures of a run into PNG files; the values of specialization also into JSON."""
+    """Draw the figures of a run into PNG files; the values of specialization also into JSON.
+
+    Where a network has two towers, tower 0 is above tower 1. predictions.png shows images of all
+    classes in turn, half of them mistakes if there are as many.
+    """
 
     # folder of the run, trained or imported
     workdir: Path | None = None
@@ -40,11 +50,15 @@ class Command:
     weights: PublishedName | None = None
     # figures to draw; by default all that are available, or none with --maps
     only: tuple[Kind, ...] = ()
-    # photographs whose feature maps to draw, by tower
+    # photographs, and folders of them at any depth, whose feature maps to draw, by tower
     maps: tuple[Path, ...] = ()
     # layer of the maps: a convolution before its ReLU (conv1) or after it (relu1), or what follows
     # (norm1, pool1)
     layer: str = "conv1"
+    # what is black and what white in filters.png and in feature maps. layer: the least and the
+    # greatest value of all filters or maps, so that their strengths can be compared; filter: those
+    # of each filter or map, so that the pattern of weak ones can be seen
+    contrast: Literal["layer", "filter"] = "layer"
     # weights: the latest, or those with the lowest validation error
     checkpoint: Literal["latest", "best"] = "latest"
     # where the run's images are now, if they have moved since it was trained: its --data.path
@@ -78,8 +92,11 @@ def draw_run(network: "Network", folder: Path, only: Sequence[Kind] = AFTER_TRAI
                 LOGGER.warning("No %s: %s.", kind, reason)
 
 
-def draw(args: Command) -> None:
+def draw(args: Command) -> int:
     """Draw the figures that a command names, and print their paths.
+
+    Returns:
+        how many of the photographs of --maps could not be read; they are named on stderr.
 
     Raises:
         ValueError: one that --only or --maps names is not available.
@@ -93,38 +110,83 @@ def draw(args: Command) -> None:
     if args.data_path:
         network = with_data_path(network, args.data_path)
     folder = args.out or (args.workdir or Path()) / "figures"
-    files = collections.Counter[str]()
-    for photograph in args.maps:
-        name = f"maps-{args.layer}-{photograph.stem}"
-        files[name] += 1  # photographs in several folders often have the same names
-        name += f"-{files[name]}" if files[name] > 1 else ""
-        path = draw_maps(network, photograph, args.layer, folder / f"{name}.png")
-        print(printable(path))
+    if args.contrast != "layer" and not args.maps and args.only and "filters" not in args.only:
+        rule = f"applies to filters and maps, and only {', '.join(args.only)} is drawn"
+        raise invalid("contrast", args.contrast, rule, "leave it out")
+    num_unread = _draw_all_maps(network, args, folder)
     for kind in args.only or (() if args.maps else tuple(_FIGURES)):
+        figure = _FIGURES[kind]
+        if kind == "filters":
+            figure = functools.partial(_filters, contrast=args.contrast)
         try:
-            print(printable(_FIGURES[kind](network, folder)))
+            print(printable(figure(network, folder)))
         except FigureUnavailable as reason:
             if args.only:
                 raise invalid("only", kind, str(reason), "leave it out") from reason
             print(printable(with_options(f"No {kind}: {reason}.", option_names(Command))))
+    return num_unread
 
 
-def draw_maps(network: "Network", photograph: Path, layer: str, path: Path) -> Path:
-    """Save the feature maps of one image, by tower; return `path`.
+def _draw_all_maps(network: "Network", args: Command, folder: Path) -> int:
+    """Draw the maps of all photographs that --maps names; return how many were unreadable."""
+    num_read = num_unread = 0
+    files = collections.Counter[str]()
+
+    def skip(path: Path, reason: object) -> None:
+        nonlocal num_unread
+        num_unread += 1
+        print(printable(f"{path}: {reason}; skipped"), file=notes())
+
+    for path in args.maps:
+        try:
+            listing = list_images(path)
+        except ValueError as error:
+            skip(path, str(error).rstrip("."))
+            continue
+        for note in listing.notes:
+            print(printable(note), file=notes())
+        if not listing.files:
+            skip(path, "holds no images")
+        for photograph in listing.files:
+            try:
+                image = open_image(photograph)
+            except UnreadableImage as error:
+                skip(photograph, error)
+                continue
+            num_read += 1
+            name = f"maps-{args.layer}-{photograph.stem}"
+            files[name] += 1  # photographs in several folders often have the same names
+            name += f"-{files[name]}" if files[name] > 1 else ""
+            target = folder / f"{name}.png"
+            title = photograph.name
+            print(printable(draw_maps(network, image, title, args.layer, target, args.contrast)))
+    if num_unread:
+        print(f"{num_unread:,} of {num_read + num_unread:,} are unreadable.", file=notes())
+    return num_unread
+
+
+def draw_maps(
+    network: "Network",
+    image: np.ndarray,
+    name: str,
+    layer: str,
+    path: Path,
+    contrast: Literal["layer", "filter"] = "layer",
+) -> Path:
+    """Save the feature maps of an image, uint8 [H, W, 3], by tower, next to it; return `path`.
 
     Raises:
-        ValueError: there is no such layer, it has no maps, or the file cannot be read.
+        ValueError: there is no such layer, or it has no maps.
     """
-    output = np.asarray(
-        network.features(network.preprocess([photograph]), layer)[layer], np.float32
-    )
+    seen = center_views([image], network.config.data)["image"][0]
+    output = np.asarray(network.features(network.preprocess([image]), layer)[layer], np.float32)
     if output.ndim != 4:
         rule = f"must have maps, and has {output.shape[-1]:,} units"
         raise invalid(
             "layer", layer, rule, "name a convolution (conv1) or what follows one (relu1, pool1)"
         )
-    title = f"{layer} of {photograph.name}"
-    return save(feature_maps.draw(output[0], title, network.architecture.has_towers), path)
+    has_towers, title = network.architecture.has_towers, f"{layer} of {name}"
+    return save(feature_maps.draw(output[0], title, has_towers, seen, contrast), path)
 
 
 def _curves(network: "Network", folder: Path) -> Path:
@@ -142,12 +204,14 @@ def _curves(network: "Network", folder: Path) -> Path:
     return path
 
 
-def _filters(network: "Network", folder: Path) -> Path:
+def _filters(
+    network: "Network", folder: Path, contrast: Literal["layer", "filter"] = "layer"
+) -> Path:
     from alexnet_jax.training import processes
 
     path, kernel = folder / "filters.png", _conv1_kernel(network)
     if processes.is_main_process():
-        save(filters.draw(kernel, network.architecture.has_towers), path)
+        save(filters.draw(kernel, network.architecture.has_towers, contrast), path)
     return path
 
 
@@ -158,49 +222,98 @@ def _predictions(network: "Network", folder: Path) -> Path:
         raise FigureUnavailable(
             "the weights were imported and come without images (see the command predict)"
         )
-    try:
-        # Read by one process for all, as the others may see the images elsewhere or not at all.
-        examples = processes.broadcast_from_main("examples", lambda: _read_examples(network))
-    except ValueError as error:  # the images have been moved or changed
-        raise FigureUnavailable(str(error).rstrip(".")) from error
-    path, probabilities = folder / "predictions.png", _probabilities(network, examples)
+    path, (examples, caption) = folder / "predictions.png", _choose_examples(network)
     if processes.is_main_process():
-        images, labels = examples["image"], examples["label"]
-        save(predictions.draw(images, probabilities, labels, network.class_names), path)
+        images, probabilities, labels, files = zip(*examples, strict=True)
+        figure = predictions.draw(
+            np.stack(images),
+            np.stack(probabilities),
+            np.array(labels),
+            network.class_names,
+            files,
+            caption,
+        )
+        save(figure, path)
     return path
 
 
-def _read_examples(network: "Network") -> dict[str, np.ndarray]:
-    """Return a batch of images drawn at random from the split that scores are reported on."""
+Example = tuple[np.ndarray, np.ndarray, int, str]  # image, probabilities, label, file
+
+
+def _choose_examples(network: "Network") -> tuple[list[Example], str]:
+    """Return some images of the split that scores are reported on, and what they are.
+
+    Images are tried in an order that depends on the seed until there are enough of both the right
+    and the wrong ones, or `TRIED` of them. Raises FigureUnavailable if there are none.
+    """
+    from alexnet_jax.inference.examples import SHOWN, Examples
+    from alexnet_jax.training import processes
+
+    split = "test" if "test" in network.meta["data"] else "validation"
+    examples, predict = Examples[Example](SHOWN), _make_predict(network)
+    with contextlib.closing(_read_examples(network, split)) as batches:
+        while not examples.enough:
+            try:
+                # Read by one process for all, as the others may see the images elsewhere or not
+                # at all.
+                batch = processes.broadcast_from_main("examples", lambda: next(batches, None))
+            except ValueError as error:  # the images have been moved or changed
+                raise FigureUnavailable(str(error).rstrip(".")) from error
+            if batch is None:
+                break
+            files = batch.pop("files")
+            rows = zip(batch["image"], predict(batch), map(int, batch["label"]), files)
+            for example, readable in zip(rows, batch["mask"], strict=True):
+                _, row, label, _ = example
+                if readable:
+                    examples.add(example, label, is_right=int(np.argmax(row)) == label)
+    chosen, _ = examples.chosen()
+    if not chosen:
+        raise FigureUnavailable("none of the images can be read")
+    return chosen, examples.describe(f"{split} images drawn at random", "classes")
+
+
+def _read_examples(
+    network: "Network", split: Literal["test", "validation"]
+) -> Generator[dict[str, Any]]:
+    """Yield batches of images drawn at random from a split, with their files."""
     from alexnet_jax.data.pipeline import evaluation_batches
     from alexnet_jax.data.wrappers import Subset
     from alexnet_jax.inference.datasets import open_split
 
-    source = open_split(network, "test" if "test" in network.meta["data"] else "validation")
+    source = open_split(network, split)
     order = np.random.default_rng(network.config.seed).permutation(len(source))
-    subset = Subset(source, order[: predictions.MAX_IMAGES])
-    batches = evaluation_batches(subset, network.config.data, len(subset))
-    with contextlib.closing(batches):
-        batch = next(batches)
-    if not batch["mask"].any():
-        raise ValueError("none of the images can be read")
-    return {name: array[batch["mask"]] for name, array in batch.items()}
+    subset = Subset(source, order[:TRIED])
+    size = min(len(subset), BATCH)
+    with contextlib.closing(evaluation_batches(subset, network.config.data, size)) as batches:
+        for batch in batches:
+            files = [
+                Path(subset.describe(index)).name if index >= 0 else ""
+                for index in batch["index"].tolist()
+            ]
+            yield {**batch, "files": files}
 
 
-def _probabilities(network: "Network", examples: dict[str, np.ndarray]) -> np.ndarray:
-    """Return what the network predicts, [N, K], on every process."""
+def _make_predict(network: "Network") -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    """Return a function of a batch: what the network predicts, [N, K], on every process."""
     from alexnet_jax.model import towers
     from alexnet_jax.training.step import make_eval_step
 
-    mesh, count = network.mesh, len(examples["image"])
-    padded = -(-count // mesh.size) * mesh.size  # divisible by the data shards
-    rows = np.r_[towers.local_rows(mesh, padded)]
-    batch = {
-        name: np.resize(array, (padded, *array.shape[1:]))[rows] for name, array in examples.items()
-    }
+    mesh = network.mesh
     eval_step = make_eval_step(network.architecture, mesh, network.constants)
-    _, probabilities = eval_step(network.variables, towers.put_batch(batch, mesh))
-    return towers.fetch(probabilities)[:count]
+
+    def predict(batch: dict[str, np.ndarray]) -> np.ndarray:
+        count = len(batch["image"])
+        padded = -(-count // mesh.size) * mesh.size  # divisible by the data shards
+        rows = np.r_[towers.local_rows(mesh, padded)]
+        local = {
+            name: np.resize(array, (padded, *array.shape[1:]))[rows]
+            for name, array in batch.items()
+        }
+        _, probabilities = eval_step(network.variables, towers.put_batch(local, mesh))
+        return towers.fetch(probabilities)[:count]
+
+    return predict
 
 
 def _specialization(network: "Network", folder: Path) -> Path:
@@ -253,13 +366,15 @@ _FIGURES: dict[Kind, Callable[["Network", Path], Path]] = {
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
+    """Run the command line; return the exit code: 1 if some photograph could not be read."""
+    num_unread = 0
 
     def run() -> None:
-        draw(parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM))
+        nonlocal num_unread
+        num_unread = draw(parse_command(Command, sys.argv[1:] if args is None else args, PROGRAM))
 
     interrupted = "interrupted; the same command draws the figures again."
-    return run_command(run, Command, interrupted, {"layers": "--layer"})
+    return run_command(run, Command, interrupted, {"layers": "--layer"}) or int(num_unread > 0)
 
 
 if __name__ == "__main__":

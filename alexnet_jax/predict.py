@@ -20,6 +20,7 @@ from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.crops import resize_center
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.data.images import UnreadableImage, open_image
+from alexnet_jax.inference.examples import MAX_SHOWN, SHOWN, Examples
 from alexnet_jax.storage.names import as_json, printable
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 PROGRAM = "python -m alexnet_jax.predict"
 BATCH = 16  # images at a time
 BAR = 20  # characters of a probability of 1
-PANEL = 8  # images in the figure, as in the paper's Figure 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +49,12 @@ class Command:
     # views of each image: the center crop, or the four corner crops, the center crop and their
     # mirror images (paper section 4.1), whose probabilities are averaged
     views: Literal[1, 10] = 1
-    # draw the first eight images with their five most probable classes into this file (figure 4 of
-    # the paper); the true class is red if the folder of an image has the name of a class
+    # draw images with their five most probable classes into this file (figure 4 of the paper); the
+    # true class is red if the folder of an image has the name of a class
     save: Path | None = None
+    # number of images in that figure, at most 100; of more images it shows some of each folder in
+    # turn, and half of them are mistakes, if there are as many
+    save_count: int = SHOWN
     # print a JSON object for each image instead
     json: bool = False
     # which checkpoint: the latest, or the one with the lowest validation error
@@ -86,8 +89,14 @@ def show(args: Command) -> int:
         raise ValueError("No files: name images, or folders of them.")
     if args.top < 1:
         raise invalid("--top", args.top, "must be at least 1", "try 5")
+    if not 1 <= args.save_count <= MAX_SHOWN:
+        rule = f"must be 1 to {MAX_SHOWN} images"
+        raise invalid("--save-count", args.save_count, rule, f"try {SHOWN}")
     if args.save:
         check_picture(args.save, "--save")
+    elif args.save_count != SHOWN:
+        rule = "is for the figure, and none is saved"
+        raise invalid("--save-count", args.save_count, rule, "name its file with --save")
     check_one(args.workdir, args.weights)
     from alexnet_jax.inference import network as network_loading
     from alexnet_jax.model import towers
@@ -95,7 +104,8 @@ def show(args: Command) -> int:
     mesh = towers.make_mesh(towers=1, data=1, batch=BATCH)
     workdir = run_of(args.workdir, args.weights)
     network = network_loading.load_network(workdir, mesh, args.checkpoint)
-    num_read, num_unread, panel = 0, 0, []
+    known = ClassNames(network.class_names)
+    num_read, num_unread, panel = 0, 0, Examples[Prediction](args.save_count)
     for prediction in predict(network, find(args.files), args.views):
         if prediction.probabilities is None:
             num_unread += 1
@@ -103,12 +113,14 @@ def show(args: Command) -> int:
             print(message, file=notes())
             continue
         num_read += 1
-        if args.save and len(panel) < PANEL:
-            panel.append(prediction)
+        if args.save:
+            label = _label(prediction.file, known)
+            is_right = None if label is None else label == int(prediction.probabilities.argmax())
+            panel.add(prediction, prediction.file.absolute().parent, is_right)
         _print(prediction, prediction.probabilities, network, args)
-    if panel and args.save:
-        _draw(panel, network.class_names, args.save)
-        saved = f"Saved {printable(args.save)}: {len(panel)} of {num_read:,} images."
+    if num_read and args.save:
+        _draw(panel, known, network.class_names, args.save)
+        saved = f"Saved {printable(args.save)}: {panel.describe('images', 'folders')}"
         print(saved, file=notes())
     if num_unread:
         print(f"{num_unread:,} of {num_read + num_unread:,} are unreadable.", file=notes())
@@ -199,18 +211,28 @@ def _full_block() -> str:
     return "█" if "█".encode(encoding, "ignore") else "#"
 
 
-def _draw(panel: Sequence[Prediction], class_names: Sequence[str], path: Path) -> None:
+def _label(file: Path, known: ClassNames) -> int | None:
+    """Return the class that the folder of a file is named after, if any."""
+    return known.find(file.absolute().parent.name, by_part=True)
+
+
+def _draw(
+    panel: Examples[Prediction], known: ClassNames, class_names: Sequence[str], path: Path
+) -> None:
     """Draw the paper's Figure 4, left."""
     from alexnet_jax.plots import predictions
     from alexnet_jax.plots.tiles import save
 
-    known = ClassNames(class_names)
-    labels = [known.find(p.file.absolute().parent.name, by_part=True) for p in panel]
+    chosen, _ = panel.chosen()
+    labels = [_label(prediction.file, known) for prediction in chosen]
+    has_news = len(chosen) < panel.total or any(label is not None for label in labels)
     figure = predictions.draw(
-        np.stack([p.square for p in panel if p.square is not None]),
-        np.stack([p.probabilities for p in panel if p.probabilities is not None]),
+        np.stack([p.square for p in chosen if p.square is not None]),
+        np.stack([p.probabilities for p in chosen if p.probabilities is not None]),
         np.array([-1 if label is None else label for label in labels]),
         class_names,
+        [prediction.file.name for prediction in chosen],
+        panel.describe("images", "folders") if has_news else "",
     )
     save(figure, path)
 

@@ -15,6 +15,7 @@ from alexnet_jax.cli.errors import run_command
 from alexnet_jax.cli.published import check_one, run_of
 from alexnet_jax.cli.streams import notes
 from alexnet_jax.config import PublishedName, invalid
+from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.storage.names import as_json, printable
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m alexnet_jax.retrieve"
 PANEL = 20  # query images in the figure
+DISTANCES = {"euclidean": "Euclidean", "cosine": "cosine"}  # in the figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Command:
     layer: str = ""
     # cosine: 1 - cosine of the angle between features
     distance: Literal["euclidean", "cosine"] = "euclidean"
-    # draw query images and their neighbors into this file
+    # draw query images and their neighbors into this file; where images are in folders of classes,
+    # with a mark for the same class as the query, or another one
     save: Path | None = None
     # print a JSON object for each query image instead
     json: bool = False
@@ -109,7 +112,7 @@ def show(args: Command) -> int:
         panel += [neighbors] if len(panel) < PANEL else []
         print(_json(neighbors, caveats) if args.json else _text(neighbors))
     if args.save and panel:
-        _draw(panel, len(files) - num_unread, args.save)
+        _draw(panel, len(files) - num_unread, index, args, extractor.recipe.layers[0])
     return num_unread
 
 
@@ -200,24 +203,54 @@ def _json(neighbors: Neighbors, caveats: dict[str, list[str]]) -> str:
     return as_json({"file": str(neighbors.file), "neighbors": images} | caveats)
 
 
-def _draw(panel: Sequence[Neighbors], total: int, path: Path) -> None:
+def _draw(
+    panel: Sequence[Neighbors], total: int, index: "Index", args: Command, layer: str
+) -> None:
     from alexnet_jax.plots import neighbors
     from alexnet_jax.plots.tiles import save
 
-    save(neighbors.draw([_line(query) for query in panel]), path)
+    assert args.save is not None
     part = f", the first {len(panel)} of {total:,} query images" if len(panel) < total else ""
-    _print_note(f"Saved {path}{part}.")
+    classes = ClassNames(sorted({*filter(None, map(_folder, index.names))}))
+    lines = [_line(query, classes, index.root) for query in panel]
+    known = any(near.class_name for line in lines for near in line.neighbors)
+    caption = (
+        f"The nearest of {len(index.names):,} images{part}. Below an image: "
+        f"{'its class (the name of its folder), ' if known else ''}its file, and its "
+        f"{DISTANCES[args.distance]} "
+        f"distance by {layer}."
+    )
+    save(neighbors.draw(lines, caption), args.save)
+    _print_note(f"Saved {args.save}{part}.")
 
 
-def _line(query: Neighbors) -> "Line":
-    """Return a line of the panel; an image that no longer exists is left blank."""
-    from alexnet_jax.plots.neighbors import Line, thumbnail
+def _line(query: Neighbors, classes: ClassNames, root: Path) -> "Line":
+    """Return a line of the panel; an image that no longer exists is left blank.
 
-    images = [
-        (thumbnail(file), f"{file.parent.name}/{file.name}", distance)
-        for file, distance in query.images
-    ]
-    return Line(thumbnail(query.file), query.file.name, images)
+    The class of an image is the folder that it is in. It is known whether a neighbor is of the
+    class of the query if some folder below `root` has the name of the query's.
+    """
+    from alexnet_jax.plots.neighbors import Line, Neighbor, thumbnail
+
+    own = query.file.absolute()
+    label = classes.find(own.parent.name)
+
+    def neighbor(file: Path, distance: float) -> Neighbor:
+        folder = _folder(str(file.relative_to(root)))
+        is_right = None if label is None or not folder else classes.find(folder) == label
+        name = file.name
+        if file.absolute().resolve() == own.resolve():  # the query itself is not a find
+            is_right, name = None, f"{name} (the query)"
+        return Neighbor(thumbnail(file), name, distance, folder, is_right)
+
+    nearest = [neighbor(file, distance) for file, distance in query.images]
+    class_name = own.parent.name if label is not None else ""
+    return Line(thumbnail(query.file), query.file.name, nearest, class_name)
+
+
+def _folder(name: str) -> str:
+    """Return the name of the folder of a file below the root, "" for one in the root itself."""
+    return Path(name).parent.name
 
 
 if __name__ == "__main__":

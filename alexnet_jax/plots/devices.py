@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture, weighted_rows
-from alexnet_jax.plots.specialization import COLORS
+from alexnet_jax.plots.palette import TOWERS
 from alexnet_jax.plots.text import literal
 
 # Inches.
@@ -51,7 +51,7 @@ def draw(architecture: Architecture, mesh: Mesh, images: int) -> Figure:
             shares = [(cut.start / size, cut.stop / size) for cut, size in whole if len(cut) < size]
             text = f"{len(cuts[0]):,} images" if row == 0 else f"{math.prod(map(len, cuts)):,}"
             share = shares[0] if shares else (0, 1)  # at most one axis is split
-            _box(axes, left, top, share, text, IMAGES if row == 0 else COLORS)
+            _box(axes, left, top, share, text, IMAGES if row == 0 else TOWERS)
     for column, device in enumerate(devices):
         middle = LEFT + COLUMN * column + WIDTH / 2
         style = {"ha": "center", "va": "center", "fontsize": 9}

@@ -3,12 +3,13 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from alexnet_jax.analysis.tower_specialization import Measure, Specialization
+from alexnet_jax.plots.palette import TOWERS
 from alexnet_jax.plots.text import literal
 
-COLORS = ("tab:blue", "tab:orange")  # of towers 0 and 1
 MARKERS = ("o", "s")
 BINS = 20
 
@@ -17,15 +18,16 @@ BINS = 20
 def draw(measured: Specialization) -> Figure:
     """Draw color against orientation of every filter, with histograms of each tower.
 
-    Solid lines are the means of the towers, dotted lines those of noise.
+    Solid lines are the means of the towers, dotted lines those of noise; their values are
+    below.
     """
-    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    figure = Figure(figsize=(6.4, 6), layout="constrained")
     grid = figure.subplots(
         2, 2, height_ratios=(1, 3.2), width_ratios=(3.2, 1), sharex="col", sharey="row"
     )
     above, corner, middle, right = grid.flat
     corner.set_axis_off()
-    for tower, (color, marker) in enumerate(zip(COLORS, MARKERS, strict=True)):
+    for tower, (color, marker) in enumerate(zip(TOWERS, MARKERS, strict=True)):
         x, y = measured.color.towers[tower], measured.orientation.towers[tower]
         middle.scatter(
             x, y, color=color, marker=marker, s=22, alpha=0.75, label=f"tower {tower}", gid="tower"
@@ -33,11 +35,17 @@ def draw(measured: Specialization) -> Figure:
     middle.set(xlim=(0, 1), ylim=(0, 1))
     middle.set_xlabel("share of the filter's energy that is color")
     middle.set_ylabel("orientation: 0 none, 1 a grating")
-    middle.legend(edgecolor="none", framealpha=0.9)
     _histograms(above, measured.color, horizontal=False)
     _histograms(right, measured.orientation, horizontal=True)
-    title = "\n".join(_line(measure) for measure in (measured.color, measured.orientation))
-    figure.suptitle(f"{title}\n(lines: means; dotted: noise)", fontsize=9)
+    handles = [
+        *middle.get_legend_handles_labels()[0],
+        Line2D([], [], color="dimgray", label="mean"),
+        Line2D([], [], color="gray", linestyle=":", label="noise"),
+    ]
+    corner.legend(handles=handles, loc="center", frameon=False)
+    figure.suptitle("The filters of conv1 by tower", fontsize=11)
+    caption = "\n".join(_means(measure) for measure in (measured.color, measured.orientation))
+    figure.supxlabel(caption, fontsize=9)
     for axes in (above, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -45,7 +53,7 @@ def draw(measured: Specialization) -> Figure:
 
 def _histograms(axes: Axes, measure: Measure, horizontal: bool) -> None:
     line = axes.axhline if horizontal else axes.axvline
-    for values, color in zip(measure.towers, COLORS, strict=True):
+    for values, color in zip(measure.towers, TOWERS, strict=True):
         axes.hist(
             values,
             np.linspace(0, 1, BINS + 1).tolist(),
@@ -60,9 +68,10 @@ def _histograms(axes: Axes, measure: Measure, horizontal: bool) -> None:
     counts.set_major_locator(MaxNLocator(3, integer=True))
 
 
-def _line(measure: Measure) -> str:
+def _means(measure: Measure) -> str:
+    """Return the means that the lines show, and how likely such a difference is by chance."""
     first, second = measure.means
     return (
-        f"{measure.name}: {first:.2f} in tower 0, {second:.2f} in tower 1, "
-        f"p = {measure.p_value:.2g}"
+        f"mean {measure.name}: {first:.2f} in tower 0, {second:.2f} in tower 1, "
+        f"{measure.noise:.2f} in noise; p = {measure.p_value:.2g}"
     )

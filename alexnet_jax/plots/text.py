@@ -6,26 +6,29 @@ Class and file names are anybody's text. Matplotlib would read `$5$` as a formul
 
 import contextlib
 import functools
+import itertools
 import logging
+import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ParamSpec
+from typing import Literal, ParamSpec
 
 import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
-from matplotlib.textpath import TextPath
 
 from alexnet_jax.storage.names import printable
 
 LOGGER = logging.getLogger(__name__)
 SHOWN = 5  # letters that a warning names
+EM = 100  # points, for measuring
 # Matplotlib's own fonts of boxes, and those whose numbers are not of the letters they draw.
 NOT_FOR_TEXT = ("Last Resort", "cm", "STIXNonUnicode", "STIXSize")
 P = ParamSpec("P")
+Weight = Literal["normal", "bold"]
 
 
 def literal(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -60,11 +63,64 @@ def make_literal(figure: Figure) -> None:
         _warn_of(missing)
 
 
-def width_of(line: str, size: float) -> float:
-    """Return the width of a line of literal text in points."""
-    # A path is measured with the settings of its moment, not with those of a Text.
-    with mpl.rc_context({"text.parse_math": False}), each_letter_not_named():
-        return float(TextPath((0, 0), line, size).get_extents().x1)
+def width_of(line: str, size: float, weight: Weight = "normal") -> float:
+    """Return the width of a line of literal text in points, but for rounding to whole pixels."""
+    return size * sum(_advance(letter, weight) for letter in line)
+
+
+def fitted(
+    line: object, width: float, size: float, end: float = 0, weight: Weight = "normal"
+) -> str:
+    """Return a line of literal text shortened to a width, "…" standing for what is left out.
+
+    Args:
+        line: a name, made `printable`.
+        width: in points.
+        size: of the font, in points.
+        end: share of the width that the end of the line gets: 0 cuts it off, 0.5 cuts out the
+            middle.
+        weight: of the font.
+    """
+    text = printable(line)
+    widths = [width_of(letter, size, weight) for letter in text]
+    if sum(widths) <= width:
+        return text
+    room = width - width_of("…", size, weight)
+    first = _fitting(widths, room * (1 - end))
+    last = _fitting(widths[::-1], room * end)
+    return f"{text[:first]}…{text[len(text) - last :]}"
+
+
+def wrapped(text: str, width: float, size: float) -> list[str]:
+    """Return the lines of a text broken at spaces; a word that is wider than a line is `fitted`.
+
+    `width` and the `size` of the font are in points.
+    """
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and width_of(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(fitted(word, width, size, end=0.5))
+    return lines
+
+
+def _fitting(widths: Sequence[float], room: float) -> int:
+    """Return how many of the widths fit into a room."""
+    return sum(total <= room for total in itertools.accumulate(widths))
+
+
+@functools.cache
+def _advance(letter: str, weight: Weight) -> float:
+    """Return the width of a letter in ems; of one that the default font lacks, an estimate."""
+    font = FT2Font(font_manager.findfont(font_manager.FontProperties(weight=weight)))
+    if ord(letter) in font.get_charmap():
+        font.set_size(EM, 72)
+        return font.load_char(ord(letter)).linearHoriAdvance / 65536 / EM
+    if unicodedata.combining(letter):
+        return 0.0
+    return 1.0 if unicodedata.east_asian_width(letter) in "WF" else 0.7
 
 
 @contextlib.contextmanager

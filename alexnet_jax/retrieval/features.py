@@ -204,6 +204,7 @@ class Extractor:
             taps = apply(variables, preprocess(batch, constants))[1]
             return {layer: _reduced(taps[layer], recipe) for layer in recipe.layers}
 
+        self.recipe = recipe
         self._network = network
         self._extract = towers.jit(extract, network.mesh)
 

@@ -451,7 +451,7 @@ def test_a_picture_of_what_is_taken_for_what():
     np.testing.assert_allclose(drawn[0], [2 / 3, 1 / 3, 0, 0])
     np.testing.assert_allclose(drawn[3], [1, 0, 0, 0])
     assert np.isnan(drawn[2]).all()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["67", "33", "100", "100"]
+    assert [text.get_text() for text in figure.axes[0].texts] == [*("67%", "33%", "100%", "100%")]
     with pytest.raises(ValueError, match="2,001"):
         confusion.draw(label, best, [str(number) for number in range(2001)])
 
@@ -563,11 +563,18 @@ def test_the_panel_shows_eight_and_prints_so(folder, monkeypatch, capsys):
     assert re.search(r"p.png: 8 of 19 images", printed.err)
     assert "04.png: no image format known to Pillow (8 bytes); skipped\n" in printed.err
     assert printed.err.endswith("1 of 20 are unreadable.\n")
-    ((images, probabilities, labels, names),) = drawn
+    ((images, probabilities, labels, names, files, caption),) = drawn
     assert images.shape == (8, SIZE, SIZE, 3)
     assert probabilities.shape == (8, CLASSES)
-    assert labels.tolist() == [0] * 7 + [1]
+    best = probabilities.argmax(axis=1)
+    known = labels >= 0
+    assert {*labels.tolist()} == {-1, 0, 1}  # folders in turn
+    wrong = known & (best != labels)
+    assert wrong.tolist() == sorted(wrong.tolist())  # the mistakes are the last
+    assert 0 < wrong.sum() <= max(4, 8 - (~wrong).sum())
     assert names == NAMES
+    assert len(files) == 8
+    assert f"the last {wrong.sum()} are mistakes" in caption
     assert (folder / "p.png").exists()
     for wrong, better in (("p.jpeg", "p.png"), (str(folder), str(folder / "picture.png"))):
         assert predict.main([*command[:3], "--save", wrong]) == 2
@@ -576,7 +583,33 @@ def test_the_panel_shows_eight_and_prints_so(folder, monkeypatch, capsys):
         assert printed.endswith(f"; try {better}.\n")
 
 
+@pytest.mark.usefixtures("network")
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (3, 3), (20, 19), (100, 19)])
+def test_the_panel_shows_as_many_as_wanted(count, shown, folder, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(predictions, "draw", lambda *arguments: drawn.append(arguments) or Figure())
+    command = [str(folder), "--workdir", "x", "--save", str(folder / "p.png")]
+    assert predict.main([*command, "--save-count", str(count)]) == 1
+    assert len(drawn[0][0]) == shown
+    assert f"{shown} of 19 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--save", "p.png", "--save-count", "0"], "--save-count 0: .*1 to 100.*; try 8"),
+        (["--save", "p.png", "--save-count", "101"], "--save-count 101: .*1 to 100.*; try 8"),
+        (["--save-count", "3"], "--save-count 3: .*; name its file with --save"),
+    ],
+)
+def test_a_panel_of_no_size_or_no_file_is_refused(options, message, capsys):
+    assert predict.main(["a.jpg", "--workdir", "x", *options]) == 2
+    printed = capsys.readouterr().err
+    assert re.search(message, printed), printed
+    assert printed.count("\n") == 1
+
+
 def test_an_unknown_label_is_not_drawn():
     shares = np.full((2, CLASSES), 1 / CLASSES)
     figure = predictions.draw(noise().images[:2], shares, np.array([2, -1]), NAMES)
-    assert [axes.get_title() for axes in figure.axes if axes.images] == ["c", ""]
+    assert [axes.get_title() for axes in figure.axes if axes.images] == ["✗ c", ""]

@@ -1,6 +1,8 @@
 """The command `figures`, and the figures that are drawn after training."""
 
+import dataclasses
 import json
+import re
 
 import matplotlib.image
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from PIL import Image
 
 from alexnet_jax import figures, main
+from alexnet_jax.data.images import UnreadableImage
+from alexnet_jax.inference import datasets
 from alexnet_jax.inference.network import load_network
 from alexnet_jax.model import towers
 from tests import untrained
@@ -68,6 +72,86 @@ def test_feature_maps_are_drawn(two_towers, photograph, tmp_path, capsys):
     assert all(len(np.unique(matplotlib.image.imread(path))) > 20 for path in paths)
 
 
+def test_maps_of_folders_are_drawn_and_unreadable_files_skipped(two_towers, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    for number, name in enumerate(("a/1.png", "b/1.png", "b/torn.png", "b/notes.txt")):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("1.png"):
+            Image.new("RGB", (80, 90), (number, 99, 0)).save(path)
+        else:
+            path.write_bytes(b"no image")
+    (tmp_path / "empty").mkdir()
+    names = [folder, tmp_path / "empty", tmp_path / "none.jpg"]
+    assert run("--workdir", two_towers, "--out", tmp_path / "out", "--maps", *names) == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        str(tmp_path / f"out/maps-conv1-{name}.png") for name in ("1", "1-2")
+    ]
+    lines = printed.err.splitlines()
+    assert any(line.startswith(str(folder)) and "1 .txt" in line for line in lines)
+    assert [line.split(": ")[0] for line in lines if line.endswith("; skipped")] == [
+        str(folder / "b/torn.png"),
+        *map(str, names[1:]),
+    ]
+    assert lines[-1].startswith("3 of 5 ")
+    assert run("--workdir", two_towers, "--out", tmp_path / "out", "--maps", folder / "a") == 0
+
+
+def test_contrast_by_filter_changes_filters_and_maps(two_towers, photograph, tmp_path):
+    args = ["--workdir", two_towers, "--only", "filters", "--maps", photograph]
+    for contrast in ("layer", "filter"):
+        assert run(*args, "--contrast", contrast, "--out", tmp_path / contrast) == 0
+    for name in ("filters.png", "maps-conv1-photo.png"):
+        by_layer, by_filter = (
+            (tmp_path / contrast / name).read_bytes() for contrast in ("layer", "filter")
+        )
+        assert by_layer != by_filter
+
+
+class Split:
+    """A source of images of three classes, one image of which cannot be read."""
+
+    class_names = tuple(untrained.CLASSES)
+
+    def __len__(self):
+        return 90
+
+    def __getitem__(self, index):
+        if index == 7:
+            raise UnreadableImage("torn")
+        return {"image": np.full((72, 72, 3), index, np.uint8), "label": int(index >= 80)}
+
+    def describe(self, index):
+        return f"folder/{index}.png"
+
+    def fingerprint(self):
+        return ""
+
+
+def test_examples_are_of_all_classes_with_mistakes_and_files(two_towers, monkeypatch):
+    network = load_network(two_towers, towers.make_mesh(towers=1, data=1, batch=1))
+    meta = {**network.meta, "data": {"test": {}}}
+    network = dataclasses.replace(network, meta=meta)
+    monkeypatch.setattr(datasets, "open_split", lambda *_: Split())
+
+    def predict(batch):  # takes the brightest two images for class 1 and the others for class 0
+        best = (batch["image"][:, 0, 0, 0] >= 88).astype(int)
+        return np.eye(3)[best]
+
+    monkeypatch.setattr(figures, "_make_predict", lambda _: predict)
+    examples, caption = figures._choose_examples(network)
+    labels = [label for _, _, label, _ in examples]
+    wrong = [int(row.argmax()) != label for _, row, label, _ in examples]
+    assert {*labels} == {0, 1}
+    assert wrong == [False] * 4 + [True] * 4
+    for image, _, label, file in examples:
+        number = int(image[0, 0, 0])
+        assert (label, file) == (int(number >= 80), f"{number}.png")
+    (total,) = re.findall(r"of (\d+) test images", caption)
+    assert int(total) <= 89  # without the one that is unreadable
+
+
 @pytest.mark.slow
 def test_a_trained_run_has_all_figures_and_the_same_ones_on_any_mesh(photos, tmp_path, capsys):
     workdir = tmp_path / "a"
@@ -99,7 +183,7 @@ def test_a_trained_run_has_all_figures_and_the_same_ones_on_any_mesh(photos, tmp
     [
         (["--only", "curves"], "--only curves: metrics.jsonl has no records"),
         (["--only", "predictions"], "--only predictions: the weights were imported"),
-        (["--maps", "none.jpg"], "none.jpg: No such file or directory; "),
+        (["--contrast", "filter", "--only", "curves"], "--contrast filter: "),
         (["--maps", "{photo}", "--layer", "conv9"], "--layer conv9: "),
         (
             ["--maps", "{photo}", "--layer", "fc6"],

@@ -38,11 +38,11 @@ def texts(figure: Figure) -> list[str]:
 def test_class_names_are_drawn_literally(tmp_path):
     count = len(NAMES)
     labels = np.arange(count)
-    shares = np.full((count, count), 1 / count)
+    shares = np.eye(count)
     images = np.zeros((count, 8, 8, 3), np.uint8)
     assert {*SHOWN} <= {*texts(confusion.draw(labels, labels, NAMES))}
     panel = predictions.draw(images, shares, labels, NAMES)
-    assert {*SHOWN} <= {*texts(panel)}
+    assert {*SHOWN, *(f"✓ {name}" for name in SHOWN)} <= {*texts(panel)}
     save(panel, tmp_path / "panel.png")
     save(panel, tmp_path / "panel.svg")
     save(panel, tmp_path / "panel.pdf")
@@ -52,9 +52,9 @@ def test_class_names_are_drawn_literally(tmp_path):
 def test_file_names_are_drawn_literally(number, tmp_path):
     name, shown = NAMES[number], SHOWN[number]
     blank = np.zeros((8, 8, 3), np.uint8)
-    line = neighbors.Line(blank, name, [(blank, name, 1.5)])
-    drawn = neighbors.draw([line])
-    assert {shown, f"{shown}\n1.500"} <= {*texts(drawn)}
+    near = neighbors.Neighbor(blank, "a.jpg", 1.5, name, is_right=True)
+    drawn = neighbors.draw([neighbors.Line(blank, name, [near])])
+    assert {shown, f"✓ {shown}"} <= {*texts(drawn)}
     maps = feature_maps.draw(np.zeros((4, 4, 2), np.float32), f"conv1 of {name}", True)
     assert f"conv1 of {shown}" in texts(maps)
     save(maps, tmp_path / "maps.png")
