@@ -26,7 +26,7 @@ def chart_data(metrics: Sequence[Record], top5: bool) -> list[dict[str, Any]]:
         if record.get("epoch") is not None:
             by_split.setdefault(record.get("split", ""), []).append(record)
     train, validation, test = (by_split[name] for name in ("train", "validation", "test"))
-    charts = []
+    charts: list[dict[str, Any]] = []
     for name, title, kind in (("loss", "Loss", "nats"), ("top1_error", "Top-1 error", "percent")):
         records = _series(train, name)
         series = [
@@ -50,7 +50,7 @@ def chart_data(metrics: Sequence[Record], top5: bool) -> list[dict[str, Any]]:
         series = [_as_json(title.lower(), "plain", 0, *points)]
         charts.append({"id": name, "title": title, "format": kind, "series": series})
     for chart in charts:
-        chart["series"] = [one for one in chart["series"] if one["x"]]
+        chart["series"] = [curve for curve in chart["series"] if curve["x"]]
     return [chart for chart in charts if chart["series"]]
 
 

@@ -38,7 +38,7 @@ def filters_of(kernel: np.ndarray, towers: bool) -> list[dict[str, Any]]:
     """
     picture = filters.filter_mosaic(kernel, towers)
     side, count = kernel.shape[0], kernel.shape[-1] // (1 + towers)
-    between = tiles.mosaic(np.zeros((count, side, side), np.uint8), towers=False)
+    between = tiles.mosaic(np.zeros((count, side, side), np.uint8), False, filters.PER_ROW)
     opaque = (255 - between)[..., None]
     # Of both towers in one range from black to white.
     halves = [picture[: len(opaque)], picture[-len(opaque) :]] if towers else [picture]
