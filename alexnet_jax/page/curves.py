@@ -26,7 +26,7 @@ def chart_data(metrics: Sequence[Record], top5: bool) -> list[dict[str, Any]]:
         if record.get("epoch") is not None:
             by_split.setdefault(record.get("split", ""), []).append(record)
     train, validation, test = (by_split[name] for name in ("train", "validation", "test"))
-    charts = []
+    charts: list[dict[str, Any]] = []
     for name, title, kind in (("loss", "Loss", "nats"), ("top1_error", "Top-1 error", "percent")):
         records = _series(train, name)
         series = [
