@@ -265,7 +265,7 @@ def _draw(page: Sequence["Explanation"], explainer: "Explainer", path: Path) -> 
     from alexnet_jax.plots import explanations
     from alexnet_jax.plots.tiles import save
 
-    save(explanations.draw(page, explainer.layer), path)
+    save(explanations.draw(page, explainer.layer, explainer.score), path)
     _print_note(f"Saved {path}: {len(page)} photograph{'s'[: len(page) > 1]}.")
 
 

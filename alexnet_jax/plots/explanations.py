@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.explanations.photographs import Explanation
+from alexnet_jax.explanations.scores import Score
 from alexnet_jax.plots.class_labels import short
 from alexnet_jax.plots.text import literal
 
@@ -23,22 +24,23 @@ CLIPPED = 99.5  # percentile of a gradient's values that is drawn as the largest
 
 
 @literal
-def draw(explanations: Sequence[Explanation], layer: str) -> Figure:
+def draw(explanations: Sequence[Explanation], layer: str, score: Score = "logit") -> Figure:
     """Draw a row for each photograph: its classes, and its maps side by side.
 
-    Red speaks for the class whose bar is red, blue against it. Each map has its own scale; what the
-    towers add to Grad-CAM is on the scale of the total.
+    Red speaks for the class, whose bar is red, and blue against it. Each map has its own scale;
+    what the towers add to Grad-CAM is on the scale of the total.
 
     Args:
         explanations: of one network by the same methods.
         layer: of Grad-CAM.
+        score: of the class, what is explained.
 
     Raises:
         ValueError: there are none.
     """
     if not explanations:
         raise ValueError("explanations []: must have at least one photograph; name one.")
-    panels = [_panels(each, layer) for each in explanations]
+    panels = [_panels(each, layer, score) for each in explanations]
     columns = 2 + len(panels[0])
     cell = ABOVE + SIDE + BELOW
     width = EDGE * 2 + columns * (SIDE + GAP) - GAP
@@ -59,12 +61,12 @@ def draw(explanations: Sequence[Explanation], layer: str) -> Figure:
     return figure
 
 
-def _panels(each: Explanation, layer: str) -> list[tuple[str, np.ndarray, str]]:
+def _panels(each: Explanation, layer: str, score: Score) -> list[tuple[str, np.ndarray, str]]:
     """Return title, picture and caption of each map."""
     panels = []
     if "occlusion" in each.maps:
         drops = each.maps["occlusion"]
-        caption = f"drop of the score\n{drops.min():.3g} to {drops.max():.3g}"
+        caption = f"drop of the {score}\n{drops.min():.3g} to {drops.max():.3g}"
         panels.append(("occlusion", _over(each.image, drops, np.abs(drops).max()), caption))
     if "gradient" in each.maps:
         values = each.maps["gradient"]
@@ -122,4 +124,4 @@ def _draw_bars(axes: Axes, each: Explanation) -> None:
         axes.text(0.03, position, text, va="center", fontsize=FONT, clip_on=True)
     axes.set(xlim=(0, 1), ylim=(CLASSES - 0.4, -0.6), xticks=[], yticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.set_title("red: explained", fontsize=FONT, pad=3)
+    axes.set_title(f"why {short(each.class_names[each.label])}?", fontsize=FONT, pad=3)

@@ -12,7 +12,7 @@ from alexnet_jax.plots.text import literal
 # Inches, except FONT and MAX_LENGTH.
 SIDE, GAP, EDGE, NAME, BELOW = 1.1, 0.08, 0.1, 0.95, 0.34
 FONT = 7
-MAX_LENGTH = 22  # of a file name, characters
+MAX_LENGTH = 24  # of a file name, characters
 
 
 @literal
@@ -49,7 +49,7 @@ def _show(axes: Axes, patch: Patch, largest: int) -> None:
     axes.imshow(white, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    name = patch.file.name
+    name = f"{patch.file.parent.name}/{patch.file.name}"
     half = MAX_LENGTH // 2
     name = name if len(name) <= MAX_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
     axes.set_xlabel(f"{patch.value:#.4g}\n{name}", fontsize=FONT - 1, labelpad=2)
