@@ -72,26 +72,20 @@ def score(params, images, labels, architecture, kind, added=None):
     return values[np.arange(len(labels)), np.asarray(labels)].sum(), taps
 
 
-def gradient(params, images, labels, architecture, kind="logit"):
-    """Return the gradient with respect to the images."""
-    by_images = jax.grad(lambda x, params: score(params, x, labels, architecture, kind)[0])
-    return np.asarray(jax.jit(by_images)(jnp.asarray(images), params))
+def explain(params, images, labels, architecture, layer, kind="logit"):
+    """Return gradients [B, h, w, 3], Grad-CAM [B, H, W], and what each tower adds [B, 2, H, W]."""
 
-
-def grad_cam(params, images, labels, architecture, layer, kind="logit"):
-    """Return the map of both towers and of each, [B, H, W] and [B, 2, H, W], pixel by pixel."""
-
-    def of_added(added, params, images):
+    def of_images(images, added, params):
         value, taps = score(params, images, labels, architecture, kind, {layer: added})
         return value, taps[layer]
 
     shapes = jax.eval_shape(lambda p, x: forward(p, x, architecture)[1], params, images)
-    zeros = jnp.zeros(shapes[layer].shape)
-    slopes, values = jax.jit(jax.grad(of_added, has_aux=True))(zeros, params, images)
+    slopes_of = jax.jit(jax.grad(of_images, argnums=(0, 1), has_aux=True))
+    (by_pixel, slopes), values = slopes_of(images, jnp.zeros(shapes[layer].shape), params)
     weights, values = np.asarray(slopes).mean(axis=(1, 2)), np.asarray(values)
     batch, height, width, maps = values.shape
     towers = np.zeros((batch, 2, height, width))
     for number in range(maps):
         tower = number // (maps // 2)
         towers[:, tower] += weights[:, number, None, None] * values[..., number]
-    return np.maximum(towers.sum(axis=1), 0), towers
+    return np.asarray(by_pixel), np.maximum(towers.sum(axis=1), 0), towers

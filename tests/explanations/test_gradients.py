@@ -22,46 +22,36 @@ def close(actual, expected):
 
 
 @pytest.mark.parametrize(
-    ("preset", "layer", "meshes"),
+    ("preset", "layer", "score", "meshes"),
     [
-        ("photos", "relu5", [(1, 1), (1, 2), (2, 2)]),  # LRN within towers
+        ("photos", "relu5", "logit", [(1, 1), (1, 2)]),  # LRN within towers
         # Pooled before the ReLU, ties to all, two normalizations.
-        ("source2012", "pool1", [(1, 1), (1, 2)]),
-        ("torchvision", "conv3", [(1, 1)]),  # no towers, no LRN
-        ("caffenet", "norm2", [(1, 2)]),  # LRN over both towers, after pooling
-        pytest.param("caffenet", "pool2", [(1, 1), (2, 2)], marks=pytest.mark.slow),
-        pytest.param("source2012", "cnorm2", [(2, 2)], marks=pytest.mark.slow),
-        pytest.param("torchvision", "relu5", [(1, 2)], marks=pytest.mark.slow),
-        pytest.param("merged", "relu2", [(1, 1), (1, 2)], marks=pytest.mark.slow),
-        pytest.param("six_conv", "relu_conv6", [(1, 2)], marks=pytest.mark.slow),
+        ("source2012", "pool1", "logit", [(1, 2)]),
+        ("torchvision", "conv3", "probability", [(1, 1)]),  # no towers, no LRN
+        ("caffenet", "norm2", "logit", [(2, 2)]),  # LRN over both towers, after pooling
+        pytest.param("photos", "conv4", "probability", [(2, 2)], marks=pytest.mark.slow),
+        pytest.param("caffenet", "pool2", "logit", [(1, 1), (1, 2)], marks=pytest.mark.slow),
+        pytest.param("source2012", "cnorm2", "logit", [(1, 1), (2, 2)], marks=pytest.mark.slow),
+        pytest.param("torchvision", "relu5", "logit", [(1, 2)], marks=pytest.mark.slow),
+        pytest.param("merged", "relu2", "logit", [(1, 1), (1, 2)], marks=pytest.mark.slow),
+        pytest.param("six_conv", "relu_conv6", "logit", [(1, 2)], marks=pytest.mark.slow),
     ],
 )
 def test_gradient_and_grad_cam_are_those_of_a_plain_network(
-    network_of, images, preset, layer, meshes
+    network_of, images, preset, layer, score, meshes
 ):
     architecture = network_of(preset).architecture
-    reference = jax.device_get(network_of(preset).params), images, LABELS, architecture
-    by_pixel, (total, by_tower) = plain.gradient(*reference), plain.grad_cam(*reference, layer)
+    params = jax.device_get(network_of(preset).params)
+    by_pixel, total, by_tower = plain.explain(params, images, LABELS, architecture, layer, score)
     assert total.max() > 0
     assert np.abs(by_tower[:, 0] - by_tower[:, 1]).max() > 0.1 * np.abs(by_tower).max()
     for mesh in meshes:
         network = network_of(preset, *mesh)
-        close(gradient(network, images, LABELS), by_pixel)
-        cam = grad_cam(network, images, LABELS, layer=layer)
+        close(gradient(network, images, LABELS, score=score), by_pixel)
+        cam = grad_cam(network, images, LABELS, layer=layer, score=score)
         close(cam.total, total)
         has_towers = architecture.has_towers
         close(cam.towers, by_tower if has_towers else by_tower.sum(axis=1, keepdims=True))
-
-
-def test_of_the_probability(network_of, images):
-    network = network_of()
-    reference = jax.device_get(network.params), images, LABELS, network.architecture
-    close(
-        gradient(network, images, LABELS, score="probability"),
-        plain.gradient(*reference, "probability"),
-    )
-    cam = grad_cam(network, images, LABELS, layer="conv4", score="probability")
-    close(cam.towers, plain.grad_cam(*reference, "conv4", "probability")[1])
 
 
 def test_the_gradient_is_the_slope_along_the_preprocessed_image(network, images):
