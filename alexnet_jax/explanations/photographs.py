@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +131,7 @@ def save_maps(explanations: Sequence[Explanation], path: Path) -> Path:
     Its arrays: `files`, `labels` and `scores` [N]; `occlusion` [N, crop, crop]; `gradient`
     [N, crop, crop, 3]; `gradcam` [N, H, W] and `gradcam_towers` [N, T, H, W] at the layer's size.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         "files": np.array([str(each.file) for each in explanations]),
         "labels": np.array([each.label for each in explanations], np.int32),
         "scores": np.array([each.score for each in explanations], np.float32),

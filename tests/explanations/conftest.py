@@ -5,6 +5,7 @@ import pytest
 
 import alexnet_jax as ax
 from alexnet_jax.model import towers
+from alexnet_jax.presets import Preset
 from tests import untrained
 
 COUNT = 2
@@ -15,7 +16,7 @@ def run_of(tmp_path_factory):
     """Return a function from the name of a preset to a run folder."""
     made = {}
 
-    def make(preset="photos", crop=64):
+    def make(preset: Preset = "photos", crop: int = 64):
         if (preset, crop) not in made:
             folder = tmp_path_factory.mktemp("runs") / f"{preset}{crop}"
             made[preset, crop] = untrained.make(folder, preset, crop=crop)
@@ -29,7 +30,7 @@ def network_of(run_of):
     """Return a function from the name of a preset and the shape of a mesh to a network."""
     loaded = {}
 
-    def load(preset="photos", data=1, tower=1):
+    def load(preset: Preset = "photos", data: int = 1, tower: int = 1):
         key = preset, data, tower
         if key not in loaded:
             mesh = towers.make_mesh(data=data, towers=tower, batch=COUNT)

@@ -1,5 +1,7 @@
 """Gradients and Grad-CAM are those of a plain network, on any mesh, in any order of layers."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from tests.explanations import plain
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 LABELS = [2, 0]
+LOSS: Any = "loss"
 
 
 def close(actual, expected):
@@ -125,8 +128,8 @@ def test_the_default_is_the_last_convolution_after_its_relu(network_of):
     [
         (lambda n, x: gradient(n, x, 3), r"classes .*3.*: must be from 0 to 2; number"),
         (lambda n, x: gradient(n, x, [0, 1, 2]), "classes .*: must be 2 numbers.*; leave it out"),
-        (lambda n, x: gradient(n, x, [0.0] * 2), "classes 0.0 .*: must be 2 .*; leave it out"),
-        (lambda n, x: gradient(n, x, score="loss"), "score loss: must be logit .*; try logit"),
+        (lambda n, x: gradient(n, x, np.zeros(2)), "classes 0.0 .*: must be 2 .*; leave it out"),
+        (lambda n, x: gradient(n, x, score=LOSS), "score loss: must be logit .*; try logit"),
         (lambda n, x: gradient(n, x[:, 1:]), "images .*: must have the shape"),
         (lambda n, x: grad_cam(n, x, layer="fc6"), "layer fc6: must be a conv.*; choose .*relu5"),
         (lambda n, x: grad_cam(n, x, layer="conv9"), "layer conv9: .*; choose from conv1"),

@@ -96,10 +96,10 @@ def test_a_unit_that_does_not_exist_is_refused(network, text, message):
 
 def test_refusals(network, files):
     units = parse_units(network, ["conv5:3"])
-    for arguments, message in (
-        (([], units), "files .*: must have at least one; name images"),
-        ((files, []), "units .*: must have at least one; name units"),
-        ((files, units, 0), "top 0: must be at least 1; try 9"),
+    for paths, wanted, top, message in (
+        ([], units, 9, "files .*: must have at least one; name images"),
+        (files, (), 9, "units .*: must have at least one; name units"),
+        (files, units, 0, "top 0: must be at least 1; try 9"),
     ):
         with pytest.raises(ValueError, match=message):
-            strongest_patches(network, *arguments)
+            strongest_patches(network, paths, wanted, top)
