@@ -225,7 +225,7 @@ def test_the_number_of_points_is_that_of_describe():
 
 def tiny(config: Config) -> Config:
     """Return a preset with few maps, small batches and one epoch; its images stay as large."""
-    crop = config.data.crop if config.data.source == "synthetic" else 99
+    crop = config.data.crop if config.data.source == "synthetic" else min(config.data.crop, 99)
     data = dataclasses.replace(config.data, crop=crop, images_per_crop=1, threads=0)
     return dataclasses.replace(
         config,
