@@ -258,7 +258,8 @@ PRINTED = {
 def test_it_runs_from_top_to_bottom(name, folder):
     ended = run(CHECKOUT / f"notebooks/{name}.ipynb", folder, SHRINK)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert ended.stderr == ""  # which a notebook shows in red
+    # A notebook shows this in red. One epoch of a shrunk run is rightly called too short.
+    assert [line for line in ended.stderr.splitlines() if " steps of " not in line] == []
     for text in PRINTED[name]:
         assert text in ended.stdout
     for file in WRITTEN[name]:
