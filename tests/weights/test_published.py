@@ -16,11 +16,13 @@ from PIL import Image
 import alexnet_jax as ax
 from alexnet_jax import describe, evaluate, export, features, figures, predict, pretrained, retrieve
 from alexnet_jax import main as training
+from alexnet_jax.cli.published import with_origin_folder
 from alexnet_jax.config import PublishedName, flatten
 from alexnet_jax.inference.scores import ILSVRC_2012
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.storage import download
 from alexnet_jax.storage.digest import digest
+from alexnet_jax.training.stopping import never
 from alexnet_jax.weights import class_names, published
 from tests import foreign
 from tests.loopback import serving
@@ -385,7 +387,7 @@ def test_every_command_takes_a_name(server, entry, tmp_path, capsys):
 def test_a_run_starts_from_a_name_and_goes_on_without_it(server, entry, tmp_path, monkeypatch):
     published.run_folder("torchvision")
     arguments = ["--workdir", "tuned", "--preset", "photos", "--init-from", "torchvision"]
-    config = training.parse(arguments).config
+    config = training.parse(with_origin_folder(arguments, never)).config
     assert config.init_from == str(entry.run)
     assert config.preset == "photos"
     assert config.model.variant == "torchvision"
@@ -394,7 +396,7 @@ def test_a_run_starts_from_a_name_and_goes_on_without_it(server, entry, tmp_path
     Path("tuned/config.json").write_text(json.dumps({"config": flatten(config)}))
     server.status = 404
     monkeypatch.setenv("ALEXNET_JAX_CACHE", str(tmp_path / "another"))
-    assert training.parse(arguments).config == config
+    assert training.parse(with_origin_folder(arguments, never)).config == config
     assert not (tmp_path / "another").exists()
     assert len(server.asked) == 1
     arguments[1] = "another"
@@ -403,7 +405,7 @@ def test_a_run_starts_from_a_name_and_goes_on_without_it(server, entry, tmp_path
 
 def refused_in_parsing(arguments):
     with pytest.raises(ValueError, match="cannot be downloaded") as error:
-        training.parse(arguments)
+        training.parse(with_origin_folder(arguments, never))
     return str(error.value)
 
 
