@@ -12,8 +12,9 @@ import tyro
 
 from alexnet_jax.cli.arguments import check_picture, parse_command
 from alexnet_jax.cli.errors import run_command
+from alexnet_jax.cli.published import check_one, run_of
 from alexnet_jax.cli.streams import notes
-from alexnet_jax.config import invalid
+from alexnet_jax.config import PublishedName, invalid
 from alexnet_jax.data.class_names import ClassNames
 from alexnet_jax.data.folders import list_images
 from alexnet_jax.data.images import UnreadableImage, open_image
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m alexnet_jax.explain"
 TOP = 3  # classes that are printed
-COARSE = 5  # pixels of a map's side below which a finer layer is pointed out
 # The options that are about photographs, or about units, without their defaults.
 OF_PHOTOGRAPHS = ("methods", "class_name", "layer", "window", "stride", "score", "maps")
 OF_UNITS = ("images", "top")
@@ -46,13 +46,15 @@ class Command:
     # photographs, and folders of them at any depth
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     # folder of the run, trained or imported
-    workdir: Annotated[Path, tyro.conf.arg()]
+    workdir: Path | None = None
+    # published weights instead of a run; downloaded and imported once
+    weights: PublishedName | None = None
     # maps to draw; by default all
     methods: tuple[Literal["occlusion", "gradient", "gradcam"], ...] = ()
     # class to explain; by default the predicted class of each photograph
     class_name: Annotated[str, tyro.conf.arg(name="class")] = ""
     # layer of Grad-CAM, a convolution or what follows one: relu2, pool1; by default the last
-    # convolution after its ReLU
+    # convolution after its ReLU whose maps have at least 5 x 5 values
     layer: str = ""
     # side of the gray square in pixels; by default a quarter of the crop
     window: int | None = None
@@ -66,7 +68,7 @@ class Command:
     images: Path | None = None
     # number of patches of each unit; by default 9
     top: int | None = None
-    # picture to draw; by default figures/explanation.png in --workdir (figures/units.png for
+    # picture to draw; by default figures/explanation.png in the run's folder (figures/units.png for
     # units). Of more than eight photographs, the next eight go to explanation-2.png, and so on; of
     # photographs and units, the units to explanation-units.png
     save: Path | None = None
@@ -98,13 +100,14 @@ def explain(args: Command) -> int:
     from alexnet_jax.model import towers
 
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
-    network = load_network(args.workdir, mesh, args.checkpoint)
+    network = load_network(run_of(args.workdir, args.weights), mesh, args.checkpoint)
     num_unread = explain_photographs(network, args) if args.files else 0
     return num_unread + (show_units(network, args) if args.units else 0)
 
 
 def _check(args: Command) -> None:
     """Raise a ValueError for arguments that do not go together: none is ignored."""
+    check_one(args.workdir, args.weights)
     if not args.files and not args.units:
         raise ValueError("No files: name photographs, or units with --units and --images.")
     if args.save:
@@ -145,8 +148,7 @@ def explain_photographs(network: "Network", args: Command) -> int:
         stride=args.stride,
         score=args.score or "logit",
     )
-    _point_out_finer_layer(explainer, args)
-    path = args.save or args.workdir / "figures" / "explanation.png"
+    path = args.save or network.workdir / "figures" / "explanation.png"
     num_read, num_unread, page, kept = 0, 0, [], []
     for item in _read(find(args.files)):
         if isinstance(item, Prediction):
@@ -197,7 +199,7 @@ def show_units(network: "Network", args: Command) -> int:
         return len(found.unreadable)
     for unit, strongest in found.patches.items():
         print(_unit_json(unit, strongest, network) if args.json else _unit_text(unit, strongest))
-    path = args.workdir / "figures" / "units.png"
+    path = network.workdir / "figures" / "units.png"
     if args.save:
         path = args.save.with_stem(f"{args.save.stem}-units") if args.files else args.save
     save(patches.draw(found.patches), path)
@@ -228,22 +230,6 @@ def _layer(network: "Network", name: str) -> str:
         name = torchvision_nodes(network.architecture).get(name, name)
     check_maps(network.architecture, name)
     return name
-
-
-def _point_out_finer_layer(explainer: "Explainer", args: Command) -> None:
-    """Print a note if the default layer's maps have few pixels: they can hardly tell where."""
-    from alexnet_jax.explanations.grad_cam import last_layer_of_side
-    from alexnet_jax.model.receptive_field import trace_outputs
-
-    outputs = trace_outputs(explainer.network.architecture)
-    side = outputs[explainer.layer].side
-    finer = last_layer_of_side(explainer.network.architecture, COARSE)
-    if args.layer or "gradcam" not in explainer.methods or side >= COARSE or not finer:
-        return
-    _print_note(
-        f"Grad-CAM: the maps of {explainer.layer} are {side} x {side} for this network; "
-        f"--layer {finer} has {outputs[finer].side} x {outputs[finer].side}."
-    )
 
 
 def _read(found: Iterator[Path | Prediction]) -> Iterator[tuple[Path, np.ndarray] | Prediction]:

@@ -18,6 +18,8 @@ from alexnet_jax.model.architecture import TOWERS, Architecture, Conv, outputs
 from alexnet_jax.model.receptive_field import trace_outputs
 from alexnet_jax.model.settings import fixed_settings
 
+MIN_SIDE = 5  # values of a map's side, of the default layer
+
 
 class GradCam(NamedTuple):
     """Maps at the layer's own resolution; `upsample` places them on the image."""
@@ -27,10 +29,14 @@ class GradCam(NamedTuple):
 
 
 def default_layer(architecture: Architecture) -> str:
-    """Return the last convolution after its ReLU: "relu5"."""
-    last = [layer for layer in architecture.layers if isinstance(layer, Conv)][-1]
-    names = [name for operation, name in outputs(last) if operation in ("relu", "tanh")]
-    return names[0] if names else last.name
+    """Return the last convolution after its ReLU whose maps have at least 5 x 5 values.
+
+    "relu5" at 224 pixels, "relu2" at 64, where each of the 3 x 3 values of relu5 sees the whole
+    image and cannot tell where. Without such a layer, the last one.
+    """
+    last = [layer.name for layer in architecture.layers if isinstance(layer, Conv)][-1]
+    found = (last_layer_of_side(architecture, side) for side in (MIN_SIDE, 1))
+    return next(filter(None, found), last)
 
 
 def last_layer_of_side(architecture: Architecture, side: int) -> str:
@@ -63,8 +69,8 @@ def grad_cam(
         network: from `ax.load` or `ax.create`, on a mesh of any shape.
         images: float [B, crop, crop, 3] from `network.preprocess`.
         classes: int [B], or one for all images; None: the predicted ones.
-        layer: a convolution ("conv5") or what follows one ("relu5", "pool2"); "": the last
-            convolution after its ReLU.
+        layer: a convolution ("conv5") or what follows one ("relu5", "pool2"); "": that of
+            `default_layer`.
         score: the logit, as in the paper, or the probability.
 
     Raises:

@@ -41,7 +41,6 @@ from alexnet_jax.inference.network import Network, load_network
 
 BATCH = 50
 BLUR = 4.0  # pixels
-FINE = 7  # pixels of a map's side
 Z = 1.96  # of a 95 % interval
 
 
@@ -102,7 +101,7 @@ def maps_of(network: Network, images: jnp.ndarray) -> Iterator[tuple[str, np.nda
     yield "gradient", saliency(gradients)
     yield f"gradient, blurred by {BLUR:g} pixels", saliency(gradients, BLUR)
     architecture = network.architecture
-    layers = (default_layer(architecture), last_layer_of_side(architecture, FINE))
+    layers = (last_layer_of_side(architecture, 1), default_layer(architecture))
     for layer in dict.fromkeys(filter(None, layers)):
         total = grad_cam(network, images, layer=layer).total
         side = total.shape[-1]

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from alexnet_jax.config import ModelConfig
 from alexnet_jax.explanations.grad_cam import (
     default_layer,
     grad_cam,
@@ -13,6 +14,7 @@ from alexnet_jax.explanations.grad_cam import (
     upsample,
 )
 from alexnet_jax.explanations.gradients import gradient, saliency
+from alexnet_jax.model.variants import build_architecture
 from tests.explanations import plain
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -116,10 +118,12 @@ def test_maps_are_placed_where_their_units_look(network):
     np.testing.assert_allclose(placed[[9, 17, 25], [9, 17, 25]], 1)
 
 
-def test_the_default_is_the_last_convolution_after_its_relu(network_of):
-    assert default_layer(network_of().architecture) == "relu5"
-    assert default_layer(network_of("six_conv").architecture) == "relu_conv6"
-    assert last_layer_of_side(network_of().architecture, 5) == "relu2"
+def test_the_default_is_the_last_convolution_with_maps_that_can_tell_where(network_of):
+    assert default_layer(network_of().architecture) == "relu2"  # relu5 has 3 x 3
+    for variant, layer in (("two_towers", "relu5"), ("six_conv", "relu_conv6")):
+        assert default_layer(build_architecture(ModelConfig(variant=variant), 10, 224)) == layer
+    assert last_layer_of_side(network_of().architecture, 1) == "relu5"
+    assert last_layer_of_side(network_of("six_conv").architecture, 1) == "relu_conv6"
     assert last_layer_of_side(network_of().architecture, 99) == ""
 
 
