@@ -341,7 +341,7 @@ def _page(network: "Network", folder: Path) -> Path:
     from alexnet_jax.training import processes
 
     of_run = folder == network.workdir / "figures"
-    commands = commands_of_run(network.workdir, network.config, network.meta)
+    commands = commands_of_run(network.workdir, network.meta)
     path = draw(network, (network.workdir if of_run else folder) / PAGE, commands)
     size = path.stat().st_size / 1e6 if processes.is_main_process() else 0
     processes.print_from_main(f"The page of the run, one file of {size:.1f} MB:")

@@ -141,10 +141,9 @@ def test_evaluate_needs_a_folder_of_class_folders(workdir, photographs, capsys):
 
 
 def readme_python():
-    """Return the Python in the README of inference."""
+    """Return the Python in the README of inference: features, explanations."""
     text = (Path(network_loading.__file__).parent / "README.md").read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return code
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def test_features_of_photographs_as_in_the_readme(workdir, photographs, tmp_path, monkeypatch):
@@ -154,7 +153,8 @@ def test_features_of_photographs_as_in_the_readme(workdir, photographs, tmp_path
         Image.open(photographs / f"val/{color}/0.png").save(tmp_path / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(readme_python(), names)  # noqa: S102
+    of_features, of_explanations = readme_python()
+    exec(of_features, names)  # noqa: S102
     images, features = names["images"], names["features"]
     assert images.shape == (2, 64, 64, 3)
     assert {name: array.shape for name, array in features.items()} == {
@@ -170,6 +170,11 @@ def test_features_of_photographs_as_in_the_readme(workdir, photographs, tmp_path
     ):
         assert prediction.probabilities is not None
         np.testing.assert_allclose(probabilities, prediction.probabilities, rtol=1e-4)
+    exec(of_explanations, names)  # noqa: S102
+    assert names["towers"].shape == (2, 2, 3, 3)
+    for maps in ("pixels", "on_image", "drops"):
+        assert names[maps].shape == (2, 64, 64)
+    assert [len(patches) for patches in names["found"].patches.values()] == [1, 1]
 
 
 def test_images_are_prepared_from_files_or_arrays(workdir, photographs, tmp_path):

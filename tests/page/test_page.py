@@ -22,7 +22,6 @@ from alexnet_jax.cli.commands_of_run import commands_of_run, quoted
 from alexnet_jax.config import flatten, unflatten
 from alexnet_jax.inference.network import load_network
 from alexnet_jax.page import confusion, curves, facts, outputs, pictures
-from alexnet_jax.presets import PRESETS
 from tests import untrained
 from tests.page import runs
 from tests.training.test_metrics import events
@@ -264,29 +263,28 @@ def test_of_a_large_split_some_images_are_drawn(trained, monkeypatch):
     assert len(outputs.compute_outputs(network).label) == 5
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_the_command_that_resumes_has_the_same_configuration(preset, tmp_path):
-    flat = flatten(PRESETS[preset])
-    folder = str(tmp_path / "it's $HOME")
-    flat |= {"data.source": "folder", "data.path": folder, "seed": 3, "model.width": 0.5}
-    flat |= {"log.figures": False, "schedule.milestones": [2, 4], "model.lrn_alpha": 1e-5}
-    flat |= {"optimizer.layer_learning_rates": [] if preset == "six_conv" else ["fc8=10"]}
-    config = unflatten(flat)
-    commands = commands_of_run(tmp_path / "a b", config, {"data": {}})
-    (resume, *_) = [text for text in commands.values() if "alexnet_jax.main" in text]
-    words = shlex.split(resume.replace("\\\n", " "))
-    command = training.parse(words[3:])
-    assert command.config == config
-    assert command.workdir == tmp_path / "a b"
+def test_the_command_that_resumes_has_the_configuration_of_the_run(trained, tmp_path):
+    workdir = runs.copy(trained, tmp_path / "it's $HOME")
+    commands = commands_of_run(workdir, {"data": {}})
+    command = training.parse(shlex.split(commands["Resume"])[3:])
+    assert command.workdir == workdir
+    saved = json.loads((workdir / "config.json").read_text())["config"]
+    assert flatten(command.config) == flatten(unflatten(saved))
 
 
-def test_the_command_of_a_fine_tuned_run(tmp_path):
-    origin = untrained.make(tmp_path / "origin", "caffenet")
-    args = ["--workdir", str(tmp_path / "a"), "--preset", "photos", "--data.path", "photos"]
-    args += ["--init-from", str(origin), "--model.dropout", "0.25"]
-    config = training.parse(args).config
-    (resume, *_) = commands_of_run(tmp_path / "a", config, {"data": {}}).values()
-    assert training.parse(shlex.split(resume.replace("\\\n", " "))[3:]).config == config
+def test_the_command_that_fine_tunes_starts_from_the_run(tmp_path):
+    origin = untrained.make(tmp_path / "a b", "caffenet")
+    commands = commands_of_run(origin, {"imported": {}})
+    assert "Resume" not in commands
+    words = shlex.split(commands["Fine-tune on your own images"])[3:]
+    (tmp_path / "photos" / "train").mkdir(parents=True)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / "train" / name).mkdir()
+        for number in range(3):
+            path = tmp_path / "photos" / "train" / name / f"{number}.png"
+            Image.new("RGB", (8, 8)).save(path)
+    config = training.parse([str(tmp_path / "photos") if w == "DIR" else w for w in words]).config
+    assert (config.preset, config.init_from) == ("finetune", str(origin))
 
 
 def test_a_folder_that_is_no_text_is_quoted_for_bash():

@@ -218,7 +218,7 @@ def test_the_bar_starts_at_the_restored_step_and_shows_numbers(tmp_path, monkeyp
         writer.advance(60, 2.3456, 0.721, 83.4)
     last = terminal.getvalue().split("\r")[-1]
     assert "60/100" in last
-    assert "loss 2.346, error 72.1%, 83 images/s" in last
+    assert "error 72.1%, 83 images/s, loss 2.346" in last
 
 
 def test_lines_stand_alone_above_the_bar(tmp_path, monkeypatch, capsys):

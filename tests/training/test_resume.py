@@ -444,6 +444,7 @@ FREE = {
     "log.every": 7,
     "log.checkpoint_every": 7,
     "log.figures": False,
+    "log.tensorboard": False,
     "schedule.epochs": 91,
     "data.path": "elsewhere",
     "data.threads": 0,
