@@ -24,6 +24,7 @@ import crops_and_mirrors
 import depth
 import dropout
 import ensemble_of_seeds
+import few_photographs
 import lighting
 import lrn_on_cifar
 import paper_vs_source2012
@@ -92,6 +93,7 @@ TABLES = {
     "two_towers_vs_half": _caltech(two_towers_vs_half.SETTINGS),
     "dropout": _caltech(dropout.SETTINGS),
     "lighting": _caltech(lighting.SETTINGS),
+    "few_photographs": FromRecord("few_photographs", few_photographs.table),
     "depth": _caltech(depth.SETTINGS),
     "crops_and_mirrors": _caltech(crops_and_mirrors.SETTINGS),
 }
