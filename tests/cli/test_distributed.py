@@ -187,7 +187,9 @@ def test_two_processes_with_a_tower_each_are_one_with_two_devices(
     waits, connected = [line for line in outs[1] if line][1:]
     assert re.match(r"Process 1 of 2 waits for process 0 at 127\.0\.0\.1:\d+, ", waits)
     assert connected == "Process 1 of 2 is connected to the others."
-    assert errors == ["", ""]
+    (warning,) = errors[0].splitlines()
+    assert "--schedule.epochs 8: makes 30 steps of 8 images" in warning
+    assert errors[1] == ""  # one process warns for all
     # A tower each: both read all rows.
     assert group.order(0) == group.order(1) == alone[1]
     assert_bitwise(state_at(workdir), state_at(alone[0]))

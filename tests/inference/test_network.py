@@ -148,7 +148,7 @@ def readme_python():
 
 def test_features_of_photographs_as_in_the_readme(workdir, photographs, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "imported").symlink_to(workdir, target_is_directory=True)
+    (tmp_path / "runs" / "a").symlink_to(workdir, target_is_directory=True)
     for name, color in (("a", "red"), ("b", "blue")):
         Image.open(photographs / f"val/{color}/0.png").save(tmp_path / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)

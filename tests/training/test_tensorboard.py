@@ -52,7 +52,7 @@ def test_a_run_that_is_resumed_has_everything_once(photos, tmp_path):
     args = ["--workdir", str(workdir), "--data.path", str(photos), *SMALL]
     assert main.main([*args, "--schedule.epochs", "1", "--log.figures", "False"]) == 0
     assert "figures/filters" not in values(workdir)
-    assert main.main([*args, "--schedule.epochs", "2"]) == 0
+    assert main.main([*args, "--schedule.epochs", "2", "--log.figures", "True"]) == 0
     found = values(workdir)
     shown, results = hyperparameters(workdir)
     assert shown["optimizer.batch_size"] == 10
@@ -87,7 +87,8 @@ def test_a_run_without_tensorboard_has_no_such_folder(photos, tmp_path):
     assert not (workdir / "tensorboard").exists()
     assert (workdir / "index.html").exists()
     # It may be turned on later, and the numbers are the same.
-    assert main.main([*args, "--schedule.epochs", "2", "--log.figures", "False"]) == 0
+    on = ["--schedule.epochs", "2", "--log.tensorboard", "True", "--log.figures", "False"]
+    assert main.main([*args, *on]) == 0
     assert {step for step, _ in values(workdir)["train/loss"]} == {6}
 
 
