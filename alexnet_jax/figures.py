@@ -338,14 +338,10 @@ def _page(network: "Network", folder: Path) -> Path:
     """Draw the page of the run: index.html in the run's folder, or in another one for figures."""
     from alexnet_jax.cli.commands_of_run import commands_of_run
     from alexnet_jax.page.draw import PAGE, draw
-    from alexnet_jax.training import processes
 
     of_run = folder == network.workdir / "figures"
     commands = commands_of_run(network.workdir, network.meta)
-    path = draw(network, (network.workdir if of_run else folder) / PAGE, commands)
-    size = path.stat().st_size / 1e6 if processes.is_main_process() else 0
-    processes.print_from_main(f"The page of the run, one file of {size:.1f} MB:")
-    return path
+    return draw(network, (network.workdir if of_run else folder) / PAGE, commands)
 
 
 def _conv1_kernel(network: "Network") -> np.ndarray:

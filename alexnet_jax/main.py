@@ -22,7 +22,7 @@ from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.cli.published import with_origin_folder
 from alexnet_jax.config import Config, absolute_path, flatten, invalid, with_absolute_paths
 from alexnet_jax.presets import FITTED, PRESETS
-from alexnet_jax.training.run_config import CONFIG, config_to_resume
+from alexnet_jax.training.run_config import CONFIG, config_to_resume, has_checkpoint
 from alexnet_jax.training.stopping import Stopped
 
 PROGRAM = "python -m alexnet_jax.main"
@@ -80,8 +80,8 @@ def _run_to_resume(args: Sequence[str]) -> Config | None:
         if preset is None:
             raise
         return None  # all options are given again, and the checkpoint tells whether they are right
-    if config is None:
-        return None
+    if config is None or (preset is not None and not has_checkpoint(Path(workdir or ""))):
+        return None  # also of a run that ended before it began, and is given a preset again
     remedy = "leave it out to resume that run, or use another folder"
     if preset not in (None, config.preset):
         rule = f"the run in {workdir} has the preset {config.preset}"
@@ -156,7 +156,9 @@ def train(args: Command, own_process: bool, resumes: bool) -> None:
             return
         if config.log.figures:
             draw_figures(config, args.workdir)
-    message = with_options(closing_line(summary, args.workdir), option_names(Command))
+    message = with_options(
+        closing_line(summary, args.workdir, config.schedule), option_names(Command)
+    )
     processes.print_from_main(message)
 
 
@@ -186,6 +188,7 @@ def draw_figures(config: Config, workdir: Path) -> None:
     # Each process reads the images where it has them.
     own = dataclasses.replace(network.config, data=with_absolute_paths(config).data)
     draw_run(dataclasses.replace(network, config=own), folder, (*AFTER_TRAINING, "page"))
+    processes.print_from_main(f"Page of the run: {workdir / PAGE}.")
     if config.log.tensorboard and processes.is_main_process():
         drawn = {path.stem: path for path in pictures if path.exists()}
         tensorboard.write_pictures(workdir / tensorboard.FOLDER, network.step, drawn)

@@ -25,9 +25,10 @@ from alexnet_jax.storage import lock
 from alexnet_jax.storage.local import check_local
 from alexnet_jax.storage.pinned import pinned
 from alexnet_jax.training import checkpoint_digests, processes
+from alexnet_jax.training.run_config import CHECKPOINTS
 from alexnet_jax.training.state import TrainState
 
-FOLDER = "checkpoints"
+FOLDER = CHECKPOINTS
 FORMAT = 4  # of a checkpoint; only this one is read
 SUPERSEDED = ".superseded"  # after the step: another checkpoint is about to replace this one
 # Below the folder, and seen by no reader: checkpoints about to be removed. A checkpoint goes there

@@ -8,6 +8,7 @@ from alexnet_jax.storage.json_objects import read_object
 from alexnet_jax.storage.local import check_local
 
 CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"  # folder of the checkpoints, which are named by their steps
 
 
 def read_config(folder: Path, name: str, remedy: str = "name the folder of a run") -> Config:
@@ -37,7 +38,6 @@ def read_config(folder: Path, name: str, remedy: str = "name the folder of a run
 
 def config_to_resume(workdir: Path) -> Config | None:
     """Return the settings with which the run in a folder is resumed; None if it holds no run.
-
     Which of several processes this is belongs to the process that wrote them, and is left out.
 
     Raises:
@@ -50,3 +50,12 @@ def config_to_resume(workdir: Path) -> Config | None:
     if "imported" in read_object(workdir / CONFIG):
         return None
     return dataclasses.replace(config, distributed=DistributedConfig())
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """Return whether a run has trained: one without a checkpoint can start with other settings."""
+    try:
+        names = [path.name for path in (workdir / CHECKPOINTS).iterdir()]
+    except OSError:
+        return False
+    return any(name.partition(".")[0].isdigit() for name in names)

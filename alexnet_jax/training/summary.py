@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax.config import Config, flatten, with_absolute_paths
+from alexnet_jax.config import Config, ScheduleConfig, flatten, with_absolute_paths
 from alexnet_jax.data.pipeline import num_unreadable
 from alexnet_jax.model import towers
 from alexnet_jax.storage.atomic import write_bytes, write_json, write_text
@@ -169,7 +169,7 @@ def _lines_at(workdir: Path, step: int) -> dict[str, Any]:
     return {line["split"]: line for line in lines if "split" in line and _has_scores(line)}
 
 
-def closing_line(summary: dict[str, Any], workdir: Path) -> str:
+def closing_line(summary: dict[str, Any], workdir: Path, schedule: ScheduleConfig) -> str:
     """Return the result in one line, and what to try next."""
     split = "test" if "test" in summary else "validation"
     scores = summary[split]
@@ -177,6 +177,9 @@ def closing_line(summary: dict[str, Any], workdir: Path) -> str:
         next_step = "your own photographs: workdir=NEW preset=small data.path=FOLDER"
     elif summary["ended_on_plateau"]:
         next_step = "another seed=N, or a larger schedule.patience, with workdir=NEW"
+    elif schedule.kind == "step" and any(epoch < schedule.epochs for epoch in schedule.milestones):
+        # This run would go on at the rate after the last drop.
+        next_step = f"more epochs from the start: workdir=NEW schedule.epochs={2 * schedule.epochs}"
     else:
         next_step = f"more epochs: workdir={workdir} schedule.epochs={2 * summary['epochs']}"
     epochs = summary["epochs"]

@@ -4,13 +4,14 @@ What a name stands for is in `PUBLISHED`, with where that was read. JAX is impor
 weights, as the command line needs names before.
 """
 
-import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import dataclasses
 import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,9 +195,7 @@ def run_folder(name: str, check_stop: StopCheck = no_check, own_process: bool = 
         _fetch(entry, check_stop)
         _verify(entry)
         if own_process:
-            spawn = multiprocessing.get_context("spawn")
-            with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-                pool.submit(_make_run, entry).result()
+            _make_run_in_a_process(entry)
         else:
             _make_run(entry)
     return entry.run
@@ -243,6 +242,32 @@ def plan(
         raise invalid("preset", preset, rule, "leave it out")
     options["class_names"] = options.get("class_names") or class_names.imagenet()
     return plan_import(files.read(path, key, head), preset=entry.preset, is_known=True, **options)
+
+
+def _make_run_in_a_process(entry: PublishedWeights) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        with concurrent.futures.ProcessPoolExecutor(
+            1, mp_context=spawn, initializer=_end_with_parent
+        ) as pool:
+            pool.submit(_make_run, entry).result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ValueError(
+            f"{entry.path}: the process that imports it was killed, as happens without enough "
+            "memory (2.3 GB are needed); free some, and run the same command again."
+        ) from error
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it ends, which holds the lock of the cache."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _make_run(entry: PublishedWeights) -> None:

@@ -43,7 +43,7 @@ def test_available_figures_are_drawn_and_the_others_named(two_towers, tmp_path, 
     assert lines[2].startswith("No predictions: the weights were imported")
     assert lines[3].startswith("In color the towers do not differ: 0.6")
     assert lines[4] == str(tmp_path / "specialization.png")
-    assert lines[6] == str(tmp_path / "index.html")
+    assert lines[5] == str(tmp_path / "index.html")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "filters.png",
         "index.html",

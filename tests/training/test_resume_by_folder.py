@@ -1,5 +1,6 @@
 """The folder of a run is enough to resume it: its config.json has the defaults of all options."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.metrics import read_metrics
 from alexnet_jax.training.run_config import CONFIG
 from alexnet_jax.training.run_folder import FILES, FOLDERS
+from alexnet_jax.training.summary import closing_line
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -166,3 +168,21 @@ def test_a_folder_without_a_run_starts_the_default(tmp_path):
 def test_config_json_holds_what_is_parsed(finished):
     about = json.loads((finished / CONFIG).read_text())
     assert flatten(unflatten(about["config"])) == about["config"]
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again_with_any_settings(
+    finished, photos, tmp_path
+):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / CONFIG).write_bytes((finished / CONFIG).read_bytes())
+    (tmp_path / "a" / "checkpoints").mkdir()
+    given = ["--workdir", str(tmp_path / "a"), "--preset", "paper", "--data.path", str(photos)]
+    assert parse(given).config.preset == "paper"
+
+
+def test_a_finished_run_whose_rate_has_dropped_is_not_to_be_continued(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    schedule = parse(["--workdir", str(finished)]).config.schedule
+    assert f"workdir={finished} schedule.epochs=2." in closing_line(summary, finished, schedule)
+    dropped = dataclasses.replace(schedule, kind="step", epochs=10, milestones=(8,))
+    assert "workdir=NEW schedule.epochs=20." in closing_line(summary, finished, dropped)

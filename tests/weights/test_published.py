@@ -4,7 +4,11 @@ import dataclasses
 import errno
 import hashlib
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import typing
 from pathlib import Path
@@ -438,3 +442,33 @@ def test_another_process_makes_the_run_and_tells_what_is_wrong(entry):
     with pytest.raises(ValueError, match=r"features\.0\.weight"):
         published.run_folder(entry.name, own_process=True)
     assert not entry.run.exists()
+
+
+def _killed(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_import_whose_process_is_killed_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALEXNET_JAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(published, "_make_run", _killed)
+    with pytest.raises(ValueError, match="was killed, .*memory.*; free some, and run the same"):
+        published._make_run_in_a_process(published.PUBLISHED["torchvision"])
+
+
+def test_the_process_that_imports_ends_with_the_one_that_started_it(tmp_path):
+    script = (
+        "import concurrent.futures, multiprocessing, os, signal, time\n"
+        "from alexnet_jax.weights.published import _end_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    pool = concurrent.futures.ProcessPoolExecutor(\n"
+        "        1, mp_context=spawn, initializer=_end_with_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    (tmp_path / "start.py").write_text(script)
+    # Whoever lives has the pipe open, for which `run` waits.
+    command = [sys.executable, str(tmp_path / "start.py")]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert int(ended.stdout) > 0
+    assert ended.returncode == -signal.SIGKILL
