@@ -133,6 +133,9 @@ def _check(args: Command) -> None:
                 raise invalid(option, shown, f"is only for {what}", "leave it out")
     if args.units and args.images is None:
         raise invalid("--units", " ".join(args.units), "needs images", "add --images DIR")
+    if args.images is not None and not args.images.is_dir():
+        rule = "is no folder" if args.images.exists() else "does not exist"
+        raise invalid("--images", args.images, rule, "name the folder of the images")
 
 
 def explain_photographs(network: "Network", args: Command) -> int:
@@ -203,7 +206,8 @@ def show_units(network: "Network", args: Command) -> int:
     if args.save:
         path = args.save.with_stem(f"{args.save.stem}-units") if args.files else args.save
     save(patches.draw(found.patches), path)
-    _print_note(f"Saved {path}: {len(units):,} units, {len(listing.files):,} images.")
+    of = f"{len(units):,} unit{'s' * (len(units) != 1)}"
+    _print_note(f"Saved {path}: {of}, {len(listing.files):,} images.")
     return len(found.unreadable)
 
 

@@ -125,3 +125,5 @@ def _draw_bars(axes: Axes, each: Explanation) -> None:
     axes.set(xlim=(0, 1), ylim=(CLASSES - 0.4, -0.6), xticks=[], yticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.set_title(f"why {short(each.class_names[each.label])}?", fontsize=FONT, pad=3)
+    legend = "its bar is red; in the maps\nred speaks for it, blue against"
+    axes.set_xlabel(legend, fontsize=FONT - 1, labelpad=2)
