@@ -694,10 +694,11 @@ def test_caffes_own_arrays(real_data):
     np.testing.assert_array_equal(kernel[2, 5, 0], expected[:, 2, 2, 5])
     assert plan.params["conv2"]["kernel"].shape == (5, 5, 48, 256)
     assert sorted(plan.params["conv3"]) == ["bias"]
-    assumed, missing, ignored = plan.notes
+    assumed, missing, ignored, names = plan.notes
     assert "preset=caffenet" in assumed
     assert missing.startswith("Left at their initial values: conv3_w, conv4_w, conv5_w, fc6_w")
     assert "relu1" in ignored
+    assert "class_names=imagenet" in names
     assert len(plan.class_names) == 1000
     raw = files.read(real_data / "golden-caffenet" / "bvlc_alexnet_partial.npz")
     plan = plan_import(raw, preset="bvlc_alexnet", partial=True)
