@@ -58,11 +58,20 @@ def over_maps(x, norm):
 
 
 def pool(x, pooling):
-    side = x.shape[1]
-    past = max(0, (pooling.output_side(side) - 1) * pooling.stride + pooling.window - side)
-    x = jnp.pad(x, ((0, 0), (0, past), (0, past), (0, 0)), constant_values=-jnp.inf)
-    window, stride = (1, pooling.window, pooling.window, 1), (1, pooling.stride, pooling.stride, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, "VALID")
+    side, size = x.shape[1], pooling.output_side(x.shape[1])
+    past = max(0, (size - 1) * pooling.stride + pooling.window - side)
+    lowest = jnp.finfo(x.dtype).min
+    x = jnp.pad(x, ((0, 0), (0, past), (0, past), (0, 0)), constant_values=lowest)
+    if pooling.ties == "first":
+        window, stride = (1, *[pooling.window] * 2, 1), (1, *[pooling.stride] * 2, 1)
+        return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, "VALID")
+    reach = (size - 1) * pooling.stride + 1
+    steps = [slice(start, start + reach, pooling.stride) for start in range(pooling.window)]
+    shifted = jnp.stack([x[:, rows, columns] for rows in steps for columns in steps])
+    highest = lax.stop_gradient(shifted.max(axis=0, keepdims=True))
+    # The maximum, with a slope of 1 along each of those that equal it.
+    slopes = jnp.where(shifted == highest, shifted - lax.stop_gradient(shifted), 0)
+    return highest[0] + slopes.sum(axis=0)
 
 
 def score(params, images, labels, architecture, kind, added=None):
