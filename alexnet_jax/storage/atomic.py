@@ -1,6 +1,7 @@
 """Files that exist whole or not at all, even after a crash or on a full disk."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         put_in_place(partial, path)
     except OSError as error:
-        if error.filename == str(partial):
+        # A write to an open file on a full disk names none.
+        if error.filename == str(partial) or error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:

@@ -1,5 +1,6 @@
 """Files are written whole or not at all, and are on the disk before they get their names."""
 
+import errno
 import json
 import os
 
@@ -52,3 +53,13 @@ def test_digests(tmp_path):
     assert file_sha256(tmp_path / "a") == known
     assert digest("a", [1, 2]) == digest("a", (1, 2)) != digest("a", [2, 1])
     assert len(digest()) == 16
+
+
+def test_a_full_disk_is_named_by_the_file_that_did_not_fit(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="No space left") as caught, atomic.replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir()] == ["a.txt"]
