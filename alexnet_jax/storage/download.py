@@ -83,7 +83,7 @@ def _receive(url: str, partial: Path, max_bytes: int, check_stop: Callable[[], N
         reason = _receive_once(url, partial, max_bytes, check_stop)
         if not reason:
             return
-        if _size(partial) <= before:  # also from a server that begins anew each time
+        if _size(partial) <= before:  # also from a server that restarts each time
             raise _Failed(reason)
         time.sleep(PAUSE)
 

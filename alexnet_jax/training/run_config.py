@@ -38,6 +38,7 @@ def read_config(folder: Path, name: str, remedy: str = "name the folder of a run
 
 def config_to_resume(workdir: Path) -> Config | None:
     """Return the settings with which the run in a folder is resumed; None if it holds no run.
+
     Which of several processes this is belongs to the process that wrote them, and is left out.
 
     Raises:
