@@ -79,8 +79,8 @@ def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) 
     return dataclasses.replace(config, optimizer=optimizer, schedule=schedule)
 
 
-# A few hundred to a few thousand photographs: the network of `quickstart`, with `photos`'s weights
-# and rates. It sees 64 pixels of them (experiments/RESULTS.md, "Few photographs").
+# A few hundred photographs: the network of `quickstart`, with `photos`'s weights and rates. It sees
+# 64 pixels of them; from 1,000 on `photos` has less error (RESULTS.md, "Few photographs").
 _SMALL = fit_to_images(
     Config(
         preset="small",
