@@ -12,6 +12,8 @@ from alexnet_jax.config import (
     OptimizerConfig,
     Preset,
     ScheduleConfig,
+    flatten,
+    unflatten,
 )
 
 # The same layers, towers, collectives, LRN, dropout, augmentation and update rule, on images of 72
@@ -37,55 +39,75 @@ _PHOTOS = Config(
 )
 
 
-class Steps(NamedTuple):
-    """How long a preset trains: `epochs`, but at least so many steps."""
+class Recipe(NamedTuple):
+    """How a preset trains from so many training images on: `epochs`, or more to make the steps."""
 
+    from_images: int
+    batch_size: int
     epochs: int
-    at_least: int
+    at_least: int  # steps
+    # pixels of images and crops, and width; None: those of init_from
+    size: tuple[int, int, float] | None
 
 
-# Presets whose batch size and schedule follow the number of training images.
-FITTED: dict[str, Steps] = {"small": Steps(100, 1500), "finetune": Steps(20, 1000)}
-BATCH_SIZE = 32  # of a fitted preset: four times the steps of 128, at the same number of images
+# Presets that follow the number of training images. More pixels and units pay from about a thousand
+# photographs on; fewer overfit either way (experiments/RESULTS.md, "Few photographs").
+FITTED: dict[str, tuple[Recipe, ...]] = {
+    "small": (
+        Recipe(0, 32, epochs=100, at_least=1500, size=(72, 64, 0.5)),
+        Recipe(600, 128, epochs=36, at_least=250, size=(144, 128, 1.0)),
+    ),
+    "finetune": (Recipe(0, 32, epochs=20, at_least=1000, size=None),),
+}
 TYPICAL_IMAGES = 1000  # that PRESETS are fitted to, before the data are known
 
 
-def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) -> Config:
-    """Return `config`, one of a preset in FITTED, with the schedule for so many training images.
+def recipe(preset: str, num_images: int) -> Recipe:
+    """Return how a preset in FITTED trains on so many images."""
+    return [recipe for recipe in FITTED[preset] if recipe.from_images <= num_images][-1]
 
-    The network needs a few thousand steps, whatever the number of images: a number of epochs that
+
+def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) -> Config:
+    """Return `config`, one of a preset in FITTED, as it is for so many training images.
+
+    The network needs some hundred steps, whatever the number of images: a number of epochs that
     is right for a million images makes a few dozen steps on a few hundred. The rate drops once, for
     the last fifth: a validation split of so few images cannot tell when.
 
     Args:
-        config: whose preset decides how many steps are made.
+        config: whose preset decides.
         num_images: in the training split.
-        given: fields that keep their values; the others of batch size and schedule follow them.
+        given: fields that keep their values; the others follow them. Sides of images and crops keep
+            theirs if one of the two is given.
     """
-    optimizer, schedule, steps = config.optimizer, config.schedule, FITTED[config.preset]
-    if "optimizer.batch_size" not in given:
-        batch_size = min(BATCH_SIZE, 2 ** (num_images.bit_length() - 1))
-        optimizer = dataclasses.replace(optimizer, batch_size=batch_size)
-    steps_per_epoch = num_images / optimizer.batch_size
-    epochs = max(steps.epochs, math.ceil(steps.at_least / steps_per_epoch))
-    epochs = schedule.epochs if "schedule.epochs" in given else epochs
-    fitted: dict[str, Any] = {
-        "epochs": epochs,
-        "milestones": (max(1, round(0.8 * epochs)),),
-        "eval_every": max(1, epochs // 20),
+    chosen = recipe(config.preset, num_images)
+    fields: dict[str, Any] = {}
+    if chosen.size:
+        image_size, crop, fields["model.width"] = chosen.size
+        if not {"data.image_size", "data.crop"} & {*given}:
+            fields |= {"data.image_size": image_size, "data.crop": crop}
+    batch_size = min(chosen.batch_size, 2 ** (num_images.bit_length() - 1))
+    if "optimizer.batch_size" in given:
+        batch_size = config.optimizer.batch_size
+    epochs = max(chosen.epochs, math.ceil(chosen.at_least * batch_size / num_images))
+    if "schedule.epochs" in given:
+        epochs = config.schedule.epochs
+    fields |= {
+        "optimizer.batch_size": batch_size,
+        "schedule.epochs": epochs,
+        "schedule.milestones": [max(1, round(0.8 * epochs))],
+        "schedule.eval_every": max(1, epochs // 20),
     }
-    changes = {name: value for name, value in fitted.items() if f"schedule.{name}" not in given}
-    schedule = dataclasses.replace(schedule, **changes)
-    return dataclasses.replace(config, optimizer=optimizer, schedule=schedule)
+    kept = {name: value for name, value in fields.items() if name not in given}
+    return unflatten(flatten(config) | kept)
 
 
-# A few hundred photographs: the network of `quickstart`, with `photos`'s weights and rates. It sees
-# 64 pixels of them; from 1,000 on `photos` has less error (RESULTS.md, "Few photographs").
+# A few hundred to a few thousand photographs, in minutes: the rates and weights of `photos`.
 _SMALL = fit_to_images(
     Config(
         preset="small",
-        data=DataConfig(source="folder", image_size=72, crop=64),
-        model=ModelConfig(width=0.5, conv345_init_std=0.03),
+        data=DataConfig(source="folder"),
+        model=ModelConfig(conv345_init_std=0.03),
         optimizer=OptimizerConfig(bias_lr_multiplier=2.0),
         schedule=ScheduleConfig(kind="step"),
     ),
@@ -308,16 +330,14 @@ _EPOCHS = (
     "change at epoch 23 was made during the 23rd pass over the images; here it is made after 23 "
     "passes, the latest reading. The earliest is one epoch less throughout."
 )
-_FITTED_NOTE = (
-    "Batch size, epochs, milestones and evaluations are those for {images:,} training images. "
-    "Training decides them by the number that it finds, for {epochs} epochs and at least "
-    "{at_least:,} steps; what is given stays."
+_SCHEDULE_NOTE = (
+    f"Batch size, epochs, milestones and evaluations are those for {TYPICAL_IMAGES:,} training "
+    "images. Training decides them by the number that it finds; what is given stays."
 )
+_SIZE_NOTE = "So does it decide the sides of images and crops and the width."
 NOTES: dict[str, tuple[str, ...]] = {
-    **{
-        preset: (_FITTED_NOTE.format(images=TYPICAL_IMAGES, **steps._asdict()),)
-        for preset, steps in FITTED.items()
-    },
+    "small": (_SCHEDULE_NOTE, _SIZE_NOTE),
+    "finetune": (_SCHEDULE_NOTE,),
     "source2012": (_EPOCHS,),
     "half": (
         _EPOCHS,

@@ -7,11 +7,13 @@ photographs is held out, as by default; the test images are evaluated once, afte
 and no setting was chosen by their scores.
 
 - `small, N`: `--preset small`, as it is.
+- `64 pixels, half width, N`: what `small` is for a few hundred, for 100 epochs.
 - `full size, N`: `--preset photos` for the 36 epochs of the recorded run on all photographs.
 - `photos, width 0.25, plateau, 360`: 72 pixels, crops of 64, a quarter of the width, batches of 32
   and a patience of 5 evaluations, on a validation split of 36 images.
-- `finetune, 180`: `--init-from RUN`, as it is, where RUN is a `small` of the classes that are in
-  none of the parts of 180 and 360; `few steps, 180`: 20 epochs in batches of 128 of the same.
+- `finetune, 180`: `--init-from RUN`, as it is, where RUN has 64 pixels, half width and the classes
+  that are in none of the parts of 180 and 360; `few steps, 180`: 20 epochs in batches of 128 of the
+  same.
 
 Run `python experiments/claims/few_photographs.py --data DIR --workdir runs/few`. A finished run is
 a line of WORKDIR/record.jsonl, from which the table is made; an interrupted run resumes.
@@ -84,6 +86,12 @@ def small(**changes: Any) -> Config:
     return unflatten(flatten(PRESETS["small"]) | changes)
 
 
+def pixels_64(epochs: int = 100) -> Config:
+    """Return the preset `small` as it is for a few hundred images, for so many epochs."""
+    fixed = {"data.image_size": 72, "data.crop": 64, "model.width": 0.5}
+    return small(**fixed, **{"optimizer.batch_size": 32, "schedule.epochs": epochs})
+
+
 def photos(**changes: Any) -> Config:
     """Return the preset `photos` with `changes`, by default of a fixed schedule."""
     fixed = {"kind": "step", "epochs": 36, "milestones": [28, 34], "eval_every": 4}
@@ -108,27 +116,38 @@ _FEW_STEPS = {
     "schedule.kind": "plateau",
     "schedule.patience": 5,
 }
-ORIGIN = "small, others"
+ORIGIN = "64 pixels, half width, others"
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is trained on a part; `tuned`: from the weights of ORIGIN, of the first seed."""
+    """What is trained on a part; `tuned`: from the weights of ORIGIN, of the first seed.
+
+    Fields that are `given` keep their values when the preset is fitted to the images.
+    """
 
     part: str
     config: Config
     tuned: bool = False
+    given: frozenset[str] = frozenset()
 
+
+_GIVEN = frozenset(
+    ("data.image_size", "data.crop", "model.width", "optimizer.batch_size", "schedule.epochs")
+)
 
 SETTINGS = {
     **{f"small, {n}": Setting(n, small()) for n in ("150", "180", "360", "1000", "3030")},
+    **{
+        f"64 pixels, half width, {n}": Setting(n, pixels_64(), given=_GIVEN)
+        for n in ("1000", "3030")
+    },
     **{f"full size, {n}": Setting(n, photos()) for n in ("150", "360", "1000")},
     "photos, width 0.25, plateau, 360": Setting("360", photos(**_PLATEAU)),
-    ORIGIN: Setting("others", small(**{"schedule.epochs": 15})),
+    ORIGIN: Setting("others", pixels_64(epochs=15), given=_GIVEN),
     "finetune, 180": Setting("180", PRESETS["finetune"], tuned=True),
     "few steps, 180": Setting("180", photos(**_FEW_STEPS), tuned=True),
 }
-GIVEN = {ORIGIN: {"schedule.epochs"}}
 
 
 def configure(
@@ -139,7 +158,7 @@ def configure(
     from alexnet_jax.training.fitting import fit_to_data
 
     setting = SETTINGS[name]
-    config, given = setting.config, {*GIVEN.get(name, ())}
+    config, given = setting.config, {*setting.given}
     if setting.tuned:
         config = defaults_from(_origin(args), config)
         init = dataclasses.replace(config.init, reinit_layers=("fc8",))
