@@ -23,7 +23,7 @@ from alexnet_jax.data import synthetic
 from alexnet_jax.fidelity.facts import describe_network
 from alexnet_jax.model.architecture import trace
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.presets import FITTED, PRESETS, Steps
+from alexnet_jax.presets import FITTED, PRESETS, Recipe
 from alexnet_jax.storage.digest import file_sha256
 from alexnet_jax.weights import published
 from tests import foreign
@@ -248,7 +248,7 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, config in PRESETS.items():
         monkeypatch.setitem(PRESETS, name, tiny(config))
     for name in FITTED:
-        monkeypatch.setitem(FITTED, name, Steps(epochs=1, at_least=1))
+        monkeypatch.setitem(FITTED, name, (Recipe(0, 32, epochs=1, at_least=1, size=None),))
     for split in synthetic.SIZES:
         monkeypatch.setitem(synthetic.SIZES, split, 40)
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ from alexnet_jax.config import Config, OptimizerConfig, ScheduleConfig
 
 PATIENCE = 5  # evaluations
 PATIENCE_IMAGES = 2500  # of which an error of 50 % has a standard error of one point
-FEW_STEPS = 500  # make no network, whatever the images: the loss has hardly left ln(classes)
+FEW_STEPS = 250  # fewer make no network, whatever the images: the loss has hardly left ln(classes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -237,7 +237,7 @@ def print_table(text: str, path: Path) -> None:
 
 def draw_curves(names: Sequence[str], path: Path, to: Path) -> Path:
     """Draw loss and top-1 error, training dashed and validation solid, one color per setting."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
     columns = (("loss", "loss (nats)"), ("top1_error", "top-1 error"))
     for axes, (column, label) in zip(figure.subplots(1, 2), columns, strict=True):
         for number, name in enumerate(names):
@@ -246,7 +246,9 @@ def draw_curves(names: Sequence[str], path: Path, to: Path) -> Path:
             draw_seeds(axes, lines, "train", column, color, "", "--")
         axes.set(xlabel="epochs", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, title="dashed: during training, on training images")
+    title = "validation; dashed: during training, on training images"
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, title=title)
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     return save(figure, to)
 

@@ -14,6 +14,7 @@ from alexnet_jax.presets import FITTED, fit_to_images
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments" / "claims"
+SCHEDULE = ("schedule.epochs", "schedule.milestones")
 RECORD = EXPERIMENTS.parent / "records" / "few_photographs.jsonl"
 
 
@@ -73,9 +74,10 @@ def test_committed_runs_have_the_settings_of_the_experiment(few):
             continue
         labels = np.repeat(np.arange(part.classes), part.photographs)
         kept, _ = stratify(labels, Config().data.validation_fraction, run["seed"])
-        config = fit_to_images(setting.config, len(kept), few.GIVEN.get(run["setting"], ()))
+        config = fit_to_images(setting.config, len(kept), setting.given)
         expected = flatten(config)
-        for name in ("optimizer.batch_size", "schedule.epochs", "schedule.milestones"):
+        sizes = () if setting.tuned else ("data.image_size", "data.crop", "model.width")
+        for name in (*sizes, "optimizer.batch_size", *SCHEDULE):
             assert run["settings"].get(name, fields[name]) == expected[name], run["setting"]
         assert run["epochs"] == config.schedule.epochs
 

@@ -10,7 +10,7 @@ import pytest
 from alexnet_jax import main
 from alexnet_jax.cli.errors import option_names, with_options
 from alexnet_jax.config import Config, flatten, unflatten
-from alexnet_jax.presets import FITTED, PRESETS, fit_to_images
+from alexnet_jax.presets import FITTED, PRESETS, fit_to_images, recipe
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.finetune import check_preset
 from alexnet_jax.training.schedule import (
@@ -37,20 +37,43 @@ def schedule_of(config):
 
 
 @pytest.mark.parametrize("preset", FITTED)
-@pytest.mark.parametrize("images", [2, 3, 20, 31, 32, 135, 324, 900, 2727, 50_000, 1_281_167])
-def test_steps_do_not_depend_on_the_number_of_images(preset, images):
-    config, steps = fit_to_images(PRESETS[preset], images), FITTED[preset]
+@pytest.mark.parametrize(
+    "images", [2, 3, 20, 31, 32, 135, 324, 599, 600, 900, 2727, 50_000, 1_281_167]
+)
+def test_there_are_enough_steps_for_any_number_of_images(preset, images):
+    config, chosen = fit_to_images(PRESETS[preset], images), recipe(preset, images)
     batch_size, epochs, (milestone,), eval_every = schedule_of(config)
-    assert batch_size <= min(32, images)
+    assert batch_size <= min(chosen.batch_size, images)
     epoch = images / batch_size
-    assert num_steps(config, images) >= steps.at_least
-    if steps.epochs * epoch >= steps.at_least:
-        assert epochs == steps.epochs
+    assert num_steps(config, images) >= chosen.at_least
+    if chosen.epochs * epoch >= chosen.at_least:
+        assert epochs == chosen.epochs
     else:
-        assert num_steps(config, images) <= steps.at_least + epoch + 1
+        assert num_steps(config, images) <= chosen.at_least + epoch + 1
     assert 0.7 * epochs <= milestone < epochs
     assert 10 <= epochs / eval_every < 41
     assert warn_of_few_steps(config, images) == ""
+
+
+def size_of(config):
+    return config.data.image_size, config.data.crop, config.model.width
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "batch_size", "epochs"),
+    [
+        (135, (72, 64, 0.5), 32, 356),
+        (599, (72, 64, 0.5), 32, 100),
+        (600, (144, 128, 1.0), 128, 54),
+        (2727, (144, 128, 1.0), 128, 36),
+    ],
+)
+def test_more_images_are_seen_larger_and_by_more_units(images, size, batch_size, epochs):
+    config = fit_to_images(SMALL, images)
+    assert size_of(config) == size
+    assert schedule_of(config)[:2] == (batch_size, epochs)
+    tuned = fit_to_images(PRESETS["finetune"], images)
+    assert size_of(tuned) == size_of(PRESETS["finetune"])  # that of the other run
 
 
 def test_what_is_given_stays_and_the_rest_follows_it():
@@ -59,6 +82,10 @@ def test_what_is_given_stays_and_the_rest_follows_it():
     (batch_size, epochs, _, _) = schedule_of(fit_to_images(given, 324, {"optimizer.batch_size"}))
     assert batch_size == 8
     assert epochs == 100
+    small = unflatten(flatten(SMALL) | {"data.image_size": 96, "data.crop": 88})
+    assert size_of(fit_to_images(small, 324, {"data.crop"})) == (96, 88, 0.5)
+    assert size_of(fit_to_images(small, 324, {"data.image_size"})) == (96, 88, 0.5)
+    assert size_of(fit_to_images(small, 324, {"model.width"})) == (72, 64, 1.0)
     both = {"schedule.milestones", "schedule.eval_every"}
     fitted = fit_to_images(SMALL, 324, both)
     assert fitted.schedule.milestones == SMALL.schedule.milestones
@@ -138,10 +165,10 @@ def test_a_preset_that_does_not_fit_is_refused_with_the_one_that_does():
 @pytest.mark.parametrize(
     ("preset", "changes", "images", "remedy"),
     [
-        ("photos", {"schedule.epochs": 20}, 162, r"--preset small.*--schedule.epochs 791\."),
-        ("photos", {"schedule.epochs": 20, "init_from": "a"}, 162, r"--preset finetune.* 791\."),
-        ("small", {"schedule.epochs": 20}, 324, r"; use --schedule.epochs 99\."),
-        ("quickstart", {"schedule.epochs": 1}, 4000, r"; use --schedule.epochs 32\."),
+        ("photos", {"schedule.epochs": 20}, 162, r"--preset small.*--schedule.epochs 396\."),
+        ("photos", {"schedule.epochs": 20, "init_from": "a"}, 162, r"--preset finetune.* 396\."),
+        ("small", {"schedule.epochs": 20}, 324, r"; use --schedule.epochs 198\."),
+        ("quickstart", {"schedule.epochs": 1}, 4000, r"; use --schedule.epochs 16\."),
     ],
 )
 def test_few_steps_are_warned_of_with_what_helps(preset, changes, images, remedy):
