@@ -121,10 +121,12 @@ def option_name(field: str) -> str:
 
 
 def options(command: Any, prefix: str = "") -> list[str]:
-    """Return the options of a dataclass, under the names that tyro gives them."""
+    """Return the options of a dataclass, without positional ones, under the names tyro gives."""
     names = []
     for field in dataclasses.fields(command):
         marks = getattr(field.type, "__metadata__", ())
+        if tyro.conf.Positional in marks:
+            continue
         kind = field.type
         while hasattr(kind, "__origin__") and dataclasses.is_dataclass(kind.__origin__):
             kind = kind.__origin__

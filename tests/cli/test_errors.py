@@ -50,6 +50,7 @@ class Small:
 
     source: Annotated[Path, tyro.conf.arg(name="from")]
     image_size: int = 256
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()  # no option
 
 
 def test_a_command_may_call_a_field_otherwise(capsys):
