@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before imports that take seconds, so that Ctrl-C i
     signals.install_handlers()
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +21,15 @@ from alexnet_jax.cli.arguments import given_options, option_name, parse_command,
 from alexnet_jax.cli.devices import emulate_devices
 from alexnet_jax.cli.errors import option_names, run_command, with_options
 from alexnet_jax.cli.published import with_origin_folder
-from alexnet_jax.config import Config, absolute_path, flatten, invalid, with_absolute_paths
-from alexnet_jax.presets import FITTED, PRESETS
+from alexnet_jax.config import (
+    Config,
+    absolute_path,
+    flatten,
+    invalid,
+    unflatten,
+    with_absolute_paths,
+)
+from alexnet_jax.presets import FITTED, PRESETS, SIDES, both_sides
 from alexnet_jax.training.run_config import CONFIG, config_to_resume, has_checkpoint
 from alexnet_jax.training.stopping import Stopped
 
@@ -103,7 +111,18 @@ def _new_run(args: Sequence[str]) -> Config:
         from alexnet_jax.training.finetune import defaults_from
 
         return defaults_from(Path(origin), PRESETS[preset])
+    if preset == "small":
+        return _with_both_sides(PRESETS[preset], args)
     return PRESETS[preset]
+
+
+def _with_both_sides(config: Config, args: Sequence[str]) -> Config:
+    """Return `config` with the side of images or crops that follows the other one, given alone."""
+    values = {name: peek_option(args, option_name(name)) or "" for name in SIDES}
+    sides = {
+        name: int(value) for name, value in values.items() if re.fullmatch("[1-9][0-9]*", value)
+    }
+    return unflatten(flatten(config) | both_sides(sides)) if len(sides) == 1 else config
 
 
 def main(args: Sequence[str] | None = None) -> int:

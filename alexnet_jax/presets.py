@@ -50,8 +50,9 @@ class Recipe(NamedTuple):
     size: tuple[int, int, float] | None
 
 
-# Presets that follow the number of training images. More pixels and units pay from about a thousand
-# photographs on; fewer overfit either way (experiments/RESULTS.md, "Few photographs").
+# Presets that follow the number of training images. On 1,000 photographs more pixels and units
+# have less error, on 360 they gained little for seven times the time, and 600 lies between
+# (experiments/RESULTS.md, "Few photographs").
 FITTED: dict[str, tuple[Recipe, ...]] = {
     "small": (
         Recipe(0, 32, epochs=100, at_least=1500, size=(72, 64, 0.5)),
@@ -67,25 +68,34 @@ def recipe(preset: str, num_images: int) -> Recipe:
     return [recipe for recipe in FITTED[preset] if recipe.from_images <= num_images][-1]
 
 
+SIDES = ("data.image_size", "data.crop")
+
+
+def both_sides(given: Mapping[str, int]) -> dict[str, int]:
+    """Return data.image_size and data.crop, of which one may be missing: they are as 9 to 8."""
+    image_size, crop = (given.get(name, 0) for name in SIDES)
+    sides = image_size or crop * 9 // 8, crop or max(1, image_size * 8 // 9)
+    return dict(zip(SIDES, sides, strict=True))
+
+
 def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) -> Config:
     """Return `config`, one of a preset in FITTED, as it is for so many training images.
 
-    The network needs some hundred steps, whatever the number of images: a number of epochs that
-    is right for a million images makes a few dozen steps on a few hundred. The rate drops once, for
-    the last fifth: a validation split of so few images cannot tell when.
+    The network needs hundreds of steps or more, however few the images: a number of epochs that is
+    right for a million images makes a few dozen on a few hundred. The rate drops once, for the last
+    fifth: a validation split of so few images cannot tell when.
 
     Args:
         config: whose preset decides.
         num_images: in the training split.
-        given: fields that keep their values; the others follow them. Sides of images and crops keep
-            theirs if one of the two is given.
+        given: fields that keep their values; the others follow them.
     """
     chosen = recipe(config.preset, num_images)
     fields: dict[str, Any] = {}
     if chosen.size:
-        image_size, crop, fields["model.width"] = chosen.size
-        if not {"data.image_size", "data.crop"} & {*given}:
-            fields |= {"data.image_size": image_size, "data.crop": crop}
+        *sides, fields["model.width"] = chosen.size
+        given_sides = {name: flatten(config)[name] for name in SIDES if name in given}
+        fields |= both_sides(given_sides or dict(zip(SIDES, sides, strict=True)))
     batch_size = min(chosen.batch_size, 2 ** (num_images.bit_length() - 1))
     if "optimizer.batch_size" in given:
         batch_size = config.optimizer.batch_size
@@ -102,7 +112,7 @@ def fit_to_images(config: Config, num_images: int, given: Collection[str] = ()) 
     return unflatten(flatten(config) | kept)
 
 
-# A few hundred to a few thousand photographs, in minutes: the rates and weights of `photos`.
+# A hundred to a few thousand photographs, with the rates and initial weights of `photos`.
 _SMALL = fit_to_images(
     Config(
         preset="small",
@@ -330,14 +340,15 @@ _EPOCHS = (
     "change at epoch 23 was made during the 23rd pass over the images; here it is made after 23 "
     "passes, the latest reading. The earliest is one epoch less throughout."
 )
-_SCHEDULE_NOTE = (
-    f"Batch size, epochs, milestones and evaluations are those for {TYPICAL_IMAGES:,} training "
-    "images. Training decides them by the number that it finds; what is given stays."
+_FITTED_NOTE = (
+    f"{{}} are those for {TYPICAL_IMAGES:,} training images. Training decides them by the number "
+    "that it finds; what is given stays."
 )
-_SIZE_NOTE = "So does it decide the sides of images and crops and the width."
 NOTES: dict[str, tuple[str, ...]] = {
-    "small": (_SCHEDULE_NOTE, _SIZE_NOTE),
-    "finetune": (_SCHEDULE_NOTE,),
+    "small": (
+        _FITTED_NOTE.format("Pixels, width, batch size, epochs, milestones and evaluations"),
+    ),
+    "finetune": (_FITTED_NOTE.format("Batch size, epochs, milestones and evaluations"),),
     "source2012": (_EPOCHS,),
     "half": (
         _EPOCHS,

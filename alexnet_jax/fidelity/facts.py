@@ -12,7 +12,7 @@ from alexnet_jax.fidelity.saved_run import SavedRun
 from alexnet_jax.fidelity.table import describe_layers
 from alexnet_jax.fidelity.training import INITIALIZATION, UPDATE
 from alexnet_jax.model.variants import build_architecture
-from alexnet_jax.presets import NOTES, PRESETS
+from alexnet_jax.presets import FITTED, NOTES, PRESETS
 
 PARTS: dict[str, Sequence[Point]] = {
     "network": (*LAYERS, *NORMALIZATION),
@@ -64,9 +64,16 @@ def describe_network(config: Config, classes: int, saved: SavedRun | None = None
         **describe_layers(architecture),
         "agreement": agreement(findings),
         "comparison": [_finding(finding, saved) for finding in findings],
-        "notes": [] if saved and saved.imported else list(NOTES.get(config.preset, ())),
+        "notes": _notes(config, saved),
         "errata": list(ERRATA),
     }
+
+
+def _notes(config: Config, saved: SavedRun | None) -> list[str]:
+    """Return the notes of a preset that hold for a network; a fitted one's are on its defaults."""
+    if saved and (saved.imported or config.preset in FITTED):
+        return []
+    return list(NOTES.get(config.preset, ()))
 
 
 def brief(facts: dict[str, Any]) -> dict[str, Any]:

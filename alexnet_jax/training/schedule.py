@@ -5,10 +5,11 @@ import math
 from collections.abc import Iterable
 
 from alexnet_jax.config import Config, OptimizerConfig, ScheduleConfig
+from alexnet_jax.presets import fit_to_images
 
 PATIENCE = 5  # evaluations
 PATIENCE_IMAGES = 2500  # of which an error of 50 % has a standard error of one point
-FEW_STEPS = 250  # fewer make no network, whatever the images: the loss has hardly left ln(classes)
+FEW_STEPS = 250  # fewer leave most networks far from trained, whatever the images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +158,8 @@ def warn_of_few_steps(config: Config, num_train: int) -> str:
         return ""
     fitted = "finetune" if config.init_from else "small"
     enough = math.ceil(2 * FEW_STEPS * batch_size / num_train)
+    if config.preset == fitted:
+        enough = fit_to_images(config, num_train, {"optimizer.batch_size"}).schedule.epochs
     remedy = f"use schedule.epochs={enough}"
     if config.preset != fitted and config.data.source != "synthetic":
         remedy = f"use preset={fitted}, which has epochs for any number of images, or {remedy[4:]}"

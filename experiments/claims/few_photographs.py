@@ -86,12 +86,6 @@ def small(**changes: Any) -> Config:
     return unflatten(flatten(PRESETS["small"]) | changes)
 
 
-def pixels_64(epochs: int = 100) -> Config:
-    """Return the preset `small` as it is for a few hundred images, for so many epochs."""
-    fixed = {"data.image_size": 72, "data.crop": 64, "model.width": 0.5}
-    return small(**fixed, **{"optimizer.batch_size": 32, "schedule.epochs": epochs})
-
-
 def photos(**changes: Any) -> Config:
     """Return the preset `photos` with `changes`, by default of a fixed schedule."""
     fixed = {"kind": "step", "epochs": 36, "milestones": [28, 34], "eval_every": 4}
@@ -132,19 +126,26 @@ class Setting:
     given: frozenset[str] = frozenset()
 
 
-_GIVEN = frozenset(
-    ("data.image_size", "data.crop", "model.width", "optimizer.batch_size", "schedule.epochs")
-)
+_PIXELS_64 = {
+    "data.image_size": 72,
+    "data.crop": 64,
+    "model.width": 0.5,
+    "optimizer.batch_size": 32,
+}
+
+
+def pixels_64(part: str, epochs: int) -> Setting:
+    """Return `small` as it is for a few hundred images, for so many epochs."""
+    fixed = {**_PIXELS_64, "schedule.epochs": epochs}
+    return Setting(part, small(**fixed), given=frozenset(fixed))
+
 
 SETTINGS = {
     **{f"small, {n}": Setting(n, small()) for n in ("150", "180", "360", "1000", "3030")},
-    **{
-        f"64 pixels, half width, {n}": Setting(n, pixels_64(), given=_GIVEN)
-        for n in ("1000", "3030")
-    },
+    **{f"64 pixels, half width, {n}": pixels_64(n, epochs=100) for n in ("1000", "3030")},
     **{f"full size, {n}": Setting(n, photos()) for n in ("150", "360", "1000")},
     "photos, width 0.25, plateau, 360": Setting("360", photos(**_PLATEAU)),
-    ORIGIN: Setting("others", pixels_64(epochs=15), given=_GIVEN),
+    ORIGIN: pixels_64("others", epochs=15),
     "finetune, 180": Setting("180", PRESETS["finetune"], tuned=True),
     "few steps, 180": Setting("180", photos(**_FEW_STEPS), tuned=True),
 }

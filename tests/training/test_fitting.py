@@ -82,9 +82,10 @@ def test_what_is_given_stays_and_the_rest_follows_it():
     (batch_size, epochs, _, _) = schedule_of(fit_to_images(given, 324, {"optimizer.batch_size"}))
     assert batch_size == 8
     assert epochs == 100
-    small = unflatten(flatten(SMALL) | {"data.image_size": 96, "data.crop": 88})
-    assert size_of(fit_to_images(small, 324, {"data.crop"})) == (96, 88, 0.5)
-    assert size_of(fit_to_images(small, 324, {"data.image_size"})) == (96, 88, 0.5)
+    small = unflatten(flatten(SMALL) | {"data.image_size": 90, "data.crop": 88})
+    assert size_of(fit_to_images(small, 324, {"data.crop"})) == (99, 88, 0.5)
+    assert size_of(fit_to_images(small, 324, {"data.image_size"})) == (90, 80, 0.5)
+    assert size_of(fit_to_images(small, 324, {"data.image_size", "data.crop"})) == (90, 88, 0.5)
     assert size_of(fit_to_images(small, 324, {"model.width"})) == (72, 64, 1.0)
     both = {"schedule.milestones", "schedule.eval_every"}
     fitted = fit_to_images(SMALL, 324, both)
@@ -102,6 +103,12 @@ def test_the_command_counts_the_training_images(photos):
     assert flatten(config) == flatten(expected) | {"data.path": str(photos)}
     given = main.parse([*arguments, "--schedule.epochs=10", "--optimizer.batch_size", "4"])
     assert schedule_of(given.config) == (4, 10, (8,), 1)
+    for options, size in (
+        (["--data.crop", "224"], (252, 224, 0.5)),
+        (["--data.image-size", "72", "--model.width", "0.25"], (72, 64, 0.25)),
+        (["--data.image-size", "256", "--data.crop", "64"], (256, 64, 0.5)),
+    ):
+        assert size_of(main.parse([*arguments, *options]).config) == size
     drops = main.parse([*arguments, "--schedule.milestones", "3", "5"]).config.schedule
     assert (drops.milestones, drops.epochs) == ((3, 5), expected.schedule.epochs)
     # With a tenth held out there are fewer.
@@ -167,7 +174,7 @@ def test_a_preset_that_does_not_fit_is_refused_with_the_one_that_does():
     [
         ("photos", {"schedule.epochs": 20}, 162, r"--preset small.*--schedule.epochs 396\."),
         ("photos", {"schedule.epochs": 20, "init_from": "a"}, 162, r"--preset finetune.* 396\."),
-        ("small", {"schedule.epochs": 20}, 324, r"; use --schedule.epochs 198\."),
+        ("small", {"schedule.epochs": 20}, 324, r"; use --schedule.epochs 593\."),
         ("quickstart", {"schedule.epochs": 1}, 4000, r"; use --schedule.epochs 16\."),
     ],
 )
