@@ -209,23 +209,31 @@ def train(names: Mapping[str, Any] | list[str], args: experiment.Arguments) -> N
         record.append(args.record, line)
 
 
+def _runs(path: Path, name: str) -> list[dict[str, Any]]:
+    lines = record.finished(path, what="run", setting=name)
+    return sorted(lines, key=lambda line: line["seed"])
+
+
+def errors(path: Path, name: str) -> list[float]:
+    """Return the test error of each seed of a setting, in percent."""
+    return [100 * line["test"]["top1_error"] for line in _runs(path, name)]
+
+
 def table(path: Path) -> str:
     """Return the test error of each setting: mean and interval over seeds, and each seed's."""
     rows = []
     for name in SETTINGS:
-        lines = record.finished(path, what="run", setting=name)
-        lines = sorted(lines, key=lambda line: line["seed"])
+        lines, of_seeds = _runs(path, name), errors(path, name)
         if not lines:
             continue
-        errors = [100 * line["test"]["top1_error"] for line in lines]
         rows.append(
             [
                 name,
                 lines[0]["classes"],
                 lines[0]["test"]["count"],
                 lines[0]["steps"],
-                record.estimate(errors),
-                ", ".join(f"{error:.1f}" for error in errors),
+                record.estimate(of_seeds),
+                ", ".join(f"{error:.1f}" for error in of_seeds),
                 f"{sum(line['seconds'] for line in lines) / len(lines) / 60:.1f}",
             ]
         )

@@ -116,6 +116,36 @@ def _more_error(settings: Mapping[str, object]) -> Estimator:
     return _minus(other, first, "validation", "top1_error")
 
 
+def _each_more_error(settings: Mapping[str, object]) -> Report:
+    """Return by how much the error of each setting exceeds that of the first, in words."""
+    first, *others = settings
+
+    def report(path: Path) -> str:
+        estimates = {n: _minus(n, first, "validation", "top1_error")(path) for n in others}
+        return "; ".join(f"{name}: {_points(each)}" for name, each in estimates.items())
+
+    return report
+
+
+def _few_photographs(kind: str) -> Report:
+    """Return the error of a setting on each number of photographs."""
+
+    def report(path: Path) -> str:
+        names = [name for name in few_photographs.SETTINGS if name.startswith(f"{kind}, ")]
+        errors = {
+            name.removeprefix(f"{kind}, "): few_photographs.errors(path, name) for name in names
+        }
+        found = {number: record.estimate(values) for number, values in errors.items() if values}
+        return "; ".join(f"{number}: {_percent(each)}" for number, each in found.items())
+
+    return report
+
+
+def _percent(estimate: record.Estimate) -> str:
+    spread = f" ± {estimate.half_width:.1f}" if estimate.number > 1 else ""
+    return f"{estimate.mean:.1f}{spread} %" + (" (one seed)" if not spread else "")
+
+
 def _baseline_error(path: Path) -> record.Estimate:
     errors = caltech_baseline.last(path, caltech_baseline.NAME, "validation", "top1_error", 100)
     return record.estimate(list(errors.values()))
@@ -222,6 +252,25 @@ CELLS = (
         "caltech",
         _more_error(lighting.SETTINGS),
         _points,
+    ),
+    Cell(
+        RESULTS,
+        "top-1 error, a convolution removed minus with all",
+        VALUE,
+        FromRecord("caltech", _each_more_error(depth.SETTINGS)),
+    ),
+    Cell(
+        RESULTS,
+        "top-1 error, without crops, mirrors, either, minus with both",
+        VALUE,
+        FromRecord("caltech", _each_more_error(crops_and_mirrors.SETTINGS)),
+    ),
+    *(
+        Cell(RESULTS, row, VALUE, FromRecord("few_photographs", _few_photographs(kind)))
+        for row, kind in (
+            ("test top-1 error, so many photographs of Caltech-101, preset small", "small"),
+            ("the same, the full network for 36 epochs", "full size"),
+        )
     ),
     Cell(
         RESULTS,
