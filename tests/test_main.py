@@ -338,10 +338,10 @@ def arguments_of(config):
 def test_a_preset_is_a_starting_point_for_every_field(preset):
     assert parse(["--workdir", "a", "--preset", preset]).config == PRESETS[preset]
     assert parse([f"--preset={preset}", "--workdir=a"]).config == PRESETS[preset]
-    changed = parse(["--workdir", "a", "--preset", preset, "--data.crop", "63"])
+    changed = parse(["--workdir", "a", "--preset", preset, "--data.pca-std", "0.3"])
     assert changed.workdir == Path("a")
     before, after = flatten(PRESETS[preset]), flatten(changed.config)
-    assert {name for name in before if before[name] != after[name]} == {"data.crop"}
+    assert {name for name in before if before[name] != after[name]} == {"data.pca_std"}
 
 
 def test_the_last_preset_counts_and_the_default_is_quickstart():
