@@ -92,6 +92,7 @@ TABLES = {
     "pooling_on_cifar": _pair(pooling_on_cifar.PAIR, SHORT),
     "two_towers_vs_half": _caltech(two_towers_vs_half.SETTINGS),
     "dropout": _caltech(dropout.SETTINGS),
+    "dropout_at_best_rates": _caltech(dropout.AT_BEST_RATES),
     "lighting": _caltech(lighting.SETTINGS),
     "few_photographs": FromRecord("few_photographs", few_photographs.table),
     "depth": _caltech(depth.SETTINGS),
