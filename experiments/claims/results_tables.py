@@ -249,6 +249,12 @@ CELLS = (
         _points,
     ),
     *_summary(
+        "the same, each side at its own learning rate",
+        "caltech",
+        _more_error(dropout.AT_BEST_RATES),
+        _points,
+    ),
+    *_summary(
         "top-1 error, without PCA lighting minus with",
         "caltech",
         _more_error(lighting.SETTINGS),
