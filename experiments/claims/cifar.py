@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from cifar_net import FourLayerNet
+from cifar_net import FourLayerNet, LocalNet
 from experiment import Arguments
 from flax import serialization
 from jax import Array
@@ -32,7 +32,9 @@ from alexnet_jax.storage import atomic
 from alexnet_jax.training.optimizer import paper_sgd, set_learning_rates
 
 BATCH, CLASSES = 128, 10
+WEIGHT_DECAY = 0.004  # of layers for which the network has no other
 SIDES = {True: 24, False: 32}  # pixels that the network sees: crops if it is regularized
+Net = FourLayerNet | LocalNet
 
 
 class Images(NamedTuple):
@@ -96,8 +98,7 @@ class Recipe:
 
     learning_rate: float
     epochs: int
-    # weight decay 0.004, 1 for fc10, as in layer-params-18pct.cfg; random crops; horizontal flips
-    regularized: bool
+    regularized: bool  # weight decay of the network's file; random crops; horizontal flips
     milestones: tuple[int, ...] = ()  # epochs after which the learning rate drops to a tenth
     target: float = -1.0  # training error, a fraction, at which to stop; negative: never
 
@@ -133,24 +134,27 @@ class History:
         return self.diverged or bool(self.training_errors and self.training_errors[-1] <= target)
 
 
-def optimizer(regularized: bool) -> optax.GradientTransformation:
+def optimizer(net: Net, regularized: bool) -> optax.GradientTransformation:
     """Return the paper's update rule; `with_learning_rate` sets its learning rates."""
-    decay, fc10_decay = (0.004, 1.0) if regularized else (0.0, 0.0)
-    is_fc10 = lambda path, _: [key.key for key in path] == ["fc10", "kernel"]
-    return optax.chain(
-        optax.add_decayed_weights(
-            fc10_decay - decay, functools.partial(jax.tree.map_with_path, is_fc10)
-        ),
-        paper_sgd(OptimizerConfig(batch_size=BATCH, weight_decay=decay)),
-    )
+    decay = WEIGHT_DECAY if regularized else 0.0
+    more = {name: other - decay for name, other in net.weight_decay.items()} if regularized else {}
+
+    def add_decay(gradients: Any, params: Any) -> Any:
+        return {
+            name: {**g, "kernel": g["kernel"] + more.get(name, 0.0) * params[name]["kernel"]}
+            for name, g in gradients.items()
+        }
+
+    rule = paper_sgd(OptimizerConfig(batch_size=BATCH, weight_decay=decay))
+    return optax.chain(optax.stateless(add_decay), rule)
 
 
-@functools.partial(jax.jit, static_argnames="regularized")
-def initialize(regularized: bool, key: Array) -> Training:
+@functools.partial(jax.jit, static_argnames=("net", "regularized"))
+def initialize(net: Net, regularized: bool, key: Array) -> Training:
     """Return initial parameters; they do not depend on activation, norm or pooling window."""
     blank = jnp.zeros((1, SIDES[regularized], SIDES[regularized], 3))
-    params = FourLayerNet().init(key, blank)["params"]
-    return Training(params, optimizer(regularized).init(params))
+    params = net.init(key, blank)["params"]
+    return Training(params, optimizer(net, regularized).init(params))
 
 
 def with_learning_rate(state: Training, learning_rate: float) -> Training:
@@ -160,7 +164,7 @@ def with_learning_rate(state: Training, learning_rate: float) -> Training:
     return state._replace(opt_state=(decay, set_learning_rates(rule, rates)))
 
 
-def _logits(net: FourLayerNet, params: Any, pixels: Array, mean: Array) -> Any:
+def _logits(net: Net, params: Any, pixels: Array, mean: Array) -> Any:
     return net.apply({"params": params}, pixels.astype(jnp.float32) - mean)
 
 
@@ -169,14 +173,14 @@ def _count_errors(logits: Array, labels: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="net")
-def errors_of(net: FourLayerNet, params: Any, pixels: Array, labels: Array, mean: Array) -> Array:
+def errors_of(net: Net, params: Any, pixels: Array, labels: Array, mean: Array) -> Array:
     """Return how many of `pixels` [B, side, side, 3] are misclassified."""
     return _count_errors(_logits(net, params, pixels, mean), labels)
 
 
 @functools.partial(jax.jit, static_argnames=("net", "regularized"), donate_argnames="state")
 def step(
-    net: FourLayerNet,
+    net: Net,
     regularized: bool,
     state: Training,
     pixels: Array,
@@ -191,7 +195,7 @@ def step(
         return losses.mean(), _count_errors(logits, labels)
 
     (mean_loss, errors), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-    rule = optimizer(regularized)
+    rule = optimizer(net, regularized)
     updates, opt_state = rule.update(gradients, state.opt_state, state.params)
     return Training(optax.apply_updates(state.params, updates), opt_state), mean_loss, errors
 
@@ -214,7 +218,7 @@ def mean_image(images: Images, side: int) -> np.ndarray:
     return crops(mean[None], side, None)
 
 
-def test_error(net: FourLayerNet, params: Any, images: Images, mean: np.ndarray) -> float:
+def test_error(net: Net, params: Any, images: Images, mean: np.ndarray) -> float:
     """Return the fraction of errors on center crops."""
     errors = 0
     for first in range(0, len(images.labels), 1000):
@@ -239,7 +243,7 @@ def shuffled(
 
 
 def train(
-    net: FourLayerNet,
+    net: Net,
     recipe: Recipe,
     seed: int,
     images: Images,
@@ -260,7 +264,7 @@ def train(
         raise ValueError(
             f"{len(images.labels)} images: must fill two batches of {BATCH}; add images."
         )
-    state, history = initialize(recipe.regularized, jax.random.key(seed)), History()
+    state, history = initialize(net, recipe.regularized, jax.random.key(seed)), History()
     if checkpoint.exists():
         state, history = load(checkpoint, state, recipe)
     mean = mean_image(images, recipe.side)
@@ -290,7 +294,7 @@ def train(
 
 def _train_on(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    net: FourLayerNet,
+    net: Net,
     regularized: bool,
     state: Training,
     mean: np.ndarray,

@@ -1,12 +1,17 @@
-"""The four-layer network of the CIFAR-10 experiments, in forms that are fast on a CPU too.
+"""The networks of the CIFAR-10 experiments, in forms that are fast on a CPU too.
 
-cuda-convnet's layers-cifar/layers-18pct.cfg, of the 2012 code: 5 x 5 convolutions to 32, 32 and 64
+FourLayerNet: layers-cifar/layers-18pct.cfg of the 2012 code, 5 x 5 convolutions to 32, 32 and 64
 maps, pooling of 3 x 3 at stride 2 after each (maximum, mean, mean), 10 outputs. 89,578 parameters
 for 32 pixels, 85,098 for crops of 24.
+
+LocalNet: layers/layers-cifar10-11pct.cfg of cuda-convnet2, two 5 x 5 convolutions to 64 maps, each
+with maximum pooling of 3 x 3 at stride 2, two locally connected layers of 3 x 3 to 64 and 32 maps,
+10 outputs. 2,112,970 parameters for crops of 24.
 """
 
 import functools
 from collections.abc import Callable
+from types import MappingProxyType
 
 import flax.linen as nn
 import jax
@@ -89,8 +94,29 @@ def mean_pool(x: Array, pooling: Pooling) -> Array:
     return window_sum(x) / window_sum(jnp.ones((1, *x.shape[1:3], 1)))
 
 
+class Local(nn.Module):
+    """3 x 3 at stride 1, padding 1, with kernels of its own at each pixel, from N(0, 0.04^2)."""
+
+    maps: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map [B, H, W, C] to [B, H, W, maps]."""
+        batch, height, width, channels = x.shape
+        pixels, inputs = height * width, 9 * channels
+        kernel = self.param("kernel", nn.initializers.normal(0.04), (pixels, inputs, self.maps))
+        bias = self.param("bias", nn.initializers.zeros, (pixels, self.maps))
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        windows = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        patches = jnp.stack(windows, axis=3).reshape(batch, pixels, inputs)
+        y = jnp.einsum("bpi,pio->pbo", patches, kernel) + bias[:, None]
+        return y.transpose(1, 0, 2).reshape(batch, height, width, self.maps)
+
+
 class FourLayerNet(nn.Module):
     """The network of layers-18pct.cfg; `norm` replaces its norm (same map, 3 x 3 pixels)."""
+
+    weight_decay = MappingProxyType({"fc10": 1.0})  # layer-params-18pct.cfg; elsewhere 0.004
 
     activation: Callable[[Array], Array] = nn.relu
     norm: ResponseNorm | None = None  # after the first two poolings
@@ -111,5 +137,31 @@ class FourLayerNet(nn.Module):
         x = normalize(mean_pool(x, pooling))  # [B, 8, 8, 32]
         x = self.activation(Convolution(64, 0.01, plain, name="conv3")(x))
         x = mean_pool(x, pooling)  # [B, 4, 4, 64]
+        init = nn.initializers.normal(0.01)
+        return nn.Dense(10, kernel_init=init, name="fc10")(x.reshape(len(x), -1))
+
+
+class LocalNet(nn.Module):
+    """The network of layers-cifar10-11pct.cfg, with its LRN if `norm` is given."""
+
+    # layer-params-cifar10-11pct.cfg; in the locally connected layers 0.004
+    weight_decay = MappingProxyType({"conv1": 0.0, "conv2": 0.0, "fc10": 0.01})
+
+    norm: ResponseNorm | None = None  # after the first pooling and before the second
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return logits [B, 10] of crops [B, 24, 24, 3] minus their mean."""
+        kernels = platform.for_platform(jax.default_backend())
+        plain = functools.partial(convolve, stride=1, padding=(2, 2))
+        first = convolve_colors if kernels is platform.CPU else plain
+        pooling = Pooling(3, 2)
+        normalize = lambda x: kernels.normalize(x, self.norm) if self.norm else x
+        x = kernels.pool(Convolution(64, 1e-4, first, name="conv1")(x), pooling)
+        x = normalize(nn.relu(x))  # [B, 12, 12, 64]
+        x = nn.relu(Convolution(64, 0.01, plain, name="conv2")(x))
+        x = kernels.pool(normalize(x), pooling)  # [B, 6, 6, 64]
+        x = nn.relu(Local(64, name="local3")(x))
+        x = nn.relu(Local(32, name="local4")(x))
         init = nn.initializers.normal(0.01)
         return nn.Dense(10, kernel_init=init, name="fc10")(x.reshape(len(x), -1))

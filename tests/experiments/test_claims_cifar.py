@@ -18,14 +18,17 @@ sys.path.append(str(Path(__file__).parents[2] / "experiments" / "claims"))
 
 import cifar
 import cifar_net
+import lrn_in_local_net
 import lrn_on_cifar
 import pooling_on_cifar
 import record
 import relu_vs_tanh
+from cifar_net import CIFAR_NORM, FourLayerNet, LocalNet
 from experiment import Arguments
 
 from alexnet_jax.model.architecture import Pooling
 from alexnet_jax.model.convolution import convolve
+from alexnet_jax.model.pooling import pool
 from alexnet_jax.model.response_norm import normalize
 
 pytestmark = pytest.mark.slow
@@ -55,7 +58,7 @@ def parameters(net, side):
 @pytest.mark.parametrize(("side", "last", "number"), [(32, 4, 89_578), (24, 3, 85_098)])
 @pytest.mark.parametrize("window", [2, 3])
 def test_the_net_of_layers_18pct(side, last, number, window):
-    shapes = parameters(cifar_net.FourLayerNet(window=window), side)
+    shapes = parameters(FourLayerNet(window=window), side)
     assert shapes == {
         "conv1": ((5, 5, 3, 32), (32,)),
         "conv2": ((5, 5, 32, 32), (32,)),
@@ -66,8 +69,53 @@ def test_the_net_of_layers_18pct(side, last, number, window):
     assert number == sum(int(np.prod(shape)) for layer in shapes.values() for shape in layer)
 
 
+def test_the_net_of_layers_cifar10_11pct():
+    assert parameters(LocalNet(), 24) == {
+        "conv1": ((5, 5, 3, 64), (64,)),
+        "conv2": ((5, 5, 64, 64), (64,)),
+        "local3": ((36, 576, 64), (36, 64)),
+        "local4": ((36, 576, 32), (36, 32)),
+        "fc10": ((1152, 10), (10,)),
+    }
+
+
+def test_local_layers_have_kernels_of_their_own_at_each_pixel():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    layer = cifar_net.Local(6)
+    params = layer.init(jax.random.key(1), x)["params"]
+    params["bias"] = jax.random.normal(jax.random.key(2), params["bias"].shape)
+    kernel = params["kernel"].reshape(3, 4, 3, 3, 5, 6)
+    bias, padded = np.asarray(params["bias"]), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y = layer.apply({"params": params}, x)
+    for row, column in itertools.product(range(3), range(4)):
+        window = padded[:, row : row + 3, column : column + 3]
+        expected = np.einsum("bijc,ijco->bo", window, kernel[row, column])
+        expected += bias[4 * row + column]
+        np.testing.assert_allclose(y[:, row, column], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_lrn_in_the_local_net_is_before_the_second_pooling(images):
+    x = images.pixels[:2, :24, :24].astype(np.float32) - 128
+    params = LocalNet().init(jax.random.key(0), x)["params"]
+    params["conv1"]["kernel"] *= 1000
+    plain = LocalNet().apply({"params": params}, x)
+    normed = LocalNet(CIFAR_NORM).apply({"params": params}, x)
+
+    def by_hand():
+        # Biases are zero at the start.
+        conv = lambda x, name: convolve(x, params[name]["kernel"], 1, (2, 2))
+        x1 = normalize(jax.nn.relu(pool(conv(x, "conv1"), Pooling(3, 2))), CIFAR_NORM)
+        x2 = pool(normalize(jax.nn.relu(conv(x1, "conv2")), CIFAR_NORM), Pooling(3, 2))
+        for name, maps in (("local3", 64), ("local4", 32)):
+            x2 = jax.nn.relu(cifar_net.Local(maps).apply({"params": params[name]}, x2))
+        return x2.reshape(2, -1) @ params["fc10"]["kernel"]
+
+    np.testing.assert_allclose(normed, by_hand(), rtol=1e-4, atol=1e-5)
+    assert np.abs(normed - plain).max() > 0.01
+
+
 def test_initial_weights():
-    params = cifar.initialize(False, jax.random.key(0)).params
+    params = cifar.initialize(FourLayerNet(), False, jax.random.key(0)).params
     stds = {name: float(layer["kernel"].std()) for name, layer in params.items()}
     expected = {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "fc10": 0.01}
     assert stds == pytest.approx(expected, rel=0.05)
@@ -76,7 +124,7 @@ def test_initial_weights():
 
 def test_the_norm_by_hand():
     # 30 everywhere: s = 1 + 1e-3 / 9 x 900 x maps in the window = 1 + maps / 10.
-    y = normalize(jnp.full((1, 1, 1, 32), 30.0), cifar_net.CIFAR_NORM)[0, 0, 0]
+    y = normalize(jnp.full((1, 1, 1, 32), 30.0), CIFAR_NORM)[0, 0, 0]
     maps = np.array([5, 6, 7, 8, *[9] * 24, 8, 7, 6, 5])
     np.testing.assert_allclose(y, 30 / (1 + maps / 10) ** 0.75, rtol=1e-5)
 
@@ -84,13 +132,16 @@ def test_the_norm_by_hand():
 def test_norm_window_and_units_each_make_a_difference(images):
     x = images.pixels[:2, :8, :8].astype(np.float32) - 128
     # Larger weights than the initial ones, with which the norm divides by almost 1.
-    params = jax.tree.map(lambda w: 20 * w, cifar.initialize(False, jax.random.key(0)).params)
+    params = jax.tree.map(
+        lambda w: 20 * w,
+        cifar.initialize(FourLayerNet(), False, jax.random.key(0)).params,
+    )
     params["fc10"]["kernel"] = params["fc10"]["kernel"][:64]
     nets = [
-        cifar_net.FourLayerNet(),
-        cifar_net.FourLayerNet(norm=cifar_net.CIFAR_NORM),
-        cifar_net.FourLayerNet(window=2),
-        cifar_net.FourLayerNet(jnp.tanh),
+        FourLayerNet(),
+        FourLayerNet(norm=CIFAR_NORM),
+        FourLayerNet(window=2),
+        FourLayerNet(jnp.tanh),
     ]
     logits = [np.asarray(jax.jit(net.apply)({"params": params}, x)) for net in nets]
     for first, second in itertools.combinations(logits, 2):
@@ -123,28 +174,42 @@ def test_mean_pooling_by_hand():
     np.testing.assert_allclose(apart, [[2.5, 4.5], [10.5, 12.5]])
 
 
-def updates(regularized, gradient):
+def updates(net, regularized, gradient):
     """Return weights, and their updates at learning rate 0.5 if every gradient is `gradient`."""
-    state = cifar.with_learning_rate(cifar.initialize(False, jax.random.key(0)), 0.5)
+    state = cifar.initialize(net, regularized, jax.random.key(0))
+    state = cifar.with_learning_rate(state, 0.5)
     gradients = jax.tree.map(lambda w: jnp.full_like(w, gradient), state.params)
-    rule = cifar.optimizer(regularized)
+    rule = cifar.optimizer(net, regularized)
     changes: Any = rule.update(gradients, state.opt_state, state.params)[0]
     return state.params, changes
 
 
-@pytest.mark.parametrize(("regularized", "decay", "of_fc10"), [(True, 0.004, 1), (False, 0, 0)])
-def test_decay_is_of_weights_alone(regularized, decay, of_fc10):
-    params, changes = updates(regularized, 0)
+@pytest.mark.parametrize(
+    ("net", "regularized", "decays"),
+    [
+        (FourLayerNet(), True, {"conv1": 0.004, "conv2": 0.004, "conv3": 0.004, "fc10": 1}),
+        (FourLayerNet(), False, dict.fromkeys(("conv1", "conv2", "conv3", "fc10"), 0)),
+        (
+            LocalNet(),
+            True,
+            {"conv1": 0, "conv2": 0, "local3": 0.004, "local4": 0.004, "fc10": 0.01},
+        ),
+    ],
+)
+def test_decay_is_of_weights_alone(net, regularized, decays):
+    params, changes = updates(net, regularized, 0)
+    assert params.keys() == decays.keys()
     for name, layer in params.items():
-        expected = -0.5 * (of_fc10 if name == "fc10" else decay) * layer["kernel"]
-        np.testing.assert_allclose(changes[name]["kernel"], expected, rtol=1e-5)
+        expected = -0.5 * decays[name] * layer["kernel"]
+        np.testing.assert_allclose(changes[name]["kernel"], expected, rtol=1e-5, atol=1e-9)
         assert not changes[name]["bias"].any()
 
 
-def test_biases_learn_at_twice_the_rate():
-    _, changes = updates(False, 1)
+@pytest.mark.parametrize("net", [FourLayerNet(), LocalNet()])
+def test_biases_learn_at_twice_the_rate(net):
+    _, changes = updates(net, isinstance(net, LocalNet), 1)
     for layer in changes.values():
-        assert (layer["kernel"] == -0.5).all()
+        np.testing.assert_allclose(layer["kernel"], -0.5, rtol=0, atol=0.03)  # decay
         assert (layer["bias"] == -1).all()
 
 
@@ -184,7 +249,7 @@ def test_crops_and_flips():
 def test_errors_are_counted_before_each_step_learns(images, tmp_path):
     """At a rate of next to nothing all epochs, and a pass over all images, find the same errors."""
     recipe = dataclasses.replace(PLAIN, learning_rate=1e-30)
-    net = cifar_net.FourLayerNet(jnp.tanh)
+    net = FourLayerNet(jnp.tanh)
     state, history = cifar.train(net, recipe, 0, images, tmp_path / "a.msgpack", images)
     mean = cifar.mean_image(images, 32)
     logits = jax.jit(net.apply)({"params": state.params}, images.pixels - mean)
@@ -199,7 +264,7 @@ def test_errors_are_counted_before_each_step_learns(images, tmp_path):
 
 
 def test_a_resumed_run_is_bit_identical(images, tmp_path):
-    net, two = cifar_net.FourLayerNet(jnp.tanh), dataclasses.replace(PLAIN, epochs=2)
+    net, two = FourLayerNet(jnp.tanh), dataclasses.replace(PLAIN, epochs=2)
     whole, history = cifar.train(net, two, 3, images, tmp_path / "whole.msgpack")
     cifar.train(net, PLAIN, 3, images, tmp_path / "parts.msgpack")
     parts, resumed = cifar.train(net, two, 3, images, tmp_path / "parts.msgpack")
@@ -211,7 +276,7 @@ def test_a_resumed_run_is_bit_identical(images, tmp_path):
 
 
 def test_a_run_stops_at_its_target_or_at_a_non_finite_loss(images, tmp_path):
-    net = cifar_net.FourLayerNet(jnp.tanh)
+    net = FourLayerNet(jnp.tanh)
     easy = dataclasses.replace(PLAIN, epochs=9, target=1.0)
     assert len(cifar.train(net, easy, 0, images, tmp_path / "a")[1].training_errors) == 1
     mad = dataclasses.replace(PLAIN, epochs=9, learning_rate=1e38)
@@ -318,7 +383,8 @@ def test_pairs_run_and_share_a_side(tmp_path, capsys):
     assert len(lines) == 6
     for line in lines:
         assert (len(line["training_errors"]), len(line["test_errors"])) == (4, 2)
-    for name in ("lrn_on_cifar", "pooling_on_cifar"):
+    lrn_in_local_net.main(Arguments(tmp_path, seeds=(0,), smoke=True))
+    for name in ("lrn_on_cifar", "pooling_on_cifar", "lrn_in_local_net"):
         assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="no finished run; .*--seeds"):
         lrn_on_cifar.main(Arguments(tmp_path / "empty", seeds=()))
