@@ -10,8 +10,7 @@ with maximum pooling of 3 x 3 at stride 2, two locally connected layers of 3 x 3
 """
 
 import functools
-from collections.abc import Callable
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -116,11 +115,15 @@ class Local(nn.Module):
 class FourLayerNet(nn.Module):
     """The network of layers-18pct.cfg; `norm` replaces its norm (same map, 3 x 3 pixels)."""
 
-    weight_decay = MappingProxyType({"fc10": 1.0})  # layer-params-18pct.cfg; elsewhere 0.004
-
     activation: Callable[[Array], Array] = nn.relu
     norm: ResponseNorm | None = None  # after the first two poolings
     window: int = 3  # side of the pooling window, at stride 2: 3 overlaps
+    fc10_decay: float = 1.0  # that of layer-params-18pct.cfg
+
+    @property
+    def weight_decay(self) -> Mapping[str, float]:
+        """The weight decay of layers that do not have the usual one."""
+        return {"fc10": self.fc10_decay}
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -144,10 +147,12 @@ class FourLayerNet(nn.Module):
 class LocalNet(nn.Module):
     """The network of layers-cifar10-11pct.cfg, with its LRN if `norm` is given."""
 
-    # layer-params-cifar10-11pct.cfg; in the locally connected layers 0.004
-    weight_decay = MappingProxyType({"conv1": 0.0, "conv2": 0.0, "fc10": 0.01})
-
     norm: ResponseNorm | None = None  # after the first pooling and before the second
+
+    @property
+    def weight_decay(self) -> Mapping[str, float]:
+        """The weight decay of layers that do not have the usual one."""
+        return {"conv1": 0.0, "conv2": 0.0, "fc10": 0.01}  # layer-params-cifar10-11pct.cfg
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -194,6 +194,11 @@ def updates(net, regularized, gradient):
             True,
             {"conv1": 0, "conv2": 0, "local3": 0.004, "local4": 0.004, "fc10": 0.01},
         ),
+        (
+            FourLayerNet(fc10_decay=0.01),
+            True,
+            {"conv1": 0.004, "conv2": 0.004, "conv3": 0.004, "fc10": 0.01},
+        ),
     ],
 )
 def test_decay_is_of_weights_alone(net, regularized, decays):
@@ -380,11 +385,16 @@ def test_pairs_run_and_share_a_side(tmp_path, capsys):
     assert "LRN, 3/2 pooling - no LRN, 3/2 pooling, in points: " in printed
     pooling_on_cifar.main(Arguments(tmp_path, seeds=(0, 1), smoke=True))
     lines = record.finished(tmp_path / "smoke" / record.NAME)
-    assert len(lines) == 6
+    assert len(lines) == 10
     for line in lines:
         assert (len(line["training_errors"]), len(line["test_errors"])) == (4, 2)
     lrn_in_local_net.main(Arguments(tmp_path, seeds=(0,), smoke=True))
-    for name in ("lrn_on_cifar", "pooling_on_cifar", "lrn_in_local_net"):
+    for name in (
+        "lrn_on_cifar",
+        "lrn_on_cifar_with_little_decay",
+        "pooling_on_cifar",
+        "lrn_in_local_net",
+    ):
         assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="no finished run; .*--seeds"):
         lrn_on_cifar.main(Arguments(tmp_path / "empty", seeds=()))
