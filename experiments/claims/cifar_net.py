@@ -113,10 +113,15 @@ class Local(nn.Module):
 
 
 class FourLayerNet(nn.Module):
-    """The network of layers-18pct.cfg; `norm` replaces its norm (same map, 3 x 3 pixels)."""
+    """The network of layers-18pct.cfg; `norm` replaces its norm (same map, 3 x 3 pixels).
+
+    `norm_before_pool2` is the order of layers-cifar10-11pct.cfg, whose second pooling takes maxima,
+    not means.
+    """
 
     activation: Callable[[Array], Array] = nn.relu
     norm: ResponseNorm | None = None  # after the first two poolings
+    norm_before_pool2: bool = False  # and pool2 takes maxima
     window: int = 3  # side of the pooling window, at stride 2: 3 overlaps
     fc10_decay: float = 1.0  # that of layer-params-18pct.cfg
 
@@ -137,7 +142,10 @@ class FourLayerNet(nn.Module):
         x = kernels.pool(Convolution(32, 1e-4, first, name="conv1")(x), pooling)
         x = normalize(self.activation(x))  # [B, 16, 16, 32] of 32 pixels
         x = self.activation(Convolution(32, 0.01, plain, name="conv2")(x))
-        x = normalize(mean_pool(x, pooling))  # [B, 8, 8, 32]
+        if self.norm_before_pool2:  # [B, 8, 8, 32]
+            x = kernels.pool(normalize(x), pooling)
+        else:
+            x = normalize(mean_pool(x, pooling))
         x = self.activation(Convolution(64, 0.01, plain, name="conv3")(x))
         x = mean_pool(x, pooling)  # [B, 4, 4, 64]
         init = nn.initializers.normal(0.01)

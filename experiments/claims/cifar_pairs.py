@@ -21,9 +21,6 @@ from matplotlib.figure import Figure
 SHORT = cifar.Recipe(learning_rate=0.001, epochs=12, regularized=True, milestones=(9, 11))
 # The 140 epochs of layer-params-18pct.cfg and its drops after 120 and 130, in proportion.
 LONG = dataclasses.replace(SHORT, epochs=40, milestones=(34, 37))
-# Of the 500 epochs of layer-params-cifar10-11pct.cfg with ten more at each lower rate, what two
-# cores can do.
-MEDIUM = dataclasses.replace(SHORT, epochs=20, milestones=(17, 19))
 SMOKE = dataclasses.replace(SHORT, epochs=2, milestones=(1,))
 Pair = Mapping[str, cifar.Net]  # without and with what the paper claims to help
 

@@ -34,13 +34,18 @@ WITH_LITTLE_DECAY = {
     "no LRN, decay 0.01": FourLayerNet(fc10_decay=0.01),
     "LRN, decay 0.01": FourLayerNet(norm=CIFAR_NORM, fc10_decay=0.01),
 }
+BEFORE_POOLING = {
+    "no LRN, maximum in pool2": FourLayerNet(norm_before_pool2=True, fc10_decay=0.01),
+    "LRN before pool2": FourLayerNet(norm=CIFAR_NORM, norm_before_pool2=True, fc10_decay=0.01),
+}
 FASTER = dataclasses.replace(cifar_pairs.LONG, learning_rate=0.003)
 
 
 def main(args: experiment.Arguments) -> None:
-    """Train both pairs with every seed, print the tables, draw the curves."""
+    """Train the three pairs with every seed, print the tables, draw the curves."""
     cifar_pairs.run(PAIR, "lrn_on_cifar", cifar_pairs.LONG, args)
     cifar_pairs.run(WITH_LITTLE_DECAY, "lrn_on_cifar_with_little_decay", FASTER, args)
+    cifar_pairs.run(BEFORE_POOLING, "lrn_before_pooling", FASTER, args)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import dropout
 import ensemble_of_seeds
 import few_photographs
 import lighting
+import lrn_in_local_net
 import lrn_on_cifar
 import paper_vs_source2012
 import pooling_on_cifar
@@ -88,6 +89,9 @@ TABLES = {
     "towers_specialize": FromRecord("caltech", towers_specialize.report),
     "relu_vs_tanh": FromRecord("relu_vs_tanh", relu_vs_tanh.report),
     "lrn_on_cifar": _pair(lrn_on_cifar.PAIR, LONG),
+    "lrn_on_cifar_with_little_decay": _pair(lrn_on_cifar.WITH_LITTLE_DECAY, LONG),
+    "lrn_before_pooling": _pair(lrn_on_cifar.BEFORE_POOLING, LONG),
+    "lrn_in_local_net": _pair(lrn_in_local_net.PAIR, SHORT),
     "lrn_on_cifar_short": _pair(lrn_on_cifar.PAIR, SHORT),
     "pooling_on_cifar": _pair(pooling_on_cifar.PAIR, SHORT),
     "two_towers_vs_half": _caltech(two_towers_vs_half.SETTINGS),
@@ -228,6 +232,18 @@ CELLS = (
         "the same after 12 epochs",
         "cifar",
         functools.partial(cifar_pairs.difference, lrn_on_cifar.PAIR, SHORT),
+        _points,
+    ),
+    *_summary(
+        "the same after 40 epochs, LRN before the second pooling, as in the network of 11 %",
+        "cifar",
+        functools.partial(cifar_pairs.difference, lrn_on_cifar.BEFORE_POOLING, LONG),
+        _points,
+    ),
+    *_summary(
+        "the same in the network of 11 %, 12 epochs",
+        "cifar",
+        functools.partial(cifar_pairs.difference, lrn_in_local_net.PAIR, SHORT),
         _points,
     ),
     *_summary(

@@ -140,6 +140,8 @@ def test_norm_window_and_units_each_make_a_difference(images):
     nets = [
         FourLayerNet(),
         FourLayerNet(norm=CIFAR_NORM),
+        FourLayerNet(norm_before_pool2=True),
+        FourLayerNet(norm=CIFAR_NORM, norm_before_pool2=True),
         FourLayerNet(window=2),
         FourLayerNet(jnp.tanh),
     ]
@@ -385,7 +387,7 @@ def test_pairs_run_and_share_a_side(tmp_path, capsys):
     assert "LRN, 3/2 pooling - no LRN, 3/2 pooling, in points: " in printed
     pooling_on_cifar.main(Arguments(tmp_path, seeds=(0, 1), smoke=True))
     lines = record.finished(tmp_path / "smoke" / record.NAME)
-    assert len(lines) == 10
+    assert len(lines) == 14
     for line in lines:
         assert (len(line["training_errors"]), len(line["test_errors"])) == (4, 2)
     lrn_in_local_net.main(Arguments(tmp_path, seeds=(0,), smoke=True))
