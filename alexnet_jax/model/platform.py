@@ -8,10 +8,11 @@ and what the compilers of TPU and GPU estimate, are in experiments/RESULTS.md.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from jax import Array
+from jax.sharding import SingleDeviceSharding
 from optax import softmax_cross_entropy_with_integer_labels as cross_entropy
 
 from alexnet_jax.config import Precision
@@ -19,6 +20,7 @@ from alexnet_jax.model.architecture import Pooling
 from alexnet_jax.model.convolution import convolve, convolve_on_cpu, convolve_on_tpu
 from alexnet_jax.model.loss import cross_entropy_by_selection
 from alexnet_jax.model.pooling import pool, pool_by_index, pool_by_slices
+from alexnet_jax.model.preprocess import flip_by_bits, flip_by_product
 from alexnet_jax.model.response_norm import (
     normalize,
     normalize_by_product,
@@ -35,6 +37,7 @@ class Ops:
     pool: Callable[[Array, Pooling], Array]
     cross_entropy: Callable[[Array, Array], Array]  # of logits [B, classes] and labels [B]
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
+    flip: Callable[[Array, Array], Array] = flip_by_bits  # bytes, where the second argument is true
     gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
     # Whether each tower has its bias added by itself. Its gradient is then one more output of the
     # kernel that computes the gradient of LRN, and does not read that of both towers once more.
@@ -74,8 +77,12 @@ TPU = Ops(
     whole_batch,
     bias_by_tower=True,
     gather_along_maps=True,
+    flip=flip_by_product,
     # That of the bytes as they arrive; XLA would transpose them and the images after the mean.
     image_layout=(1, 3, 2, 0),
+    # Memory on the chip for one operation at a time, twice XLA's default: LRN and conv1 then work
+    # in larger parts. With 65536 other operations have to wait for more of their inputs.
+    compiler_options=(("xla_tpu_scoped_vmem_limit_kib", "32768"),),
 )
 CPU = Ops(
     convolve_on_cpu,
@@ -131,21 +138,27 @@ def describe_precision(
 
 
 @functools.cache
-def compiler_options(platform: str, deterministic: bool = True) -> dict[str, str | bool]:
-    """Return XLA's compiler options for `platform`, as jax.jit takes them.
+def compiler_options(device: jax.Device, deterministic: bool = True) -> dict[str, str | bool]:
+    """Return XLA's compiler options for a device's platform, as jax.jit takes them.
 
     Those for speed are left out if this release of XLA does not know them. `deterministic`: on a
     GPU, additions have a fixed order, and kernels are not chosen by trial; XLA for CPU and TPU does
     so anyway.
     """
-    fast = {k: v for k, v in for_platform(platform).compiler_options if is_supported(k, v)}
-    return fast | (DETERMINISTIC if deterministic and platform in GPUS else {})
+    options = for_platform(device.platform).compiler_options
+    fast = {k: v for k, v in options if is_supported(k, v, device)}
+    return fast | (DETERMINISTIC if deterministic and device.platform in GPUS else {})
 
 
-def is_supported(option: str, value: str | bool) -> bool:
-    """Return whether XLA supports a value of a compiler option."""
+def is_supported(option: str, value: str | bool, device: jax.Device) -> bool:
+    """Return whether XLA supports a value of a compiler option for a device's platform."""
+    # A device of another process can be compiled for only if it is of another platform, by a
+    # compiler without one.
+    here = device.platform == jax.default_backend()
+    sharding = None if here else SingleDeviceSharding(device)
+    options: dict[str, Any] = {"compiler_options": {option: value}, "out_shardings": sharding}
     try:
-        jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
+        jax.jit(lambda: 0, **options).lower().compile()
     except jax.errors.JaxRuntimeError:
         return False
     return True

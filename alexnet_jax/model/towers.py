@@ -215,7 +215,7 @@ def jit(
 
     `deterministic`: the same numbers on the same inputs; see `platform.compiler_options`.
     """
-    compiler_options = platform.compiler_options(mesh.devices.flat[0].platform, deterministic)
+    compiler_options = platform.compiler_options(mesh.devices.flat[0], deterministic)
     return jax.jit(function, compiler_options=compiler_options, **options)
 
 

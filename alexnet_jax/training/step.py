@@ -64,7 +64,8 @@ def make_gradient(
     apply, ops = towers.forward(architecture, mesh), towers.ops(mesh)
 
     def gradient(variables: Any, step: Array, batch: Batch) -> tuple[tuple[Array, Array], Any]:
-        images, labels = preprocess(batch, constants, architecture.precision), batch["label"]
+        images = preprocess(batch, constants, architecture.precision, ops.flip)
+        labels = batch["label"]
         dropout_masks = draw_dropout_masks(architecture, step_key(seed, step), len(labels))
 
         def loss_of(variables: Any) -> tuple[Array, Array]:
@@ -134,7 +135,8 @@ def make_eval_step(
     apply, ops = towers.forward(architecture, mesh), towers.ops(mesh)
 
     def eval_step(variables: Any, batch: Batch) -> tuple[Metrics, Array]:
-        logits, labels = apply(variables, preprocess(batch, constants)), batch["label"]
+        logits = apply(variables, preprocess(batch, constants, flip=ops.flip))
+        labels = batch["label"]
         values = {
             "loss": ops.cross_entropy(logits, labels),
             "top1_error": top_k_error(logits, labels, 1),
@@ -154,9 +156,10 @@ def make_predict_step(
 
     Logarithms, as a probability below 1e-38 would be 0, and its loss infinite.
     """
-    apply = towers.forward(architecture, mesh)
+    apply, ops = towers.forward(architecture, mesh), towers.ops(mesh)
 
     def predict_step(variables: Any, batch: Batch) -> Array:
-        return jax.nn.log_softmax(apply(variables, preprocess(batch, constants)))
+        images = preprocess(batch, constants, flip=ops.flip)
+        return jax.nn.log_softmax(apply(variables, images))
 
     return towers.jit(predict_step, mesh)

@@ -48,7 +48,7 @@ class Measured:
 
 def milliseconds(function: Callable[..., Any], *arrays: Any, repetitions: int) -> float:
     """Return the median time of a jitted call."""
-    options = platform.compiler_options(jax.default_backend())
+    options = platform.compiler_options(jax.devices()[0])
     jitted = jax.jit(function, compiler_options=options)
     jax.block_until_ready(jitted(*arrays))
     seconds = []

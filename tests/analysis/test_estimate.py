@@ -14,6 +14,7 @@ from alexnet_jax.analysis.compiled import Traffic
 from alexnet_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.data.splits import open_splits
+from alexnet_jax.model import platform
 from alexnet_jax.model.partition import partition_layers, step_collectives
 from alexnet_jax.model.variants import build_architecture
 
@@ -128,6 +129,14 @@ def test_the_forward_tpu_program_has_three_gathers_and_one_sum():
     assert [each.values for each in program] == [
         each.values for each in derived if each.direction == "forward"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("libtpu")
+def test_the_compiler_for_tpus_knows_every_option():
+    mesh = targets.make_mesh(targets.parse_target("v5e-4"), MeshConfig(data=2, towers=2), BATCH)
+    options = platform.compiler_options(mesh.devices.flat[0])
+    assert options == dict(platform.TPU.compiler_options) != {}
 
 
 @pytest.mark.slow

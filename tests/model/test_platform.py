@@ -1,5 +1,6 @@
 """Each layer against its formula written plainly, and against other people's numbers."""
 
+import dataclasses
 import functools
 
 import jax
@@ -247,23 +248,42 @@ def test_the_platform_decides_in_one_place():
     assert platform.for_platform("gpu") is platform.for_platform("cuda") is platform.GPU
 
 
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A device that is not there."""
+
+    platform: str
+
+
 def test_an_option_that_this_xla_does_not_know_is_left_out():
-    assert platform.is_supported("xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED")
-    assert not platform.is_supported("xla_cpu_scheduler_type", "of another release")
-    assert not platform.is_supported("xla_cpu_of_another_release", "1")
+    cpu = jax.devices("cpu")[0]
+    known = "xla_cpu_scheduler_type", "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+    assert platform.is_supported(*known, cpu)
+    assert not platform.is_supported("xla_cpu_scheduler_type", "of another release", cpu)
+    assert not platform.is_supported("xla_cpu_of_another_release", "1", cpu)
 
 
 def test_of_the_release_installed_every_option_is_supported():
-    assert platform.compiler_options("cpu") == dict(platform.CPU.compiler_options)
-    assert platform.compiler_options("tpu") == {}
+    cpu = jax.devices("cpu")[0]
+    assert platform.compiler_options(cpu) == dict(platform.CPU.compiler_options)
 
 
 def test_operations_of_a_gpu_are_deterministic_unless_asked_otherwise():
     for name in ("gpu", "cuda", "rocm"):  # of a device, and of a compiler without one
-        assert platform.compiler_options(name)["xla_gpu_deterministic_ops"] is True
-        assert "xla_gpu_deterministic_ops" not in platform.compiler_options(name, False)
-    for name in ("cpu", "tpu"):
-        assert platform.compiler_options(name, True) == platform.compiler_options(name, False)
+        assert platform.compiler_options(Device(name))["xla_gpu_deterministic_ops"] is True
+        assert platform.compiler_options(Device(name), False) == {}
+    cpu = jax.devices("cpu")[0]
+    assert platform.compiler_options(cpu, True) == platform.compiler_options(cpu, False)
     # XLA for a CPU knows the option too, and refuses what it cannot read.
-    assert platform.is_supported("xla_gpu_deterministic_ops", True)
-    assert not platform.is_supported("xla_gpu_deterministic_ops", "true")
+    assert platform.is_supported("xla_gpu_deterministic_ops", True, cpu)
+    assert not platform.is_supported("xla_gpu_deterministic_ops", "true", cpu)
+
+
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
+def test_flipping_gives_every_byte_back(ops):
+    images = np.random.default_rng(0).integers(0, 256, (4, 6, 256, 3), np.uint8)
+    images[0, 0, :, 0] = np.arange(256)
+    mirror = np.array([True, False, True, False])
+    flipped = np.asarray(jax.jit(ops.flip)(images, mirror))
+    np.testing.assert_array_equal(flipped[::2], images[::2, :, ::-1])
+    np.testing.assert_array_equal(flipped[1::2], images[1::2])
