@@ -80,8 +80,8 @@ TPU = Ops(
     flip=flip_by_product,
     # That of the bytes as they arrive; XLA would transpose them and the images after the mean.
     image_layout=(1, 3, 2, 0),
-    # Memory on the chip for one operation at a time, twice XLA's default: LRN and conv1 then work
-    # in larger parts. With 65536 other operations have to wait for more of their inputs.
+    # KiB of memory on the chip for one operation at a time, twice XLA's default for a v5e: LRN and
+    # conv1 then work in larger parts. With 65536 other operations wait for more of their inputs.
     compiler_options=(("xla_tpu_scoped_vmem_limit_kib", "32768"),),
 )
 CPU = Ops(
@@ -152,8 +152,8 @@ def compiler_options(device: jax.Device, deterministic: bool = True) -> dict[str
 
 def is_supported(option: str, value: str | bool, device: jax.Device) -> bool:
     """Return whether XLA supports a value of a compiler option for a device's platform."""
-    # A device of another process can be compiled for only if it is of another platform, by a
-    # compiler without one.
+    # On JAX's own platform XLA is asked for this process's device, as `device` may be another's.
+    # Otherwise `device` is not there, and its compiler is asked.
     here = device.platform == jax.default_backend()
     sharding = None if here else SingleDeviceSharding(device)
     options: dict[str, Any] = {"compiler_options": {option: value}, "out_shardings": sharding}

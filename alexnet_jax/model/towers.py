@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 from jax.experimental import multihost_utils
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -75,10 +76,10 @@ def make_mesh(
             "divide, or fewer processes"
         )
         raise invalid("mesh.data", data, rule, remedy)
+    # jax.make_mesh refuses pairs in some tori, as in the 4 x 4 chips of a v6e-16.
+    grid = create_device_mesh((data, towers), used, allow_split_physical_axes=True)
     # Auto axes: with Explicit ones every convolution outside shard_map would need a sharding.
-    return jax.make_mesh(
-        (data, towers), (DATA, TOWER), axis_types=(AxisType.Auto, AxisType.Auto), devices=used
-    )
+    return Mesh(grid, (DATA, TOWER), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def describe_mesh(mesh: Mesh) -> str:

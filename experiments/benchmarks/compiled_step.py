@@ -4,8 +4,9 @@
     JAX_PLATFORMS=cpu python experiments/benchmarks/compiled_step.py
     ... compiled_step.py --targets h100-2 --batches 1024 --json
 
-A row for each target, mesh, batch size and formulation: the platform's own, alternatives, and the
-same network as it is usually written in Flax (`peer`). **Nothing here is measured on a device**:
+A row for each target, mesh, batch size and formulation: the platform's own with its compiler
+options, and with XLA's defaults alternatives and the same network as it is usually written in Flax
+(`peer`). **Nothing here is measured on a device**:
 
 - TPU: the compiler's estimate, the sum of `estimated_cycles` of the entry computation at the chip's
   clock. It counts no waiting for collectives, no dispatch, no loop, no reversal and no gradient of

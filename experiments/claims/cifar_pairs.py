@@ -1,10 +1,11 @@
 """Compare two settings of a CIFAR-10 network: runs, table, figure.
 
 Both settings are trained alike: weight decay, learning rate 0.001 and two drops to a tenth as in
-the file of the network's parameters (cifar_net.py), in fewer epochs, whose number and drops are
-fixed before the first run; random crops of 24 pixels and horizontal flips as in the authors'
-networks of 13 % and 11 %. The test error is that of the last epoch, on center crops. A seed gives
-both settings the same initial weights, order, crops and flips, so differences are paired by seed.
+the file of the network's parameters (cifar_net.py) unless the experiment says otherwise, in fewer
+epochs, whose number and drops are fixed before the first run; random crops of 24 pixels and
+horizontal flips as in the authors' networks of 13 % and 11 %. The test error is that of the last
+epoch, on center crops. A seed gives both settings the same initial weights, order, crops and flips,
+so differences are paired by seed.
 """
 
 import dataclasses

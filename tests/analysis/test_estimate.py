@@ -133,6 +133,17 @@ def test_the_forward_tpu_program_has_three_gathers_and_one_sum():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("libtpu")
+@pytest.mark.parametrize("name", ["v4-32", "v5e-8", "v5e-16", "v5p-16", "v6e-16", "v6e-32"])
+def test_the_two_towers_of_a_pair_are_neighbors_on_every_slice(name):
+    target = targets.parse_target(name)
+    mesh = targets.make_mesh(target, MeshConfig(), BATCH * target.devices)
+    assert mesh.shape == {"data": target.devices // 2, "tower": 2}
+    for first, second in mesh.devices:
+        assert sum(abs(a - b) for a, b in zip(first.coords, second.coords, strict=True)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("libtpu")
 def test_the_compiler_for_tpus_knows_every_option():
     mesh = targets.make_mesh(targets.parse_target("v5e-4"), MeshConfig(data=2, towers=2), BATCH)
     options = platform.compiler_options(mesh.devices.flat[0])

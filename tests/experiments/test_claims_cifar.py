@@ -394,6 +394,7 @@ def test_pairs_run_and_share_a_side(tmp_path, capsys):
     for name in (
         "lrn_on_cifar",
         "lrn_on_cifar_with_little_decay",
+        "lrn_before_pooling",
         "pooling_on_cifar",
         "lrn_in_local_net",
     ):

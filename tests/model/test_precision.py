@@ -189,14 +189,20 @@ def test_every_product_of_a_step_has_the_precision_of_the_model(
     # LRN's window sums on a TPU, after conv1 and conv2 of each tower.
     sums = 2 * 2 // count if ops is platform.TPU else 0
     both = " ".join([precision.upper()] * 2)
-    assert test == {("convolution", both): convolutions, ("dot_general", both): products + sums}
+    # Mirroring on a TPU is a product of bytes, which one pass computes exactly.
+    mirroring = Counter({("dot_general", "DEFAULT DEFAULT"): int(ops is platform.TPU)})
+    assert test == mirroring + Counter(
+        {("convolution", both): convolutions, ("dot_general", both): products + sums}
+    )
     # Forward, and the gradients of kernel and input; the images have none. Lighting has a product.
     blocks = -(-BATCH // ops.block_size(BATCH))
     assert blocks == 1
-    assert train == {
-        ("convolution", both): 3 * convolutions - 1,
-        ("dot_general", both): 3 * products + 1 + 2 * sums,
-    }
+    assert train == mirroring + Counter(
+        {
+            ("convolution", both): 3 * convolutions - 1,
+            ("dot_general", both): 3 * products + 1 + 2 * sums,
+        }
+    )
 
 
 @pytest.mark.parametrize(
