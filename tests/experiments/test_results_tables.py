@@ -49,9 +49,8 @@ def test_the_files_say_what_the_records_say(file: Path, committed: dict[Path, st
     assert committed[file] == refreshed
 
 
-def test_most_claims_have_been_run():
-    not_run = {name for name, table in TABLES.items() if "|" not in table.text(RECORDS)}
-    assert not_run <= {"depth", "crops_and_mirrors", "lrn_on_cifar"}
+def test_every_claim_has_been_run():
+    assert {name for name, table in TABLES.items() if "|" not in table.text(RECORDS)} == set()
 
 
 def generated(file: Path, text: str) -> Iterator[tuple[int, int]]:
