@@ -82,11 +82,11 @@ def test_the_net_of_layers_cifar10_11pct():
 def test_local_layers_have_kernels_of_their_own_at_each_pixel():
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
     layer = cifar_net.Local(6)
-    params = layer.init(jax.random.key(1), x)["params"]
+    params: Any = layer.init(jax.random.key(1), x)["params"]
     params["bias"] = jax.random.normal(jax.random.key(2), params["bias"].shape)
     kernel = params["kernel"].reshape(3, 4, 3, 3, 5, 6)
     bias, padded = np.asarray(params["bias"]), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    y = layer.apply({"params": params}, x)
+    y = np.asarray(layer.apply({"params": params}, x))
     for row, column in itertools.product(range(3), range(4)):
         window = padded[:, row : row + 3, column : column + 3]
         expected = np.einsum("bijc,ijco->bo", window, kernel[row, column])
@@ -96,10 +96,11 @@ def test_local_layers_have_kernels_of_their_own_at_each_pixel():
 
 def test_lrn_in_the_local_net_is_before_the_second_pooling(images):
     x = images.pixels[:2, :24, :24].astype(np.float32) - 128
-    params = LocalNet().init(jax.random.key(0), x)["params"]
+    params: Any = LocalNet().init(jax.random.key(0), x)["params"]
     params["conv1"]["kernel"] *= 1000
-    plain = LocalNet().apply({"params": params}, x)
-    normed = LocalNet(CIFAR_NORM).apply({"params": params}, x)
+    plain, normed = (
+        np.asarray(LocalNet(norm).apply({"params": params}, x)) for norm in (None, CIFAR_NORM)
+    )
 
     def by_hand():
         # Biases are zero at the start.
@@ -107,7 +108,8 @@ def test_lrn_in_the_local_net_is_before_the_second_pooling(images):
         x1 = normalize(jax.nn.relu(pool(conv(x, "conv1"), Pooling(3, 2))), CIFAR_NORM)
         x2 = pool(normalize(jax.nn.relu(conv(x1, "conv2")), CIFAR_NORM), Pooling(3, 2))
         for name, maps in (("local3", 64), ("local4", 32)):
-            x2 = jax.nn.relu(cifar_net.Local(maps).apply({"params": params[name]}, x2))
+            local: Any = cifar_net.Local(maps).apply({"params": params[name]}, x2)
+            x2 = jax.nn.relu(local)
         return x2.reshape(2, -1) @ params["fc10"]["kernel"]
 
     np.testing.assert_allclose(normed, by_hand(), rtol=1e-4, atol=1e-5)
