@@ -136,17 +136,16 @@ class History:
 
 def optimizer(net: Net, regularized: bool) -> optax.GradientTransformation:
     """Return the paper's update rule; `with_learning_rate` sets its learning rates."""
-    decay = WEIGHT_DECAY if regularized else 0.0
-    more = {name: other - decay for name, other in net.weight_decay.items()} if regularized else {}
 
     def add_decay(gradients: Any, params: Any) -> Any:
+        decays = {name: net.weight_decay.get(name, WEIGHT_DECAY) for name in params}
         return {
-            name: {**g, "kernel": g["kernel"] + more.get(name, 0.0) * params[name]["kernel"]}
+            name: {**g, "kernel": g["kernel"] + decays[name] * params[name]["kernel"]}
             for name, g in gradients.items()
         }
 
-    rule = paper_sgd(OptimizerConfig(batch_size=BATCH, weight_decay=decay))
-    return optax.chain(optax.stateless(add_decay), rule)
+    decay = optax.stateless(add_decay) if regularized else optax.identity()
+    return optax.chain(decay, paper_sgd(OptimizerConfig(batch_size=BATCH, weight_decay=0.0)))
 
 
 @functools.partial(jax.jit, static_argnames=("net", "regularized"))
