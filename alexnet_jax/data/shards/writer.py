@@ -114,13 +114,16 @@ def write(
         pool,
     ):
         try:
-            pending = {pool.submit(write_one, shard) for shard in shards}
+            futures = [pool.submit(write_one, shard) for shard in shards]
+            pending = set(futures)
             while pending:
-                done, pending = concurrent.futures.wait(
+                _, pending = concurrent.futures.wait(
                     pending, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
                 )
-                for future in done:
-                    future.result()
+                # In order, so that of several errors the first shard's is raised.
+                for future in futures:
+                    if future.done():
+                        future.result()
                 bar.update(context.num_done.value - bar.n)
         except BrokenProcessPool as error:
             raise ValueError(
