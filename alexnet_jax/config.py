@@ -76,7 +76,8 @@ class _Section:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(typing.cast(Any, self)):
-            value, remedy = getattr(self, field.name), f"try {field.default}"
+            value, remedy = _plain(getattr(self, field.name)), f"try {field.default}"
+            object.__setattr__(self, field.name, value)
             if rule := _wrong_type(value, _hints(type(self))[field.name]):
                 raise invalid(self._name(field.name), value, rule, remedy)
             if isinstance(value, float) and not math.isfinite(value):
@@ -97,6 +98,13 @@ class _Section:
             raise invalid(self._name(field), getattr(self, field), rule, remedy)
 
 
+def _plain(value: Any) -> Any:
+    """Return a value without NumPy's kinds of numbers and with tuples for lists."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value
+
+
 def _wrong_type(value: Any, hint: Any) -> str:
     """Return the rule that a value breaks which is not of the annotated type, else ""."""
     while typing.get_origin(hint) is Annotated:
@@ -112,7 +120,9 @@ def _wrong_type(value: Any, hint: Any) -> str:
             fits = isinstance(value, type_)
             fits &= kind is bool or not isinstance(value, bool)
         elif typing.get_origin(kind) is tuple:
-            fits, rule = isinstance(value, (tuple, list)), "a tuple"
+            of = typing.get_args(kind)[0]
+            rule = f"a tuple, each item {_TYPES[of][1]}"
+            fits = isinstance(value, tuple) and not any(_wrong_type(item, of) for item in value)
         else:  # of a section's own checks
             return ""
         if fits:

@@ -39,8 +39,8 @@ class Command:
     workdir: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     # published weights, downloaded and imported once; with or without runs
     weights: tyro.conf.UseAppendAction[tuple[PublishedName, ...]] = ()
-    # which of the run's own images
-    split: Literal["validation", "test", "train"] = "validation"
+    # which of the run's own images; by default validation
+    split: Literal["validation", "test", "train"] | None = None
     # where the run's images are now, if they have moved since it was trained: its --data.path
     data_path: Annotated[Path | None, tyro.conf.arg(name="data.path")] = None
     # evaluate on all images of this folder of class folders instead; their names are the network's
@@ -112,7 +112,7 @@ def evaluate(args: Command) -> dict[str, Any]:
     row, note = scoring.comparable_row(class_names, images_by_class, preprocessing, args.views)
     if args.confusion:
         save(confusion.draw(final.label, final.best, class_names), args.confusion)
-    left_out = 0 if args.images else datasets.num_unreadable_at_start(networks[0], args.split)
+    left_out = 0 if args.images else datasets.num_unreadable_at_start(networks[0], _split(args))
     return {
         **_by_network(networks, predictions, search),
         "of": name,
@@ -164,9 +164,10 @@ def _check(args: Command) -> None:
         raise invalid("--workdir", args.workdir, "must be different runs", "leave one out")
     if len({*args.weights}) < len(args.weights):
         raise invalid("--weights", args.weights, "must be different ones", "leave one out")
-    if args.data_path and args.images:
-        rule = "is not used together with --images"
-        raise invalid("--data.path", args.data_path, rule, "leave one of them out")
+    for option, value in (("--data.path", args.data_path), ("--split", args.split)):
+        if value and args.images:
+            rule = "is not used together with --images"
+            raise invalid(option, value, rule, "leave one of them out")
     if args.confusion:
         check_picture(args.confusion, "--confusion")
     _check_search(args)
@@ -184,7 +185,7 @@ def _check_search(args: Command) -> None:
     elif args.images and not args.held_out:
         rule = "needs images other than those of --images"
         remedy = "name a folder of class folders with --held-out"
-    elif args.split == "validation" and not args.held_out:
+    elif _split(args) == "validation" and not args.held_out:
         rule = "searches on the validation split, which cannot be evaluated then"
         remedy = "evaluate another one with --split test"
     else:
@@ -219,12 +220,16 @@ def _first_names(names: Sequence[str]) -> str:
     return f"{len(names):,}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
 
 
+def _split(args: Command) -> "Split":
+    return args.split or "validation"
+
+
 def _open(args: Command, networks: Sequence["Network"]) -> tuple[str, list[Source]]:
     """Return the name of the images to evaluate on, and the images for each network."""
     if args.images:
         return str(args.images), _open_folder(networks, args.images, "images")
     remedy = "use images that all of them hold out: --split test if there is one, or --images"
-    return args.split, _open_same(networks, args.split, remedy)
+    return _split(args), _open_same(networks, _split(args), remedy)
 
 
 def _open_folder(networks: Sequence["Network"], folder: Path, name: str) -> list[Source]:

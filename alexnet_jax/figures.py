@@ -52,9 +52,9 @@ class Command:
     only: tuple[Kind, ...] = ()
     # photographs, and folders of them at any depth, whose feature maps to draw, by tower
     maps: tuple[Path, ...] = ()
-    # layer of the maps: a convolution before its ReLU (conv1) or after it (relu1), or what follows
-    # (norm1, pool1)
-    layer: str = "conv1"
+    # layer of the maps: a convolution before its ReLU (conv1, the default) or after it (relu1), or
+    # what follows (norm1, pool1)
+    layer: str = ""
     # what is black and what white in filters.png and in feature maps. layer: the least and the
     # greatest value of all filters or maps, so that their strengths can be compared; filter: those
     # of each filter or map, so that the pattern of weak ones can be seen
@@ -105,14 +105,12 @@ def draw(args: Command) -> int:
     from alexnet_jax.inference.network import load_network
     from alexnet_jax.model import towers
 
+    _check(args)
     mesh = towers.make_mesh(towers=1, data=1, batch=1)
     network = load_network(run_of(args.workdir, args.weights), mesh, args.checkpoint)
     if args.data_path:
         network = with_data_path(network, args.data_path)
     folder = args.out or (args.workdir or Path()) / "figures"
-    if args.contrast != "layer" and not args.maps and args.only and "filters" not in args.only:
-        rule = f"applies to filters and maps, and only {', '.join(args.only)} is drawn"
-        raise invalid("contrast", args.contrast, rule, "leave it out")
     num_unread = _draw_all_maps(network, args, folder)
     for kind in args.only or (() if args.maps else tuple(_FIGURES)):
         figure = _FIGURES[kind]
@@ -127,9 +125,23 @@ def draw(args: Command) -> int:
     return num_unread
 
 
+def _check(args: Command) -> None:
+    """Raise a ValueError for an option that no figure to be drawn has a use for."""
+    drawn = {*(args.only or (() if args.maps else _FIGURES)), *(["maps"] if args.maps else [])}
+    for name, value, kinds in (
+        ("layer", args.layer, {"maps"}),
+        ("contrast", "" if args.contrast == "layer" else args.contrast, {"filters", "maps"}),
+        ("data.path", args.data_path, {"predictions", "page"}),
+    ):
+        if value and not kinds & drawn:
+            rule = f"applies to {' and '.join(sorted(kinds))}, and {', '.join(sorted(drawn))} "
+            rule += f"{'are' if len(drawn) > 1 else 'is'} drawn"
+            raise invalid(name, value, rule, "leave it out")
+
+
 def _draw_all_maps(network: "Network", args: Command, folder: Path) -> int:
     """Draw the maps of all photographs that --maps names; return how many were unreadable."""
-    num_read = num_unread = 0
+    num_read, num_unread, layer = 0, 0, args.layer or "conv1"
     files = collections.Counter[str]()
 
     def skip(path: Path, reason: object) -> None:
@@ -154,12 +166,12 @@ def _draw_all_maps(network: "Network", args: Command, folder: Path) -> int:
                 skip(photograph, error)
                 continue
             num_read += 1
-            name = f"maps-{args.layer}-{photograph.stem}"
+            name = f"maps-{layer}-{photograph.stem}"
             files[name] += 1  # photographs in several folders often have the same names
             name += f"-{files[name]}" if files[name] > 1 else ""
             target = folder / f"{name}.png"
             title = photograph.name
-            print(printable(draw_maps(network, image, title, args.layer, target, args.contrast)))
+            print(printable(draw_maps(network, image, title, layer, target, args.contrast)))
     if num_unread:
         print(f"{num_unread:,} of {num_read + num_unread:,} are unreadable.", file=notes())
     return num_unread

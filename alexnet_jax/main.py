@@ -8,8 +8,8 @@ if __name__ == "__main__":  # before imports that take seconds, so that Ctrl-C i
     streams.open_closed_streams()  # before the first file is opened
     signals.install_handlers()
 
+import contextlib
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -118,10 +118,11 @@ def _new_run(args: Sequence[str]) -> Config:
 
 def _with_both_sides(config: Config, args: Sequence[str]) -> Config:
     """Return `config` with the side of images or crops that follows the other one, given alone."""
-    values = {name: peek_option(args, option_name(name)) or "" for name in SIDES}
-    sides = {
-        name: int(value) for name, value in values.items() if re.fullmatch("[1-9][0-9]*", value)
-    }
+    sides = {}
+    for name in SIDES:
+        with contextlib.suppress(ValueError):  # of parsing the option, which follows
+            sides[name] = int(peek_option(args, option_name(name)) or "")
+    sides = {name: side for name, side in sides.items() if side > 0}
     return unflatten(flatten(config) | both_sides(sides)) if len(sides) == 1 else config
 
 

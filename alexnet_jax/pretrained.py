@@ -95,7 +95,8 @@ def main(args: Sequence[str] | None = None) -> int:
         "interrupted; run the same command again to continue a download; a --workdir or file that "
         "was begun has to be removed before."
     )
-    return run_command(run, Command, interrupted, {"path": "--to"})
+    names = {"path": "--to", "kernel_flip=False": "--no-kernel-flip"}
+    return run_command(run, Command, interrupted, names)
 
 
 def parse(args: Sequence[str]) -> tuple[Command, dict[str, Any]]:

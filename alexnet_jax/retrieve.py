@@ -92,6 +92,9 @@ def show(args: Command) -> int:
     """Print the neighbors, and draw some; return how many query images could not be read."""
     if args.top < 1:
         raise invalid("--top", args.top, "must be at least 1", "try 6")
+    if args.save and not args.files:
+        rule = "is a picture of query images, and none are named"
+        raise invalid("--save", args.save, rule, "name some, or leave it out")
     if args.save:
         check_picture(args.save, "--save")
     check_one(args.workdir, args.weights)

@@ -5,7 +5,8 @@ import dataclasses
 import difflib
 import io
 import re
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,6 +81,7 @@ def parse_command(
         ValueError: an option is unknown, missing or wrong; one sentence.
     """
     _check_names(args, ["--help", *options(command)])
+    _check_repeated(args, command)
     _check_local(args)
     printed = io.StringIO()
     defaults: dict[str, Any] = {} if default is None else {"default": default}
@@ -122,7 +124,11 @@ def option_name(field: str) -> str:
 
 def options(command: Any, prefix: str = "") -> list[str]:
     """Return the options of a dataclass, without positional ones, under the names tyro gives."""
-    names = []
+    return [name for name, _ in _fields(command, prefix)]
+
+
+def _fields(command: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options of a dataclass with the annotations of their fields."""
     for field in dataclasses.fields(command):
         marks = getattr(field.type, "__metadata__", ())
         if tyro.conf.Positional in marks:
@@ -133,10 +139,9 @@ def options(command: Any, prefix: str = "") -> list[str]:
         given = [mark.name for mark in marks if getattr(mark, "name", None) is not None]
         name = given[0] if given else field.name
         if dataclasses.is_dataclass(kind):
-            names += options(kind, f"{prefix}{name}." if name else prefix)
+            yield from _fields(kind, f"{prefix}{name}." if name else prefix)
         else:
-            names.append(option_name(prefix + name))
-    return names
+            yield option_name(prefix + name), field.type
 
 
 def check_picture(path: Path, option: str) -> None:
@@ -162,6 +167,18 @@ def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
             hints = [hint for hint in OPTION_HINTS.get(name.replace("_", "-"), ()) if hint in known]
             nearest = [*hints, *close][0]
             raise ValueError(f"{name}: no such option; try {nearest} (--help lists all).")
+
+
+def _check_repeated(args: Sequence[str], command: type) -> None:
+    """Raise a ValueError if an option of several values is given twice: tyro takes the last."""
+    given = [argument.partition("=")[0].replace("_", "-") for argument in args]
+    for name, kind in _fields(command):
+        appends = tyro.conf.UseAppendAction in getattr(kind, "__metadata__", ())
+        plain = getattr(kind, "__origin__", kind)
+        several = tuple in (plain, typing.get_origin(plain))
+        if several and not appends and given.count(name) > 1:
+            rule, remedy = "must be given once, with all its values", f"write {name} A B"
+            raise ValueError(f"{name}: {rule}; {remedy}.")
 
 
 def _check_local(args: Sequence[str]) -> None:

@@ -64,8 +64,7 @@ def _outcome(
 ) -> int:
     """Run a command, print how it ended, and return the exit code."""
     try:
-        with _warnings_on_stderr(names):
-            process.fix_settings()
+        with _warnings_on_stderr(names), process.fixed_settings():
             if uses_jax and not {"-h", "--help"} & {*sys.argv}:
                 process.check_memory_limit()
             run()

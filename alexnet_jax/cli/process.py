@@ -1,5 +1,6 @@
 """Settings of the process, its pages and its environment; for commands, never for the library."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -8,11 +9,12 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet_jax.cli import signals
 from alexnet_jax.config import ProcessConfig
-from alexnet_jax.model.settings import FIXED
+from alexnet_jax.model import settings
 from alexnet_jax.training.stopping import Stopped
 
 LOGGER = logging.getLogger(__name__)
@@ -51,14 +53,23 @@ def restart_with_large_pages(config: ProcessConfig) -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def fix_settings() -> None:
-    """Ignore JAX's settings in the environment with which a run would compute other numbers.
+@contextlib.contextmanager
+def fixed_settings() -> Iterator[None]:
+    """Run a command without JAX's settings with which it would compute other numbers.
 
-    Before JAX is imported, which reads them then; later, the library fixes them where it computes.
+    Before JAX is imported they are in the environment, which is read then; in a notebook they are
+    those of the process.
     """
     if "jax" in sys.modules:
+        with settings.fixed_settings():
+            yield
         return
-    for name, value in FIXED.items():
+    _ignore_environment()
+    yield
+
+
+def _ignore_environment() -> None:
+    for name, value in settings.FIXED.items():
         given = os.environ.get(name.upper())
         if given is None or _parse(given, value) == value:
             continue

@@ -4,10 +4,26 @@ import collections
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from alexnet_jax.config import invalid
+
 
 def normalize(name: str) -> str:
     """Return a name with composed characters (Unicode NFC); some file systems decompose them."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the classes; ValueError unless they are different texts."""
+    if isinstance(names, str):
+        raise invalid("class_names", names, "must be a list of names", f"try [{names!r}]")
+    for name in names:
+        if not isinstance(name, str):
+            remedy = f"try {str(name)!r}"
+            raise invalid("class_names", repr(name), "must be text, as must each name", remedy)
+    if twice := [name for name, count in collections.Counter(names).items() if count > 1]:
+        rule = "names two classes, which could not be told apart"
+        raise invalid("class_names", twice[0], rule, f"rename one, {twice[0] + ' 2'!r}")
+    return tuple(names)
 
 
 class ClassNames:

@@ -1,6 +1,7 @@
 """Image files: read them, decode them to RGB pixels, encode pixels for records."""
 
 import io
+import os
 import re
 import stat
 import warnings
@@ -140,12 +141,18 @@ def check_subsampling(encoding: Encoding, subsampling: Subsampling) -> None:
 def read_image(image: Path | str | np.ndarray) -> np.ndarray:
     """Return the image of a file, or the array itself, uint8 [H, W, 3]; ValueError otherwise."""
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        is_image = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        if not is_image or not image.size:
             raise ValueError(
-                f"an array of {image.dtype} {image.shape}: must be uint8 [H, W, 3]; pass such an "
-                "array, or the path of a file."
+                f"an array of {image.dtype} {image.shape}: must be uint8 [H, W, 3] with at least "
+                "one pixel; pass such an array, or the path of a file."
             )
         return image
+    if not isinstance(image, (str, os.PathLike)):
+        raise ValueError(
+            f"{type(image).__name__}: must be an array, uint8 [H, W, 3], or the path of a file; "
+            "np.asarray(image) may give such an array."
+        )
     try:
         return open_image(Path(image))
     except UnreadableImage as error:
@@ -256,7 +263,10 @@ def _to_rgb(original: Image.Image, encoded: bytes) -> Image.Image:
             f"floating-point pixels, whose range is unknown; {formats.REMEDY} of 8 or 16 bits"
         )
     if image.mode == "I" or image.mode.startswith("I;"):
-        image = Image.fromarray(_scale_gray(np.asarray(image), *_gray_bits(original)))
+        transparent = original.info.get("transparency")  # a level of the pixels as they are
+        is_transparent = np.asarray(image) == (-1 if transparent is None else transparent)
+        gray = _scale_gray(np.asarray(image), *_gray_bits(original))
+        image = Image.fromarray(np.where(is_transparent, np.uint8(255), gray))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from alexnet_jax.config import invalid
+from alexnet_jax.data.class_names import check_class_names
 from alexnet_jax.data.images import UnreadableImage, read_image
 from alexnet_jax.data.sources import Record
 from alexnet_jax.storage.digest import digest
@@ -28,13 +29,13 @@ class Pairs:
         labels: of all items, if reading them one by one takes long; None: read at the start.
 
     Raises:
-        ValueError: a label is no number of a class.
+        ValueError: class names are not text or not different, or a label is no number of a class.
     """
 
     def __init__(
         self, items: Items, class_names: Sequence[str], labels: Sequence[int] | None = None
     ):
-        self.class_names = tuple(class_names)
+        self.class_names = check_class_names(class_names)
         self._items = items
         read = [items[index][1] for index in range(len(items))] if labels is None else labels
         self._labels = np.asarray(read) if len(items) else np.zeros(0, int)

@@ -14,6 +14,7 @@ import numpy as np
 
 from alexnet_jax.config import DataConfig, invalid
 from alexnet_jax.data.array_record import ArrayRecords, find_shards
+from alexnet_jax.data.class_names import check_class_names
 from alexnet_jax.data.layout import open_folders
 from alexnet_jax.data.shards import manifest as shard_manifest
 from alexnet_jax.data.sources import Labeled, Source, Stored
@@ -103,6 +104,13 @@ def given_source(sources: Mapping[str, Source]) -> OpenedSource:
     Raises:
         ValueError: there is no split train, another name, an empty split, or classes differ.
     """
+    if not isinstance(sources, Mapping):
+        rule = "must be a dict of sources by split"
+        raise invalid("splits", type(sources).__name__, rule, 'use {"train": Pairs(...)}')
+    for split, source in sources.items():
+        if not hasattr(source, "class_names"):
+            rule = "must be a source with class_names"
+            raise invalid(f"splits[{split!r}]", type(source).__name__, rule, "use Pairs(...)")
     if unknown := sorted(set(sources) - {"train", "validation", "test"}):
         rule = "must be train, validation or test"
         raise invalid("splits", ", ".join(unknown), rule, "name the splits so")
@@ -110,6 +118,7 @@ def given_source(sources: Mapping[str, Source]) -> OpenedSource:
         raise invalid("splits", ", ".join(sources), "must have train", "add splits['train']")
     classes = sources["train"].class_names
     for split, source in sources.items():
+        check_class_names(source.class_names)
         if not len(source):
             raise invalid("splits", split, "must hold images", "add some, or leave it out")
         if source.class_names != classes:
@@ -210,7 +219,9 @@ def _inventory(sources: Mapping[str, Source]) -> dict[str, int]:
 
 def _open_given(_: DataConfig) -> OpenedSource:
     rule = "the images were given by a program, train_and_evaluate(..., splits=...)"
-    raise invalid("data.source", "given", rule, "call it from there, or name images=FOLDER")
+    raise invalid(
+        "data.source", "given", rule, "call it from there; evaluate also takes images=FOLDER"
+    )
 
 
 def _open_synthetic(_: DataConfig) -> OpenedSource:

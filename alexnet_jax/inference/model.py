@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ Image = Path | str | np.ndarray
 Images = Sequence[Image] | Image
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Model:
     """A network on a mesh, with the preprocessing that belongs to its weights.
 
@@ -119,12 +119,18 @@ class Model:
         rngs: Mapping[str, Array] | None,
         dropout_masks: Mapping[str, Array] | None,
     ) -> Mapping[str, Array] | None:
+        if rngs is not None and not isinstance(rngs, Mapping):
+            remedy = 'use rngs={"dropout": key}'
+            raise invalid("rngs", type(rngs).__name__, "must be a dict of keys", remedy)
         if not train:
             if rngs or dropout_masks:
                 given = "rngs" if rngs else "dropout_masks"
                 rule = "is for training alone, where outputs are dropped"
                 raise invalid(given, "given", rule, "use train=True, or leave it out")
             return None
+        if rngs is not None and dropout_masks is not None:
+            rule = "draw the masks that dropout_masks gives"
+            raise invalid("rngs", "given", rule, "leave one of them out")
         if dropout_masks is None and "dropout" not in (rngs or {}):
             rule = "must be given for train=True, which drops outputs at random"
             raise invalid("rngs", rngs, rule, 'use rngs={"dropout": jax.random.key(0)}')
@@ -136,6 +142,10 @@ class Model:
         if given != expected:
             rule = "must have the shapes of the layers with dropout"
             raise invalid("dropout_masks", given, rule, f"use {expected}")
+        for name, mask in dropout_masks.items():
+            if mask.dtype != bool:
+                rule = "must be bool, whether an output is kept"
+                raise invalid("dropout_masks", f"{name} of {mask.dtype}", rule, "use x > 0")
         return dropout_masks
 
     @fixed_settings()
@@ -180,9 +190,11 @@ def _listed(images: Images) -> list[Image]:
     """Return one image as a list of it, several as a list."""
     if isinstance(images, (str, Path)):
         return [images]
+    if isinstance(images, jax.Array):
+        images = np.asarray(images)
     if isinstance(images, np.ndarray):
-        return [images] if images.ndim == 3 else list(images)
-    return list(images)
+        return list(images) if images.ndim == 4 else [images]
+    return list(images) if isinstance(images, Iterable) else [images]
 
 
 @functools.lru_cache

@@ -17,7 +17,7 @@ from alexnet_jax.training.finetune import load_origin
 LOGGER = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Network(Model):
     """A network from a run folder, trained or imported."""
 

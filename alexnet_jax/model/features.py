@@ -13,8 +13,10 @@ from jax.sharding import Mesh
 from alexnet_jax.config import invalid
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture, weighted_rows
+from alexnet_jax.model.settings import fixed_settings
 
 
+@fixed_settings()
 def features(
     params: Mapping[str, Any],
     images: Array | np.ndarray,

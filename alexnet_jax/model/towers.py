@@ -8,6 +8,7 @@ The mesh is `(data, tower)`. Its `tower` axis has two devices, each with one tow
 are global arrays of the same shapes on every mesh.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -103,7 +104,9 @@ def check_batch(images: int, mesh: Mesh) -> None:
         ValueError: it cannot.
     """
     shards = num_shards(mesh)
-    if images < 1 or images % shards:
+    if images < 1:
+        raise invalid("images", images, "must be at least one", "add some")
+    if images % shards:
         rule = f"the number of images must be a multiple of the mesh's {shards} data shards"
         raise invalid("images", images, rule, "pad the batch, or use a mesh with data=1")
 
@@ -223,15 +226,24 @@ def jit(
 def jit_anywhere(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Return `jit(function, mesh)`, which may also be called inside another `jax.jit` or gradient.
 
-    There XLA's options are those of the outer program: JAX accepts no others.
+    There XLA's options are those of the outer program: JAX accepts no others. Elsewhere arrays that
+    are not on the mesh are copied to it.
     """
     outermost, nested = jit(function, mesh), jax.jit(function)
 
     def call(*args: Any) -> Any:
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args))
-        return (nested if traced else outermost)(*args)
+        if traced:
+            return nested(*args)
+        return outermost(*jax.tree.map(functools.partial(_on_mesh, mesh), args))
 
     return call
+
+
+def _on_mesh(mesh: Mesh, x: Any) -> Any:
+    if not isinstance(x, jax.Array) or x.sharding.device_set == {*mesh.devices.flat}:
+        return x
+    return jax.device_put(x, NamedSharding(mesh, P()))
 
 
 def all_gather_towers(x: Array) -> Array:

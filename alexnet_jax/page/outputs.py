@@ -11,6 +11,7 @@ from alexnet_jax.data.wrappers import Subset
 from alexnet_jax.inference.datasets import Split, open_split
 from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
+from alexnet_jax.model.settings import fixed_settings
 from alexnet_jax.training import processes
 from alexnet_jax.training.step import make_eval_step
 
@@ -37,6 +38,7 @@ class Outputs:
         return self.classes[:, 0]
 
 
+@fixed_settings()
 def compute_outputs(network: Network) -> Outputs:
     """Return the outputs for the test split, or for the validation split if there is no test split.
 

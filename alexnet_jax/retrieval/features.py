@@ -21,6 +21,7 @@ from alexnet_jax.inference.network import Network
 from alexnet_jax.model import towers
 from alexnet_jax.model.architecture import Architecture, Conv, outputs, trace
 from alexnet_jax.model.preprocess import Preprocess, preprocess
+from alexnet_jax.model.settings import fixed_settings
 from alexnet_jax.storage.digest import bytes_sha256, digest
 
 LAYER = "fc7"
@@ -220,8 +221,10 @@ class Extractor:
         batches = evaluation_batches(source, network.config.data, BATCH) if files else ()
         for batch in batches:
             views = {name: batch[name] for name in ("image", "offset", "mirror")}
-            views = towers.put_batch(views, network.mesh)
-            arrays = jax.device_get(self._extract(network.variables, views, network.constants))
+            with fixed_settings():  # not around a `yield`, where the caller's own hold
+                placed = towers.put_batch(views, network.mesh)
+                taps = self._extract(network.variables, placed, network.constants)
+                arrays = jax.device_get(taps)
             numbers = batch["index"][batch["index"] >= 0].tolist()
             readable = [number for number in numbers if number not in source.reasons]
             kept = np.isin(batch["index"], readable)

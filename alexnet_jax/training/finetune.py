@@ -63,6 +63,8 @@ def load_origin(
     Raises:
         ValueError: there is no such checkpoint, or this version cannot read it.
     """
+    if which not in ("latest", "best"):
+        raise invalid("which", which, "must be latest or best", "use latest")
     kind = "checkpoint with a validation error" if which == "best" else "checkpoint"
     missing = invalid(name, folder, f"holds no {kind}", "name the folder of a run that has started")
     check_local(folder, name)
@@ -122,14 +124,29 @@ def defaults_from(origin_folder: Path, config: Config) -> Config:
     Raises:
         ValueError: there is no config.json, or it is not that of a run.
     """
-    inherited = {
+    inherited = _inherited(read_config(origin_folder, "init_from"))
+    started = {"init_from": str(origin_folder), "data.statistics": "init"}
+    return unflatten(flatten(config) | inherited | started)
+
+
+def _inherited(config: Config) -> dict[str, Any]:
+    """Return the fields that a run starts with from that of init_from: model, preprocessing."""
+    return {
         field: value
-        for field, value in flatten(read_config(origin_folder, "init_from")).items()
+        for field, value in flatten(config).items()
         if (field.startswith("model.") and field != "model.precision")
         or field in fields_marked(PREPROCESSING)
     }
-    started = {"init_from": str(origin_folder), "data.statistics": "init"}
-    return unflatten(flatten(config) | inherited | started)
+
+
+def describe_origin(origin: Config, config: Config) -> str:
+    """Return one sentence: what a run with init_from has from there, and what it has not."""
+    old, new = _inherited(origin), _inherited(config)
+    others = [f"{field}={value}" for field, value in new.items() if value != old[field]]
+    if config.data.statistics != "init":
+        others.append(f"data.statistics={config.data.statistics}")
+    text = f"Model ({origin.model.variant}) and preprocessing are those of {config.init_from}"
+    return f"{text}, except {', '.join(others)}." if others else f"{text}."
 
 
 def fit_to_classes(config: Config, class_names: Sequence[str], given: Collection[str]) -> Config:

@@ -173,9 +173,7 @@ def begin(
     processes.print_from_main(describe_setup(setup))
     state = setup.init()
     if origin:
-        variant = origin.config.model.variant
-        origin_line = f"Model ({variant}) and preprocessing are those of {config.init_from}."
-        processes.print_from_main(origin_line)
+        processes.print_from_main(finetune.describe_origin(origin.config, config))
         params, message = finetune.init_from_pretrained(
             origin,
             state.variables["params"],

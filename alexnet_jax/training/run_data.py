@@ -177,7 +177,7 @@ def _inherited(
 
 
 def _report(unreadable: Unreadable, config: Config) -> None:
-    reasons = [reason for by_record in unreadable.values() for reason in by_record.values()]
+    reasons = list_reasons(unreadable)
     if not reasons:
         return
     if config.data.unreadable == "stop":
@@ -186,6 +186,15 @@ def _report(unreadable: Unreadable, config: Config) -> None:
     rest = [f"all of them: {UNREADABLE} in the run's folder"] if len(reasons) > SHOWN else []
     lines = [f"{len(reasons)} images are unreadable and skipped:", *reasons[:SHOWN], *rest]
     processes.print_from_main("\n  ".join(lines))
+
+
+def list_reasons(unreadable: Unreadable) -> list[str]:
+    """Return a line for each unreadable image: its split, its name, and why."""
+    return [
+        f"{split}: {reason}"
+        for split, by_record in unreadable.items()
+        for reason in by_record.values()
+    ]
 
 
 def _readable(splits: Splits, unreadable: Unreadable) -> Splits:

@@ -131,11 +131,14 @@ def describe(config: Config, num_train: int, num_validation: int) -> str:
         f"{config.optimizer.learning_rate:g}"
     )
     if plan.kind == "plateau":
-        wait = patience(plan, num_validation)
-        return (
-            f"{text}, times {plan.factor:g} after {_count(wait, 'evaluation')} on "
-            f"{_count(num_validation, 'validation image')} without improvement."
+        wait, evaluations = patience(plan, num_validation), plan.epochs // plan.eval_every
+        text += (
+            f", times {plan.factor:g} after {_count(wait, 'evaluation')} on "
+            f"{_count(num_validation, 'validation image')} without improvement"
         )
+        if evaluations <= wait:  # the first one always improves
+            text += f", which cannot happen, as there are {evaluations:,}"
+        return f"{text}."
     if epochs := [f"{epoch:,}" for epoch in plan.milestones if epoch < plan.epochs]:
         text += f", times {plan.factor:g} after epoch{'s' * (len(epochs) > 1)} {', '.join(epochs)}"
     return f"{text}."

@@ -18,7 +18,7 @@ from alexnet_jax.training import processes
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics import MetricsWriter, read_metrics
 from alexnet_jax.training.run_config import CONFIG
-from alexnet_jax.training.run_data import UNREADABLE
+from alexnet_jax.training.run_data import UNREADABLE, list_reasons
 from alexnet_jax.training.setup import TrainSetup
 from alexnet_jax.training.state import LoopState
 from alexnet_jax.training.stopping import StopCheck
@@ -35,7 +35,7 @@ def write_config(setup: TrainSetup, workdir: Path) -> None:
     """Write config.json, statistics.npz and, if there are any, the names of unreadable files."""
     data = setup.data
     write_run_config(setup.config, data.splits.class_names, setup.mesh, data.statistics, workdir)
-    reasons = [reason for reasons in data.unreadable.values() for reason in reasons.values()]
+    reasons = list_reasons(data.unreadable)
     (workdir / UNREADABLE).unlink(missing_ok=True)
     if reasons:
         write_text(workdir / UNREADABLE, "\n".join(reasons) + "\n")

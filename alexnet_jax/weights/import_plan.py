@@ -118,6 +118,10 @@ def plan_import(
         rule = f"must be {count}, one for each output of the weights in their order"
         raise invalid("class_names", f"of {len(class_names)} classes", rule, "name all classes")
     architecture = build_architecture(config.model, count, config.data.crop)
+    if not kernel_flip and raw.format != "theano":
+        raise ValueError(
+            "kernel_flip=False: is about Theano's kernels, and the file has none; leave it out."
+        )
     in_torchvision = all(map(convert.in_torchvision, architecture.layers))
     if preset and raw.format == "torchvision" and not in_torchvision:
         rule = "the file has torchvision's names, which are of eight layers without towers"

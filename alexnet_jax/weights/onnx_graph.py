@@ -168,6 +168,8 @@ def _add_operation(
 
 
 def _add_norm(graph: _Graph, norm: ResponseNorm, x: str) -> str:
+    if norm.alpha == 0 or norm.beta == 0:  # which ONNX Runtime refuses
+        return graph.add("Mul", x, graph.constant("scale", norm.k**-norm.beta))
     # ONNX divides alpha by the number of maps, as Caffe does; the paper does not.
     return graph.add("LRN", x, size=norm.n, alpha=norm.alpha * norm.n, beta=norm.beta, bias=norm.k)
 

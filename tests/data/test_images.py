@@ -120,6 +120,12 @@ def test_16_bit_gray_is_scaled_and_not_clipped(form: str):
     np.testing.assert_array_equal(decoded, np.repeat(np.array(expected)[..., None], 3, 2))
 
 
+def test_16_bit_gray_may_have_a_transparent_level():
+    gray = np.array([[8224, 8225], [65535, 0]], np.uint16)
+    decoded = decode(encode(gray, "PNG", transparency=8224))
+    np.testing.assert_array_equal(decoded[..., 0], [[255, 32], [255, 0]])
+
+
 @pytest.mark.parametrize(
     ("mode", "color", "expected"),
     [

@@ -133,6 +133,30 @@ def test_gradients_of_a_feature_reach_the_image(network, images):
     assert np.abs(gradient).max() > 0
 
 
+def test_networks_and_images_on_other_devices(workdir, network, images):
+    both = ax.load(workdir, mesh=towers.make_mesh(towers=2, data=1, batch=1))
+    expected = network.apply(network.params, images)
+    np.testing.assert_allclose(both.apply(both.params, images), expected, atol=1e-5)
+    elsewhere = jax.device_put(images, jax.devices()[1])
+    np.testing.assert_array_equal(network.apply(network.params, elsewhere), expected)
+    taps = [n.features(elsewhere, "pool5")["pool5"] for n in (network, both)]
+    np.testing.assert_allclose(taps[0], taps[1], atol=1e-5)
+    assert network != both
+    assert len({network, both}) == 2
+
+
+def test_any_array_is_an_image(network, squares):
+    expected = network.predict(squares[:2])
+    np.testing.assert_array_equal(network.predict(jnp.asarray(squares[:2])), expected)
+    alone = network.predict(jnp.asarray(squares[0]))
+    np.testing.assert_allclose(alone, expected[:1], atol=1e-6)
+
+
+def ones(network, batch):
+    dropped = network.architecture.dropped
+    return {name: np.ones((batch, *shape), np.float32) for name, shape in dropped.items()}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -142,6 +166,20 @@ def test_gradients_of_a_feature_reach_the_image(network, images):
         (lambda n, x: n.apply(n.params, x, train=True), "rngs None: must be given.*; use rngs="),
         (lambda n, x: n.apply(n.params, x, rngs={}, dropout_masks={"fc6": x}), "masks.*; use tr"),
         (lambda n, x: n.apply(n.params, x, train=True, dropout_masks={}), "dropout_masks {}: .*us"),
+        (
+            lambda n, x: n.apply(n.params, x, train=True, rngs={}, dropout_masks={}),
+            "rngs given: .*dropout_masks.*; leave",
+        ),
+        (
+            lambda n, x: n.apply(n.params, x, train=True, dropout_masks=ones(n, len(x))),
+            "dropout_masks fc6 of float32: must be bool.*; use x > 0",
+        ),
+        (lambda n, x: n.apply(n.params, x, train=True, rngs=x), "rngs ArrayImpl: .*; use rngs="),
+        (lambda n, _: n.preprocess([]), "images 0: must be at least one; add"),
+        (lambda n, _: n.predict(None), "NoneType: must be an array, uint8 .*; np.asarray"),
+        (lambda n, _: n.predict(np.zeros((5, 5), np.uint8)), r"uint8 \(5, 5\): must be uint8"),
+        (lambda n, _: n.predict(np.zeros((0, 5, 3), np.uint8)), r"\(0, 5, 3\): .*one pixel; pass"),
+        (lambda n, _: ax.load(n.workdir, which=UNKNOWN), "which alexnet: .*; use latest"),
         (lambda n, _: n.predict([]), "images 0: must be at least one; name"),
         (lambda n, _: n.predict(["none.png"]), "none.png: No such file"),
         (lambda *_: ax.create(UNKNOWN), "preset alexnet: .*; choose from quickstart"),

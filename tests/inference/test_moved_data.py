@@ -56,6 +56,10 @@ def test_a_run_goes_on_where_its_images_are_now(tmp_path, monkeypatch, capsys):
         capsys, evaluate, "--workdir", "../run", "--images", "x", "--data.path", "../photos"
     )
     assert message.startswith("--data.path ../photos: ")
+    message = refused(
+        capsys, evaluate, "--workdir", "../run", "--images", "../photos", "--split", "train"
+    )
+    assert message.startswith("--split train: is not used together with --images; ")
 
     moved = ["--data.path", "../photos"]
     assert evaluate.main(["--workdir", "../run", *common, *moved]) == 0

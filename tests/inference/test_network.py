@@ -1,5 +1,6 @@
 """A network from a run folder: evaluated, used for predictions and features, and fine-tuned."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -18,7 +19,7 @@ from alexnet_jax.model import towers
 from alexnet_jax.model.preprocess import preprocess
 from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.checkpoint import FOLDER
-from alexnet_jax.training.finetune import init_from_pretrained, load_origin
+from alexnet_jax.training.finetune import describe_origin, init_from_pretrained, load_origin
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -271,6 +272,10 @@ def test_fine_tuning_starts_from_weights_and_preprocessing(workdir, tmp_path, ca
     origin, tuned = load(workdir), load(b)
     assert tuned.config.model == origin.config.model
     assert (tuned.config.data.crop, tuned.config.data.image_size) == (64, 72)
+    data = dataclasses.replace(tuned.config.data, statistics="imagenet", crop=63)
+    changed = dataclasses.replace(tuned.config, data=data)
+    said = describe_origin(origin.config, changed)
+    assert said.endswith(f"of {workdir}, except data.crop=63, data.statistics=imagenet.")
     for name, array in origin.statistics.items():
         np.testing.assert_array_equal(tuned.statistics[name], array)
     origin_params, tuned_params = (network.variables["params"] for network in (origin, tuned))

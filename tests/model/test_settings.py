@@ -53,8 +53,9 @@ def test_numbers_do_not_depend_on_settings_of_the_process(request):
     expected = numbers()
     request.getfixturevalue("other_settings")
     chosen = {name: getattr(jax.config, name) for name in OTHER}
-    with fixed_settings():
-        assert numbers() == expected
+    for fixed in (fixed_settings, process.fixed_settings):  # the library's, a command's
+        with fixed():
+            assert numbers() == expected
     assert {name: getattr(jax.config, name) for name in OTHER} == chosen
     jax.config.update("jax_transfer_guard", "allow")
     jax.config.update("jax_numpy_dtype_promotion", "standard")
@@ -67,10 +68,10 @@ import logging, os, sys
 logging.basicConfig(format="%(message)s")
 from alexnet_jax.cli import process
 assert "jax" not in sys.modules
-process.fix_settings()
-import jax
-config = jax.config
-print(config.jax_enable_x64, config.jax_random_seed_offset, config.jax_threefry_partitionable)
+with process.fixed_settings():
+    import jax
+    config = jax.config
+    print(config.jax_enable_x64, config.jax_random_seed_offset, config.jax_threefry_partitionable)
 """
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import jax
 import matplotlib.image
 import numpy as np
 import pytest
@@ -278,8 +279,9 @@ def test_the_command_finds_and_draws(workdir, network, folder, tmp_path, capsys)
     apart = [near["distance"] for near in first["neighbors"]]
     np.testing.assert_allclose(apart, distances[0], rtol=1e-3, atol=1e-3)
     assert matplotlib.image.imread(panel).shape[1] > 600
-    # The index is kept.
-    assert run(query, *options) == 0
+    # The index is kept, and a process with other settings has the same features.
+    with jax.enable_x64(True):
+        assert run(query, *options) == 0
     assert "40 files are up to date, 0 to read" in capsys.readouterr().err
     assert run(*options) == 0
     assert capsys.readouterr().out == ""
@@ -302,7 +304,8 @@ def test_without_json_there_is_a_line_for_each_neighbor(workdir, folder, tmp_pat
         (["--images", "{tmp}"], "--images {tmp}: .*; name the folder to search"),
         (["--images", "{tmp}/a.txt"], "--images {tmp}/a.txt: .*file; name the folder to search"),
         (["--images", "{tmp}", "--top", "0"], "--top 0: .*; try 6"),
-        (["--images", "{tmp}", "--save", "a.jpg"], "--save a.jpg: .*; try a.png"),
+        (["--images", "{tmp}", "--save", "a.jpg", "{tmp}/b"], "--save a.jpg: .*; try a.png"),
+        (["--images", "{tmp}", "--save", "a.png"], "--save a.png: .*query images.*; name some"),
         (["--images", "{tmp}", "{tmp}"], "{tmp}: .*; name other paths"),
         ([], ".*--images"),
     ],

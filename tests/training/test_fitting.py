@@ -106,6 +106,7 @@ def test_the_command_counts_the_training_images(photos):
     for options, size in (
         (["--data.crop", "224"], (252, 224, 0.5)),
         (["--data.image-size", "72", "--model.width", "0.25"], (72, 64, 0.25)),
+        (["--data.image-size", "072", "--model.width", "0.25"], (72, 64, 0.25)),
         (["--data.image-size", "256", "--data.crop", "64"], (256, 64, 0.5)),
     ):
         assert size_of(main.parse([*arguments, *options]).config) == size
@@ -208,6 +209,16 @@ def test_patience_grows_with_the_standard_error(images, evaluations):
     assert drops[-2:] == [0, 1]
     config = dataclasses.replace(Config(), schedule=plan)
     assert f"after {evaluations} evaluations" in describe(config, 1000, images)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "eval_every", "never"), [(7, 1, ""), (6, 1, "as there are 6"), (20, 3, "are 6")]
+)
+def test_a_drop_that_cannot_happen_is_told(epochs, eval_every, never):
+    plan = dataclasses.replace(Config().schedule, epochs=epochs, eval_every=eval_every, patience=6)
+    text = describe(dataclasses.replace(Config(), schedule=plan), 1000, 100)
+    assert text.endswith(f"{never}.")
+    assert ("cannot happen" in text) == bool(never)
 
 
 def test_a_run_and_its_fine_tuning(photos, tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,12 @@ def test_pairs_are_read_as_they_are(tmp_path):
     assert source.fingerprint() != ax.Pairs(Lazy(), CLASSES).fingerprint()
     with pytest.raises(UnreadableImage, match="uint8"):
         ax.Pairs([(np.zeros((4, 4, 3)), 0)], CLASSES)[0]
+    with pytest.raises(UnreadableImage, match="one pixel"):
+        ax.Pairs([(np.zeros((0, 4, 3), np.uint8), 0)], CLASSES)[0]
+
+
+def wrong(value) -> Any:
+    return value
 
 
 @pytest.mark.parametrize(
@@ -100,6 +107,24 @@ def test_pairs_are_read_as_they_are(tmp_path):
         (lambda: ax.Pairs([(0, 2)], CLASSES), "labels 2: must be from 0 to 1.*; correct"),
         (lambda: ax.Pairs([(0, "cat")], CLASSES), "labels .*: must be one whole number.*; use int"),
         (lambda: ax.Pairs([(0, 1)], CLASSES, [1, 0]), "labels .*: must be one .* 1 items"),
+        (
+            lambda: ax.Pairs([(0, 1)], wrong([np.int64(0), 1])),
+            r"names .*0.*: must be text.*'0'",
+        ),
+        (
+            lambda: ax.Pairs([(0, 1)], wrong(["cat", None])),
+            "names None: must be text.*'None",
+        ),
+        (lambda: ax.Pairs([(0, 1)], ["cat", "cat"]), "class_names cat: names two .*; rename"),
+        (lambda: ax.Pairs([(0, 1)], "ab"), r"class_names ab: must be a list.*; try \['ab'\]"),
+        (
+            lambda: splits.given_source(wrong(pairs(2))),
+            "splits Pairs: .* a dict.*; use {.train",
+        ),
+        (
+            lambda: splits.given_source(wrong({"train": [1]})),
+            "'train'. list: .*; use Pairs",
+        ),
         (lambda: splits.given_source({"test": pairs(2)}), "splits test: must have train; add"),
         (lambda: splits.given_source({"train": pairs(2), "dev": pairs(2)}), "splits dev: must be"),
         (

@@ -26,6 +26,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "a bottleneck": {"variant": "six_conv", "bottleneck": 64},
     "LRN over all maps": {"lrn_scope": "all", "lrn_n": 3},
     "no LRN, no conv4": {"lrn": False, "drop_layer": "conv4"},
+    "LRN with alpha 0": {"lrn_alpha": 0.0},
+    "LRN with beta 0": {"lrn_beta": 0.0},
 }
 
 

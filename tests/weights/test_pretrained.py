@@ -589,6 +589,7 @@ def test_refusals_leave_nothing(tmp_path, capsys):
         ),
         (["--from", path, "--class-names", names], r"--class-names of 2 .* 7, .*; name all"),
         (["--from", path, "--towers", "split"], r"--towers split: .* merged.*; use --towers keep"),
+        (["--from", path, "--no-kernel-flip"], r"--no-kernel-flip: .*Theano.*; leave it out"),
         (["--form", path], r"--form: .*; try --from"),
         (["--to", tmp_path / "a.pth"], r"--to .*/a\.pth: .*; try a\.safetensors"),
         (["--to", path], r"--to .*/weights\.caffe: .*; try weights\.safetensors"),
