@@ -63,6 +63,7 @@ def export(args: Command) -> None:
 
         statistics = Statistics(**network.statistics)
         metadata = export_metadata(network.config, statistics, network.class_names)
+        del metadata["format"]  # of safetensors
         content = onnx_graph.build_model(*fixed, metadata).SerializeToString()
     else:
         from alexnet_jax.weights import stablehlo

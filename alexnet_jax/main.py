@@ -176,9 +176,7 @@ def train(args: Command, own_process: bool, resumes: bool) -> None:
             return
         if config.log.figures:
             draw_figures(config, args.workdir)
-    message = with_options(
-        closing_line(summary, args.workdir, config.schedule), option_names(Command)
-    )
+    message = with_options(closing_line(summary, args.workdir, config), option_names(Command))
     processes.print_from_main(message)
 
 

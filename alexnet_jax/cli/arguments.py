@@ -170,15 +170,21 @@ def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _check_repeated(args: Sequence[str], command: type) -> None:
-    """Raise a ValueError if an option of several values is given twice: tyro takes the last."""
+    """Raise a ValueError if an option is given twice of which tyro would ignore the first.
+
+    Others may be: scripts add an option to those they have, and the last one counts.
+    """
     given = [argument.partition("=")[0].replace("_", "-") for argument in args]
     for name, kind in _fields(command):
         appends = tyro.conf.UseAppendAction in getattr(kind, "__metadata__", ())
         plain = getattr(kind, "__origin__", kind)
-        several = tuple in (plain, typing.get_origin(plain))
-        if several and not appends and given.count(name) > 1:
+        if appends or given.count(name) < 2:
+            continue
+        if tuple in (plain, typing.get_origin(plain)):
             rule, remedy = "must be given once, with all its values", f"write {name} A B"
             raise ValueError(f"{name}: {rule}; {remedy}.")
+        if name == "--workdir":
+            raise ValueError(f"{name}: must be given once; run the command for each of them.")
 
 
 def _check_local(args: Sequence[str]) -> None:

@@ -163,7 +163,7 @@ class _Formatter(logging.Formatter):
         message = with_options(record.getMessage(), self._option_names)
         if record.exc_info:  # of a plugin of JAX that is broken; its traceback tells users nothing
             message += f": {record.exc_info[1]}"
-        return f"alexnet_jax: {printable(message)}"
+        return f"alexnet_jax: {record.levelname.lower()}: {printable(message)}"
 
 
 def _show_unraisable(unraisable: Any) -> None:

@@ -268,9 +268,11 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
+        remedy = "correct the path or the permissions"
+        if isinstance(error, NotADirectoryError):
+            remedy = "unpack it if it is an archive, and name the folder"
         raise ValueError(
-            f"{error.filename}: {error.strerror}; images are read from a folder: correct the path "
-            "or the permissions."
+            f"{error.filename}: {error.strerror}; images are read from a folder: {remedy}."
         ) from error
 
 

@@ -77,7 +77,7 @@ def check_inputs(
     side = architecture.crop
     if np.ndim(images) != 4 or np.shape(images)[1:] != (side, side, 3):
         rule = f"must have the shape [B, {side}, {side}, 3]"
-        remedy = "crop them, or build the architecture for their size"
+        remedy = "use preprocess(files), or build the architecture for their size"
         raise invalid("images", str(np.shape(images)), rule, remedy)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         rule = "must be float32 with the mean subtracted"

@@ -82,13 +82,13 @@ def scores_of(
 
 
 def best_validation(metrics: Sequence[Record]) -> Record | None:
-    """Return the evaluation with the lowest validation error."""
+    """Return the evaluation with the lowest validation error, the newest of equal ones."""
     lines = [
         line
         for line in metrics
         if line.get("split") == "validation" and is_number(line.get("top1_error"))
     ]
-    return min(lines, key=lambda line: line["top1_error"], default=None)
+    return min(reversed(lines), key=lambda line: line["top1_error"], default=None)
 
 
 def paper_of(network: Network, outputs: Outputs | None) -> dict[str, Any]:

@@ -114,11 +114,13 @@ def write(
             log(f"{state.done:,} of {len(files):,} images were read before; going on.")
         _check_room(path, folder, len(files), shapes)
         _extend(folder, state, files, extract, shapes)
-        if not state.names:
-            rule = f"none of the {len(files):,} files is an image"
-            raise invalid("files", files[0], rule, "name other paths")
-        _FINISH[path.suffix](path, folder, state.names, list(shapes))
+        if state.names:
+            _FINISH[path.suffix](path, folder, state.names, list(shapes))
     shutil.rmtree(folder)
+    if not state.names:
+        name, reason = next(iter(state.unreadable.items()))
+        rule = f"{reason}, and of {len(files):,} file{'s' * (len(files) != 1)} none is an image"
+        raise invalid("files", name, rule, "name other paths")
     return state.unreadable
 
 

@@ -89,7 +89,7 @@ def train_and_evaluate(
             message = f"Stopped before the first step in {workdir}; the same command starts again."
             raise Stopped(message)
 
-    processes.broadcast_from_main("entries", lambda: check_entries(workdir))
+    processes.broadcast_from_main("entries", lambda: check_entries(workdir, config.data.path))
     settings.available_devices()  # refuses what is not there, which the next line would not
     processes.broadcast_from_main("start", check_stop)
     processes.check_same_config(config)

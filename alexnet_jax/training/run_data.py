@@ -118,9 +118,10 @@ def _check_classes(splits: Splits, unreadable: Mapping[str, str]) -> None:
     if lost:
         names = ", ".join(splits.class_names[label] for label in lost[:SHOWN])
         first = next(r for i, r in unreadable.items() if labels[int(i)] == lost[0])
+        classes = f"{len(lost):,} class{'es' * (len(lost) != 1)} ({names})"
         raise ValueError(
-            f"None of the training images of {len(lost):,} classes ({names}) can be read, first "
-            f"{first}; replace or convert the images, or remove the classes."
+            f"None of the training images of {classes} can be read, first {first}; replace or "
+            "convert the images, or remove the classes."
         )
 
 

@@ -1,6 +1,7 @@
 """What a run leaves in its folder beside checkpoints and metrics: config.json and summary.json."""
 
 import io
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax.config import Config, ScheduleConfig, flatten, with_absolute_paths
+from alexnet_jax.config import Config, flatten, with_absolute_paths
 from alexnet_jax.data.pipeline import num_unreadable
 from alexnet_jax.model import towers
+from alexnet_jax.presets import FITTED
 from alexnet_jax.storage.atomic import write_bytes, write_json, write_text
 from alexnet_jax.storage.json_objects import is_number, read_object
-from alexnet_jax.training import processes
+from alexnet_jax.training import processes, schedule
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics import MetricsWriter, read_metrics
 from alexnet_jax.training.run_config import CONFIG
@@ -28,7 +30,7 @@ from alexnet_jax.training.versions import package_versions
 SUMMARY, STATISTICS = "summary.json", "statistics.npz"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
 # What `closing_line` needs of a summary, beside the scores.
-KINDS = {"source": str, "classes": int, "epochs": int, "seconds": int | float}
+KINDS = {"source": str, "classes": int, "epochs": int, "steps": int, "seconds": int | float}
 
 
 def write_config(setup: TrainSetup, workdir: Path) -> None:
@@ -169,25 +171,35 @@ def _lines_at(workdir: Path, step: int) -> dict[str, Any]:
     return {line["split"]: line for line in lines if "split" in line and _has_scores(line)}
 
 
-def closing_line(summary: dict[str, Any], workdir: Path, schedule: ScheduleConfig) -> str:
+def closing_line(summary: dict[str, Any], workdir: Path, config: Config) -> str:
     """Return the result in one line, and what to try next."""
     split = "test" if "test" in summary else "validation"
-    scores = summary[split]
-    if summary["source"] == "synthetic":
-        next_step = "your own photographs: workdir=NEW preset=small data.path=FOLDER"
-    elif summary["ended_on_plateau"]:
-        next_step = "another seed=N, or a larger schedule.patience, with workdir=NEW"
-    elif schedule.kind == "step" and any(epoch < schedule.epochs for epoch in schedule.milestones):
-        # This run would go on at the rate after the last drop.
-        next_step = f"more epochs from the start: workdir=NEW schedule.epochs={2 * schedule.epochs}"
-    else:
-        next_step = f"more epochs: workdir={workdir} schedule.epochs={2 * summary['epochs']}"
-    epochs = summary["epochs"]
+    scores, epochs = summary[split], summary["epochs"]
     ended = "at a plateau after the last drop of the learning rate, "
     top5 = f", top-5 error {scores['top5_error']:.1%}" if summary["classes"] > 5 else ""
     return (
         f"{split} top-1 error {scores['top1_error']:.1%}{top5} on {scores['count']:,} images, "
         f"{ended if summary['ended_on_plateau'] else ''}after {epochs} "
         f"epoch{'s' * (epochs != 1)} in {summary['seconds'] / 60:.1f} minutes. "
-        f"Results are in {workdir}. Next, try {next_step}."
+        f"Results are in {workdir}. Next, try {_next_step(summary, workdir, config)}."
     )
+
+
+def _next_step(summary: dict[str, Any], workdir: Path, config: Config) -> str:
+    plan, epochs, steps = config.schedule, summary["epochs"], max(1, summary["steps"])
+    has_few_steps = steps < schedule.FEW_STEPS
+    more = max(2 * epochs, math.ceil(2 * schedule.FEW_STEPS * epochs / steps))
+    if summary["source"] == "synthetic":
+        return "your own photographs: workdir=NEW preset=small data.path=FOLDER"
+    if summary["source"] == "given":
+        return f"more epochs: schedule.epochs={more}, in the program that gives the images"
+    if config.preset in FITTED and not has_few_steps:
+        origins = ", or published weights: the same images with workdir=NEW init_from=torchvision"
+        return f"more photographs{'' if config.init_from else origins}"
+    if summary["ended_on_plateau"]:
+        return "another seed=N, or a larger schedule.patience, with the same options, workdir=NEW"
+    if plan.kind == "step" and any(epoch < plan.epochs for epoch in plan.milestones):
+        # This run would go on at the rate after the last drop.
+        rest = f"the same options with workdir=NEW schedule.epochs={more}"
+        return f"more epochs from the start: {rest}"
+    return f"more epochs: workdir={workdir} schedule.epochs={more}"

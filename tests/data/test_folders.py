@@ -515,9 +515,7 @@ def test_a_class_of_no_readable_image_is_refused_once_they_are_read(tmp_path: Pa
     make(tmp_path / "d", {"cat": 4, "dog": {"0.jpg": HEIC, "1.jpg": b"x"}, "emu": 4})
     splits = open_splits(small(tmp_path / "d"), seed=0)
     config = Config(data=small(tmp_path / "d"), optimizer=OptimizerConfig(batch_size=4))
-    with pytest.raises(
-        ValueError, match=r"1 classes \(dog\) can be read, .*; .* convert"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"1 class \(dog\) can be read, .*; .* convert") as caught:
         run_data.read_data(config, splits)
     assert f"{tmp_path}/d/dog/" in str(caught.value)
     # What was taken for what comes first: reading may take long.

@@ -48,6 +48,7 @@ WHOLE = {
     "source": "folder",
     "classes": 3,
     "epochs": 2,
+    "steps": 20,
     "seconds": 1.5,
     "ended_on_plateau": False,
 }
@@ -68,6 +69,7 @@ def test_a_summary_that_cannot_be_read_is_none(tmp_path, name):
         {"validation": {"loss": 1.0}},
         {"test": "none"},
         {"epochs": "2"},
+        {"steps": 2.5},
         {"seconds": None},
         {"classes": [3]},
         {"source": 7},

@@ -65,7 +65,7 @@ def test_the_folder_alone_says_that_the_run_is_finished(finished, capsys):
     *_, settings, ended, closing = capsys.readouterr().out.splitlines()
     assert str(finished / CONFIG) in settings
     assert ended == f"{finished} is finished."
-    assert f"--workdir {finished} --schedule.epochs 2." in closing
+    assert f"--workdir {finished} --schedule.epochs 125." in closing  # of 4 steps
 
 
 def test_more_epochs_are_kept_for_the_next_time(run, capsys):
@@ -182,7 +182,16 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_again_with_any_sett
 
 def test_a_finished_run_whose_rate_has_dropped_is_not_to_be_continued(finished):
     summary = json.loads((finished / "summary.json").read_text())
-    schedule = parse(["--workdir", str(finished)]).config.schedule
-    assert f"workdir={finished} schedule.epochs=2." in closing_line(summary, finished, schedule)
-    dropped = dataclasses.replace(schedule, kind="step", epochs=10, milestones=(8,))
-    assert "workdir=NEW schedule.epochs=20." in closing_line(summary, finished, dropped)
+    config = parse(["--workdir", str(finished)]).config
+    many = summary | {"epochs": 10, "steps": 300}
+    assert f"workdir={finished} schedule.epochs=20." in closing_line(many, finished, config)
+    schedule = dataclasses.replace(config.schedule, kind="step", epochs=10, milestones=(8,))
+    dropped = dataclasses.replace(config, schedule=schedule)
+    said = closing_line(many, finished, dropped)
+    assert "the same options with workdir=NEW schedule.epochs=20." in said
+    few = closing_line(summary | {"epochs": 10, "steps": 100}, finished, dropped)
+    assert "schedule.epochs=50." in few  # as many as the warning at the start asks for
+    fitted = dataclasses.replace(dropped, preset="small")
+    assert "more photographs, or published weights" in closing_line(many, finished, fitted)
+    given = closing_line(many | {"source": "given"}, finished, fitted)
+    assert "schedule.epochs=20, in the program that gives the images." in given

@@ -213,7 +213,7 @@
         }
         const clip = `clip-${this.plot.dataset.chart}`;
         const path = shape("clipPath", { id: clip });
-        path.append(shape("rect", { x: LEFT - 4, y: 0, width: width - LEFT - RIGHT + 8, height: height - BOTTOM + 4 }));
+        path.append(shape("rect", { x: LEFT - 7, y: 0, width: width - LEFT - RIGHT + 14, height: height - BOTTOM + 4 }));
         const inside = shape("g", { "clip-path": `url(#${clip})` });
         for (const one of this.series) this.drawSeries(one, x, scale, inside);
         parts.push(path, inside);
