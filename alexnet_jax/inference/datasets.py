@@ -11,7 +11,6 @@ from alexnet_jax.data.sources import Source
 from alexnet_jax.data.wrappers import Resized, without
 from alexnet_jax.inference.network import Network
 from alexnet_jax.training.resume import check_fingerprints
-from alexnet_jax.training.run_data import fingerprints
 
 Split = Literal["train", "validation", "test"]
 
@@ -36,7 +35,7 @@ def open_split(network: Network, split: Split) -> Source:
         remedy = "name the folder where they are with data.path=FOLDER"
         raise invalid("workdir", network.workdir, rule, remedy)
     splits = data_splits.open_splits(data, network.config.seed)
-    check_fingerprints(network.meta["data"], fingerprints(splits), network.workdir)
+    check_fingerprints(network.meta["data"], splits, network.workdir)
     source = getattr(splits, split)
     if source is None:
         rule = f"the data of {network.workdir} has no such split"

@@ -43,26 +43,37 @@ def check(files: Mapping[str, int], workdir: Path) -> bool:
             *(workdir / NAME, getattr(error, "strerror", None) or error),
         )
         return False
-    changed = [
-        f"{name}: {_bytes(size)}, now {_bytes(files[name])}"
-        for name, size in before.items()
-        if name in files and files[name] != size
-    ]
-    kinds = {
-        "added": [name for name in files if name not in before],
-        "removed": [name for name in before if name not in files],
-        "changed": changed,
-    }
-    differences = [_some(kind, names) for kind, names in kinds.items() if names]
-    if differences:
+    if text := _differences(before, files):
         raise invalid(
             "workdir",
             workdir,
-            f"cannot resume on other data: {'; '.join(differences)}",
+            f"cannot resume on other data: {text}",
             "restore the files, use the old data.path, or use another folder; if files are lost, "
             f"put any in their place and delete {NAME} there",
         )
     return True
+
+
+def describe_differences(files: Mapping[str, int], workdir: Path) -> str:
+    """Return which files are not those of the run's list, "" if none or without a list."""
+    try:
+        return _differences(_read(workdir / NAME), files)
+    except (OSError, ValueError):
+        return ""
+
+
+def _differences(before: Mapping[str, int], now: Mapping[str, int]) -> str:
+    changed = [
+        f"{name}: {_bytes(size)}, now {_bytes(now[name])}"
+        for name, size in before.items()
+        if name in now and now[name] != size
+    ]
+    kinds = {
+        "added": [name for name in now if name not in before],
+        "removed": [name for name in before if name not in now],
+        "changed": changed,
+    }
+    return "; ".join(_some(kind, names) for kind, names in kinds.items() if names)
 
 
 def _read(path: Path) -> dict[str, int]:

@@ -298,11 +298,12 @@ class Loop:
         rates = schedule.learning_rates(config, setup.config.optimizer, state.progress, layers)
         opt_state = set_learning_rates(state.train.opt_state, rates)
         state.train = state.train.replace(opt_state=opt_state)
-        # With a few hundred images an epoch is a few steps, which take less than a save.
+        # With a few hundred images an epoch is a few steps, which take less than a save, and one
+        # line of a thousand is as good as another. What is printed is kept if the run is killed.
         unsaved = state.step - (self._saved_step or 0)
         if error is not None or unsaved >= setup.config.log.checkpoint_every:
             self.save(error)
-        self._writer.print_line(line)  # if it was evaluated and the run is killed now, it is kept
+            self._writer.print_line(line)
         self._epoch_meter.reset()
 
     def check_stop(self) -> None:

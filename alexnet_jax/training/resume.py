@@ -82,11 +82,14 @@ def _show(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) and value else str(value) or "''"
 
 
-def check_fingerprints(saved: Mapping[str, str], now: Mapping[str, str], workdir: Path) -> None:
+def check_fingerprints(saved: Mapping[str, str], splits: Splits, workdir: Path) -> None:
     """Raise a ValueError unless the splits have the fingerprints of the run."""
+    now = fingerprints(splits)
     changed = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
     if changed:
         rule = f"its images were added, removed, renamed or moved in {', '.join(changed)}"
+        if files := data_files.describe_differences(splits.inventory(), workdir):
+            rule += f": {files}"
         remedy = "restore them, use the old data.path, or use another folder"
         raise invalid("workdir", workdir, rule, remedy)
 
@@ -101,7 +104,7 @@ def resume_data(
     """
     workdir, files = checkpoints.workdir, splits.inventory()
     listed = data_files.check(files, workdir)
-    check_fingerprints(previous.meta["data"], fingerprints(splits), workdir)
+    check_fingerprints(previous.meta["data"], splits, workdir)
     if not listed and processes.is_main_process():
         data_files.write(files, workdir)  # the fingerprints say that they are the same
     statistics = checkpoints.statistics(previous.step)

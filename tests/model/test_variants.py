@@ -374,7 +374,7 @@ def test_features_accept_parameters_on_any_devices():
             {"architecture": small(PRESETS["torchvision"].model)},
             r"params conv1 bias \(6,\): .* \(4,\)",
         ),
-        ({"images": IMAGES[:0]}, r"images 0: .*multiple"),
+        ({"images": IMAGES[:0]}, "images 0: must be at least one; add"),
         ({"mesh": (2, 2)}, r"images 3: .*multiple.* 2 data shards; .*data=1"),
     ],
 )

@@ -352,3 +352,11 @@ def test_confusions_of_few_and_many_classes(number):
     table = confusion.table(label, best, names)
     assert table["rows"][0]["counts"][:2] == [2, 2]
     assert table["numbered"] == (number <= 25)
+
+
+def test_of_equal_errors_the_newest_is_the_best_as_of_checkpoints():
+    errors = [0.5, 0.25, 0.25, 0.3, None]
+    lines = [{"split": "validation", "step": n, "top1_error": e} for n, e in enumerate(errors)]
+    best = facts.best_validation([*lines, {"split": "test", "step": 9, "top1_error": 0.1}])
+    assert best is not None
+    assert best["step"] == 2
