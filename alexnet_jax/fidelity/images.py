@@ -91,10 +91,10 @@ IMAGES = (
         "crop offsets",
         ("data.crop_offsets",),
         (
-            Choice("all-but-last", "all but the last, 32 x 32 at 256 pixels", {"paper": "P4.1"}),
+            Choice("all-but-last", "all but the last (32 x 32)", {"paper": "P4.1"}),
             Choice(
                 "all",
-                "all, 33 x 33 of 224 in 256 pixels, 30 x 30 of 227",
+                "all (33 x 33 of 224 in 256 pixels)",
                 {"2012 code": "convdata_jpeg.py:239", "Caffe": "data_transformer.cpp:88-89"},
             ),
             Choice(

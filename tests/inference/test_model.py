@@ -160,7 +160,10 @@ def ones(network, batch):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda n, x: n.apply(n.params, x[:, 1:]), r"images .*: must have the shape .*; crop"),
+        (
+            lambda n, x: n.apply(n.params, x[:, 1:]),
+            r"images .*: must have the shape .*; use preprocess",
+        ),
         (lambda n, x: n.apply(n.params, x.astype(int)), "images int.*: .*float32.*; pass them"),
         (lambda n, x: n.apply({}, x), "params conv1 bias None: must have the shape"),
         (lambda n, x: n.apply(n.params, x, train=True), "rngs None: must be given.*; use rngs="),

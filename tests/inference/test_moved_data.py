@@ -50,10 +50,10 @@ def test_a_run_goes_on_where_its_images_are_now(tmp_path, monkeypatch, capsys):
     assert message.endswith("with --data.path FOLDER.")
     figure = ["--workdir", "../run", "--only", "predictions"]
     assert "--data.path FOLDER" in refused(capsys, figures, *figure)
-    message = refused(
-        capsys, evaluate, "--workdir", "../run", *common, "--data.path", "../others"
+    message = refused(capsys, evaluate, "--workdir", "../run", *common, "--data.path", "../others")
+    assert re.search(r"in train, validation: 1 removed \(\S*dog/7\.png\); restore", message), (
+        message
     )
-    assert re.search(r"in train, validation: 1 removed \(\S*dog/7\.png\); restore", message), message
     message = refused(
         capsys, evaluate, "--workdir", "../run", "--images", "x", "--data.path", "../photos"
     )
