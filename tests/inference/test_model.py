@@ -162,7 +162,7 @@ def ones(network, batch):
     [
         (
             lambda n, x: n.apply(n.params, x[:, 1:]),
-            r"images .*: must have the shape .*; use preprocess",
+            r"images .*: must have .*; use preprocess",
         ),
         (lambda n, x: n.apply(n.params, x.astype(int)), "images int.*: .*float32.*; pass them"),
         (lambda n, x: n.apply({}, x), "params conv1 bias None: must have the shape"),
