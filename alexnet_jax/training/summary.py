@@ -115,7 +115,8 @@ def finish(
     lines = read_metrics(workdir)
     speeds = [line["images_per_second"] for line in lines if line.get("images_per_second")]
     speed = setup.speed(float(np.median(speeds)) if speeds else None)
-    best, spent = checkpoints.best(), budget.spent()
+    time = {part: round(seconds, 3) for part, seconds in budget.spent().items()}
+    best = checkpoints.best()
     summary = {
         **scores,
         "best_step": best,
@@ -123,8 +124,8 @@ def finish(
         "steps": state.step,
         "epochs": state.progress.epoch,
         "ended_on_plateau": state.progress.ended,
-        "seconds": round(sum(spent.values()), 3),
-        "time": {part: round(seconds, 3) for part, seconds in spent.items()},
+        "seconds": round(sum(time.values()), 3),
+        "time": time,
         **{name: value and round(value, 4) for name, value in speed.items()},
         "source": setup.config.data.source,
         "classes": setup.architecture.num_classes,
