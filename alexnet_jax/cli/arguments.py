@@ -170,9 +170,10 @@ def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _check_repeated(args: Sequence[str], command: type) -> None:
-    """Raise a ValueError if an option is given twice of which tyro would ignore the first.
+    """Raise a ValueError if an option that is given twice probably means both: tyro takes the last.
 
-    Others may be: scripts add an option to those they have, and the last one counts.
+    Those are options of several values, and --workdir, of which `evaluate` takes several. Of others
+    the last one counts: scripts add an option to those they have.
     """
     given = [argument.partition("=")[0].replace("_", "-") for argument in args]
     for name, kind in _fields(command):
@@ -184,7 +185,9 @@ def _check_repeated(args: Sequence[str], command: type) -> None:
             rule, remedy = "must be given once, with all its values", f"write {name} A B"
             raise ValueError(f"{name}: {rule}; {remedy}.")
         if name == "--workdir":
-            raise ValueError(f"{name}: must be given once; run the command for each of them.")
+            raise ValueError(
+                f"{name}: must be given once; leave one out, or run the command for each."
+            )
 
 
 def _check_local(args: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ def normalize(name: str) -> str:
 
 def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the classes; ValueError unless they are different texts."""
-    if isinstance(names, str):
-        raise invalid("class_names", names, "must be a list of names", f"try [{names!r}]")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise invalid("class_names", names, "must be a list of names", f"try ['{names}']")
     for name in names:
         if not isinstance(name, str):
             remedy = f"try {str(name)!r}"

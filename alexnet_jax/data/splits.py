@@ -102,7 +102,8 @@ def given_source(sources: Mapping[str, Source]) -> OpenedSource:
     """Return the splits that a program gives, as `open_source` returns them.
 
     Raises:
-        ValueError: there is no split train, another name, an empty split, or classes differ.
+        ValueError: there is no split train, another name, an empty split, what is no source, names
+            of classes that cannot be told apart, or classes differ.
     """
     if not isinstance(sources, Mapping):
         rule = "must be a dict of sources by split"

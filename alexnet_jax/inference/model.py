@@ -29,7 +29,7 @@ from alexnet_jax.training.step import draw_dropout_masks
 
 BATCH = 32  # images at a time, of any number
 
-Image = Path | str | np.ndarray
+Image = Path | str | np.ndarray | Array
 Images = Sequence[Image] | Image
 
 
@@ -137,15 +137,18 @@ class Model:
         if dropout_masks is None:
             assert rngs is not None
             return draw_dropout_masks(self.architecture, rngs["dropout"], batch)
+        if not isinstance(dropout_masks, Mapping):
+            rule = "must be a dict of arrays by layer"
+            raise invalid("dropout_masks", type(dropout_masks).__name__, rule, "use {name: mask}")
         expected = {name: (batch, *shape) for name, shape in self.architecture.dropped.items()}
         given = {name: np.shape(mask) for name, mask in dropout_masks.items()}
         if given != expected:
             rule = "must have the shapes of the layers with dropout"
             raise invalid("dropout_masks", given, rule, f"use {expected}")
         for name, mask in dropout_masks.items():
-            if mask.dtype != bool:
-                rule = "must be bool, whether an output is kept"
-                raise invalid("dropout_masks", f"{name} of {mask.dtype}", rule, "use x > 0")
+            if (kind := _kind(mask)) != "bool":
+                rule = "must be an array of bool, whether an output is kept"
+                raise invalid("dropout_masks", f"{name} of {kind}", rule, "use x > 0")
         return dropout_masks
 
     @fixed_settings()
@@ -186,15 +189,18 @@ class Model:
         return features(self.params, images, layers, architecture=self.architecture, mesh=self.mesh)
 
 
-def _listed(images: Images) -> list[Image]:
+def _kind(value: Any) -> str:
+    return str(getattr(value, "dtype", type(value).__name__))
+
+
+def _listed(images: Images) -> list[Path | str | np.ndarray]:
     """Return one image as a list of it, several as a list."""
-    if isinstance(images, (str, Path)):
+    if isinstance(images, (np.ndarray, Array)) and images.dtype.kind not in "OUS":
+        pixels = np.asarray(images)
+        return list(pixels) if pixels.ndim == 4 else [pixels]
+    if isinstance(images, (str, Path)) or not isinstance(images, Iterable):
         return [images]
-    if isinstance(images, jax.Array):
-        images = np.asarray(images)
-    if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
-    return list(images) if isinstance(images, Iterable) else [images]
+    return [np.asarray(image) if isinstance(image, Array) else image for image in images]
 
 
 @functools.lru_cache

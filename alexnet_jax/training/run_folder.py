@@ -5,6 +5,7 @@ from pathlib import Path
 
 from alexnet_jax.config import invalid, is_local
 from alexnet_jax.data.folders import list_images
+from alexnet_jax.storage.lock import NAME as LOCK
 from alexnet_jax.training import data_files
 from alexnet_jax.training.metrics import METRICS
 from alexnet_jax.training.nonfinite import REPORT
@@ -13,7 +14,7 @@ from alexnet_jax.training.run_data import UNREADABLE
 from alexnet_jax.training.summary import STATISTICS, SUMMARY
 
 FILES = (CONFIG, METRICS, STATISTICS, SUMMARY, REPORT, UNREADABLE, data_files.NAME)
-FILES += ("index.html", "lock")
+FILES += ("index.html", LOCK)
 NAMED_LIKE_OTHERS = (CONFIG, SUMMARY, METRICS, "index.html")  # other programs', or one's own
 FOLDERS = ("tensorboard", "figures", "profile")  # and that of the checkpoints, which is tried
 
@@ -24,10 +25,11 @@ def check_entries(workdir: Path, data_path: str) -> None:
     Else a folder would be found where it is written: the summary when training has ended. A folder
     of images would no longer be one, as folders that hold runs are passed over.
     """
-    if not has_checkpoint(workdir) and _is_of_images(workdir, data_path):
+    has_begun = has_checkpoint(workdir) or (workdir / LOCK).is_file()
+    if not has_begun and _is_of_images(workdir, data_path):
         rule = f"is a folder of images in data.path={data_path}"
         raise invalid("workdir", workdir, rule, "use a folder of its own")
-    if foreign := _foreign_files(workdir):
+    if not has_begun and (foreign := _foreign_files(workdir)):
         rule = f"holds no run, which would overwrite {', '.join(foreign)} in it"
         raise invalid("workdir", workdir, rule, "move that away, or use another folder")
     for names, is_wrong, kind, other in (
@@ -41,8 +43,6 @@ def check_entries(workdir: Path, data_path: str) -> None:
 
 def _foreign_files(workdir: Path) -> list[str]:
     """Return the files with names of a run's in a folder that holds none."""
-    if has_checkpoint(workdir):
-        return []
     names = [name for name in NAMED_LIKE_OTHERS if (workdir / name).is_file()]
     if CONFIG in names:
         with contextlib.suppress(ValueError):

@@ -145,11 +145,18 @@ def test_networks_and_images_on_other_devices(workdir, network, images):
     assert len({network, both}) == 2
 
 
-def test_any_array_is_an_image(network, squares):
+def test_any_array_is_an_image(network, squares, tmp_path):
     expected = network.predict(squares[:2])
     np.testing.assert_array_equal(network.predict(jnp.asarray(squares[:2])), expected)
     alone = network.predict(jnp.asarray(squares[0]))
     np.testing.assert_allclose(alone, expected[:1], atol=1e-6)
+    listed = network.predict([jnp.asarray(squares[0]), squares[1]])
+    np.testing.assert_array_equal(listed, expected)
+    for number in range(2):
+        Image.fromarray(squares[number]).save(tmp_path / f"{number}.png")
+    paths = [str(tmp_path / "0.png"), str(tmp_path / "1.png")]
+    for files in (np.array(paths), np.array(paths, object)):
+        np.testing.assert_array_equal(network.predict(files), expected)
 
 
 def ones(network, batch):
@@ -176,6 +183,10 @@ def ones(network, batch):
         (
             lambda n, x: n.apply(n.params, x, train=True, dropout_masks=ones(n, len(x))),
             "dropout_masks fc6 of float32: must be bool.*; use x > 0",
+        ),
+        (
+            lambda n, x: n.apply(n.params, x, train=True, dropout_masks=[x]),
+            "dropout_masks list: must be a dict.*; use {name",
         ),
         (lambda n, x: n.apply(n.params, x, train=True, rngs=x), "rngs ArrayImpl: .*; use rngs="),
         (lambda n, _: n.preprocess([]), "images 0: must be at least one; add"),

@@ -187,7 +187,7 @@ def test_a_trained_run_has_all_figures_and_the_same_ones_on_any_mesh(photos, tmp
         (["--layer", "pool5", "--only", "curves"], "--layer pool5: applies to maps, and curves is"),
         (["--data.path", ".", "--only", "curves"], "--data.path .: applies to page and pred"),
         (["--only", "curves", "--only", "filters"], "--only: must be given once, with all its"),
-        (["--workdir", "b"], "--workdir: must be given once; run"),
+        (["--workdir", "b"], "--workdir: must be given once; leave"),
         (["--maps", "{photo}", "--layer", "conv9"], "--layer conv9: "),
         (
             ["--maps", "{photo}", "--layer", "fc6"],

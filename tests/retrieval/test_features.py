@@ -5,6 +5,7 @@ import json
 import re
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,6 +41,15 @@ def expected(images, network):
 
 def run(*arguments):
     return command.main([str(argument) for argument in arguments])
+
+
+def test_features_do_not_depend_on_the_types_of_the_process(images, network):
+    extractor, files = features.Extractor(network), sorted(images.glob("*.png"))
+    expected = [batch.rows for batch in extractor(files)]
+    assert expected
+    with jax.enable_x64(True):
+        other = [batch.rows for batch in features.Extractor(network)(files)]
+    jax.tree.map(np.testing.assert_array_equal, other, expected)
 
 
 def test_npz_has_every_layer_and_the_names(images, workdir, expected, tmp_path, capsys):

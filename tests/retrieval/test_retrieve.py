@@ -4,7 +4,6 @@ import json
 import os
 import re
 
-import jax
 import matplotlib.image
 import numpy as np
 import pytest
@@ -279,9 +278,8 @@ def test_the_command_finds_and_draws(workdir, network, folder, tmp_path, capsys)
     apart = [near["distance"] for near in first["neighbors"]]
     np.testing.assert_allclose(apart, distances[0], rtol=1e-3, atol=1e-3)
     assert matplotlib.image.imread(panel).shape[1] > 600
-    # The index is kept, and a process with other settings has the same features.
-    with jax.enable_x64(True):
-        assert run(query, *options) == 0
+    # The index is kept.
+    assert run(query, *options) == 0
     assert "40 files are up to date, 0 to read" in capsys.readouterr().err
     assert run(*options) == 0
     assert capsys.readouterr().out == ""

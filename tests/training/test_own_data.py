@@ -115,6 +115,7 @@ def wrong(value) -> Any:
             lambda: ax.Pairs([(0, 1)], wrong(["cat", None])),
             "names None: must be text.*'None",
         ),
+        (lambda: ax.Pairs([(0, 1)], wrong(None)), "class_names None: must be a list.*; try"),
         (lambda: ax.Pairs([(0, 1)], ["cat", "cat"]), "class_names cat: names two .*; rename"),
         (lambda: ax.Pairs([(0, 1)], "ab"), r"class_names ab: must be a list.*; try \['ab'\]"),
         (
