@@ -182,7 +182,7 @@ def ones(network, batch):
         ),
         (
             lambda n, x: n.apply(n.params, x, train=True, dropout_masks=ones(n, len(x))),
-            "dropout_masks fc6 of float32: must be bool.*; use x > 0",
+            "dropout_masks fc6 of float32: .* of bool.*; use x > 0",
         ),
         (
             lambda n, x: n.apply(n.params, x, train=True, dropout_masks=[x]),
