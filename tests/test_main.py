@@ -334,6 +334,13 @@ def arguments_of(config):
     return arguments
 
 
+def test_of_an_option_given_twice_the_last_counts_unless_both_may_be_meant():
+    command = parse(["--workdir", "a", "--seed", "1", "--workdir", "b", "--seed", "2"])
+    assert (command.workdir, command.config.seed) == (Path("b"), 2)
+    with pytest.raises(ValueError, match="--schedule.milestones: .*once.*; write .* A B"):
+        parse(["--workdir", "a", *["--schedule.milestones", "3"] * 2])
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_a_starting_point_for_every_field(preset):
     assert parse(["--workdir", "a", "--preset", preset]).config == PRESETS[preset]

@@ -172,9 +172,10 @@ def _check_names(args: Sequence[str], known: Sequence[str]) -> None:
 def _check_repeated(args: Sequence[str], command: type) -> None:
     """Raise a ValueError if an option that is given twice probably means both: tyro takes the last.
 
-    Those are options of several values, and --workdir, of which `evaluate` takes several. Of others
-    the last one counts: scripts add an option to those they have.
+    Those are options of several values, and the network that a command uses, as `evaluate` takes
+    several. Of others the last one counts: scripts add an option to those they have.
     """
+    networks = ("--workdir", "--weights") if "--weights" in options(command) else ()
     given = [argument.partition("=")[0].replace("_", "-") for argument in args]
     for name, kind in _fields(command):
         appends = tyro.conf.UseAppendAction in getattr(kind, "__metadata__", ())
@@ -184,7 +185,7 @@ def _check_repeated(args: Sequence[str], command: type) -> None:
         if tuple in (plain, typing.get_origin(plain)):
             rule, remedy = "must be given once, with all its values", f"write {name} A B"
             raise ValueError(f"{name}: {rule}; {remedy}.")
-        if name == "--workdir":
+        if name in networks:
             raise ValueError(
                 f"{name}: must be given once; leave one out, or run the command for each."
             )
