@@ -263,10 +263,11 @@ def _to_rgb(original: Image.Image, encoded: bytes) -> Image.Image:
             f"floating-point pixels, whose range is unknown; {formats.REMEDY} of 8 or 16 bits"
         )
     if image.mode == "I" or image.mode.startswith("I;"):
-        transparent = original.info.get("transparency")  # a level of the pixels as they are
-        is_transparent = np.asarray(image) == (-1 if transparent is None else transparent)
-        gray = _scale_gray(np.asarray(image), *_gray_bits(original))
-        image = Image.fromarray(np.where(is_transparent, np.uint8(255), gray))
+        pixels = np.asarray(image)
+        gray = _scale_gray(pixels, *_gray_bits(original))
+        if (transparent := original.info.get("transparency")) is not None:
+            gray[pixels == transparent] = 255
+        image = Image.fromarray(gray)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -108,7 +108,7 @@ def write(
         state = _load(folder)
         if state.digest != expected:
             if state.done:
-                log("Images or network are not those of the interrupted call; beginning anew.")
+                log("Images or network have changed since the interrupted call; starting over.")
             state = _State(expected)
         if state.done:
             log(f"{state.done:,} of {len(files):,} images were read before; going on.")

@@ -3,8 +3,11 @@
 import contextlib
 from pathlib import Path
 
+from PIL import Image
+
 from alexnet_jax.config import invalid, is_local
 from alexnet_jax.data.folders import list_images
+from alexnet_jax.data.formats import suffix
 from alexnet_jax.storage.lock import NAME as LOCK
 from alexnet_jax.training import data_files
 from alexnet_jax.training.metrics import METRICS
@@ -54,5 +57,7 @@ def _foreign_files(workdir: Path) -> list[str]:
 def _is_of_images(workdir: Path, data_path: str) -> bool:
     if not data_path or not is_local(data_path) or not workdir.is_dir():
         return False
-    is_within = Path(data_path).resolve() in workdir.resolve().parents
-    return is_within and bool(list_images(workdir).files)
+    if Path(data_path).resolve() not in workdir.resolve().parents:
+        return False
+    known = Image.registered_extensions()  # a log has a suffix of its own
+    return any(suffix(file.name) in known for file in list_images(workdir).files)

@@ -154,16 +154,20 @@ def num_steps(config: Config, num_train: int, epochs: int | None = None) -> int:
     return -(-epochs * num_train // config.optimizer.batch_size)
 
 
+def enough_epochs(config: Config, num_train: int) -> int:
+    """Return how many epochs make enough steps: of a preset fitted to the images its own number."""
+    if config.preset == ("finetune" if config.init_from else "small"):
+        return fit_to_images(config, num_train, {"optimizer.batch_size"}).schedule.epochs
+    return math.ceil(2 * FEW_STEPS * config.optimizer.batch_size / num_train)
+
+
 def warn_of_few_steps(config: Config, num_train: int) -> str:
     """Return a warning if a run makes too few steps to train the network, else ""."""
     steps, batch_size = num_steps(config, num_train), config.optimizer.batch_size
     if steps >= FEW_STEPS:
         return ""
     fitted = "finetune" if config.init_from else "small"
-    enough = math.ceil(2 * FEW_STEPS * batch_size / num_train)
-    if config.preset == fitted:
-        enough = fit_to_images(config, num_train, {"optimizer.batch_size"}).schedule.epochs
-    remedy = f"use schedule.epochs={enough}"
+    remedy = f"use schedule.epochs={enough_epochs(config, num_train)}"
     if config.preset != fitted and config.data.source != "synthetic":
         remedy = f"use preset={fitted}, which has epochs for any number of images, or {remedy[4:]}"
     made = f"makes {_count(steps, 'step')} of {batch_size} images"

@@ -1,7 +1,6 @@
 """What a run leaves in its folder beside checkpoints and metrics: config.json and summary.json."""
 
 import io
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,14 @@ from alexnet_jax.training.versions import package_versions
 SUMMARY, STATISTICS = "summary.json", "statistics.npz"
 SCORES = ("loss", "top1_error", "top5_error", "count")  # as `evaluation.evaluate` returns them
 # What `closing_line` needs of a summary, beside the scores.
-KINDS = {"source": str, "classes": int, "epochs": int, "steps": int, "seconds": int | float}
+KINDS = {
+    "source": str,
+    "classes": int,
+    "training_images": int,
+    "epochs": int,
+    "steps": int,
+    "seconds": int | float,
+}
 
 
 def write_config(setup: TrainSetup, workdir: Path) -> None:
@@ -129,6 +135,7 @@ def finish(
         **{name: value and round(value, 4) for name, value in speed.items()},
         "source": setup.config.data.source,
         "classes": setup.architecture.num_classes,
+        "training_images": len(splits.train),
         # In this process; files that were unreadable at the start are in unreadable.txt.
         "became_unreadable": {
             name: num_unreadable(source) for name, source in splits.by_name().items()
@@ -187,9 +194,10 @@ def closing_line(summary: dict[str, Any], workdir: Path, config: Config) -> str:
 
 
 def _next_step(summary: dict[str, Any], workdir: Path, config: Config) -> str:
-    plan, epochs, steps = config.schedule, summary["epochs"], max(1, summary["steps"])
-    has_few_steps = steps < schedule.FEW_STEPS
-    more = max(2 * epochs, math.ceil(2 * schedule.FEW_STEPS * epochs / steps))
+    plan, has_few_steps = config.schedule, summary["steps"] < schedule.FEW_STEPS
+    more = 2 * summary["epochs"]
+    if has_few_steps:  # the warning at the start named as many
+        more = max(more, schedule.enough_epochs(config, summary["training_images"]))
     if summary["source"] == "synthetic":
         return "your own photographs: workdir=NEW preset=small data.path=FOLDER"
     if summary["source"] == "given":

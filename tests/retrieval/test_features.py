@@ -136,7 +136,7 @@ def test_other_files_begin_anew(images, network, change, tmp_path):
         (tmp_path / ".f.npz.rows" / feature_files.STATE).write_text("[1")
     log = write(path, files, network, seen=seen)
     assert seen == files
-    assert [line.endswith("beginning anew.") for line in log] == [True] * (change == "another file")
+    assert [line.endswith("starting over.") for line in log] == [True] * (change == "another file")
 
 
 def test_torchvisions_names_are_those_of_its_modules(tmp_path):

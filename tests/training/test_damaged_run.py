@@ -47,6 +47,7 @@ WHOLE = {
     "validation": SCORES,
     "source": "folder",
     "classes": 3,
+    "training_images": 90,
     "epochs": 2,
     "steps": 20,
     "seconds": 1.5,

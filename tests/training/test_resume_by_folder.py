@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import pytest
@@ -12,6 +13,7 @@ from alexnet_jax.presets import PRESETS
 from alexnet_jax.training.metrics import read_metrics
 from alexnet_jax.training.run_config import CONFIG
 from alexnet_jax.training.run_folder import FILES, FOLDERS
+from alexnet_jax.training.schedule import warn_of_few_steps
 from alexnet_jax.training.summary import closing_line
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -65,7 +67,7 @@ def test_the_folder_alone_says_that_the_run_is_finished(finished, capsys):
     *_, settings, ended, closing = capsys.readouterr().out.splitlines()
     assert str(finished / CONFIG) in settings
     assert ended == f"{finished} is finished."
-    assert f"--workdir {finished} --schedule.epochs 125." in closing  # of 4 steps
+    assert f"--workdir {finished} --schedule.epochs 134." in closing  # 500 steps of 8 of 30 images
 
 
 def test_more_epochs_are_kept_for_the_next_time(run, capsys):
@@ -189,9 +191,12 @@ def test_a_finished_run_whose_rate_has_dropped_is_not_to_be_continued(finished):
     dropped = dataclasses.replace(config, schedule=schedule)
     said = closing_line(many, finished, dropped)
     assert "the same options with workdir=NEW schedule.epochs=20." in said
-    few = closing_line(summary | {"epochs": 10, "steps": 100}, finished, dropped)
-    assert "schedule.epochs=50." in few  # as many as the warning at the start asks for
     fitted = dataclasses.replace(dropped, preset="small")
+    few = summary | {"epochs": 10, "steps": 100}
+    for one in (dropped, fitted):  # never fewer than the warning at the start asks for
+        warned = warn_of_few_steps(one, summary["training_images"])
+        (epochs,) = re.findall(r"schedule.epochs=(\d+)", closing_line(few, finished, one))
+        assert f"schedule.epochs={epochs}." in warned
     assert "more photographs, or published weights" in closing_line(many, finished, fitted)
     given = closing_line(many | {"source": "given"}, finished, fitted)
     assert "schedule.epochs=20, in the program that gives the images." in given

@@ -54,6 +54,8 @@ def test_a_folder_of_images_is_no_place_for_a_run(tmp_path):
     (data / "runs").mkdir()
     for workdir in (data, data / "runs", data / "runs" / "a"):
         check_entries(workdir, str(data))
+    make(data / "runs" / "b", {"slurm-1.out": "", "Makefile": ""})
+    check_entries(data / "runs" / "b", str(data))
     began = make(data / "runs" / "a", {"lock": "", "tensorboard": {"events.out": "", "a.png": 1}})
     check_entries(began, str(data))
 
