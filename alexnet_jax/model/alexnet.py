@@ -26,10 +26,12 @@ from alexnet_jax.model.architecture import (
 )
 from alexnet_jax.model.partition import LayerPartition, partition_layers
 from alexnet_jax.model.platform import Ops
+from alexnet_jax.model.pooling import POOL_INDEX
 
 # On this device: one array that both towers see, or one for each tower computed here.
 TowerArrays = list[Array]
 Taps = dict[str, Array]  # requested outputs by name, the part that this device computes
+KEEP = jax.checkpoint_policies.save_only_these_names(POOL_INDEX)  # if the rest is recomputed
 
 
 def add_bias(x: Array, bias: Array) -> Array:
@@ -147,27 +149,44 @@ class AlexNet(nn.Module):
         self, stage: Sequence[Layer], weights, x: TowerArrays, dropout_masks, perturbations
     ) -> tuple[TowerArrays, Taps]:
         taps: Taps = {}
+        for layer in stage:
+            kernel, bias = weights[layer.name]
+            if isinstance(layer, Conv):
+                x = self._convolve(layer, kernel, x)
+            else:
+                x = self._multiply(layer, kernel, x)
+            follow = functools.partial(self._follow, layer)
+            if self.ops.recompute:
+                follow = jax.checkpoint(follow, policy=KEEP)
+            x, layer_taps = follow(x, bias, dropout_masks, perturbations)
+            taps |= layer_taps
+        return x, taps
+
+    def _follow(
+        self, layer: Layer, x: TowerArrays, bias: Array, dropout_masks, perturbations
+    ) -> tuple[TowerArrays, Taps]:
+        """Add the bias to a layer's products and apply the operations that follow."""
+        taps: Taps = {}
 
         def tap(name: str, x: TowerArrays) -> TowerArrays:
             if name in perturbations:
-                added = self._towers(perturbations[name])
+                added = jnp.split(perturbations[name], len(x), axis=-1)
                 x = [tower + more.astype(tower.dtype) for tower, more in zip(x, added, strict=True)]
             if name in self.taps:
                 taps[name] = jnp.concatenate(x, axis=-1).astype(jnp.float32)
             return x
 
-        for layer in stage:
-            kernel, bias = weights[layer.name]
-            if isinstance(layer, Conv):
-                x = self._convolve(layer, kernel, bias, x)
-            else:
-                x = self._multiply(layer, kernel, bias, x)
-            x = tap(layer.name, x)
-            for operation, output in outputs(layer):
-                x = tap(output, self._operate(operation, layer, dropout_masks, x))
+        if self.ops.split_towers == "before bias" and isinstance(layer, Conv):
+            x = self._apart(x)
+        x = [add_bias(*pair) for pair in zip(x, jnp.split(bias, len(x)), strict=True)]
+        if self.ops.split_towers != "when needed" and layer.sees != "row-split":
+            x = self._apart(x)
+        x = tap(layer.name, x)
+        for operation, output in outputs(layer):
+            x = tap(output, self._operate(operation, layer, dropout_masks, x))
         return x, taps
 
-    def _convolve(self, layer: Conv, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:
+    def _convolve(self, layer: Conv, kernel: Array, x: TowerArrays) -> TowerArrays:
         padding = layer.padding(x[0].shape[1])
 
         def product(x: Array, kernel: Array) -> Array:
@@ -177,33 +196,37 @@ class AlexNet(nn.Module):
             return self.ops.convolve(x, kernel, layer.stride, padding, precision)
 
         if layer.sees == "both":
-            y = product(jnp.concatenate(x, axis=-1), kernel)
-            if not self.ops.bias_by_tower:
-                return self._towers(add_bias(y, bias))
-            products = self._towers(y)
-        else:
-            # On a CPU two ordinary convolutions are faster than one with two groups.
-            products = list(map(product, x, self._towers(kernel)))
-        return list(map(add_bias, products, self._towers(bias)))
+            return [product(jnp.concatenate(x, axis=-1), kernel)]
+        # On a CPU two ordinary convolutions are faster than one with two groups.
+        return list(map(product, self._apart(x), self._towers(kernel)))
 
     def _rounded(self, layer: Layer, *arrays: Array) -> list[Array]:
         """Return arrays in the dtype in which a layer multiplies them; in the last, float32."""
         last = layer is self.architecture.layers[-1]
         return [array.astype(jnp.float32 if last else self.architecture.dtype) for array in arrays]
 
-    def _multiply(self, layer: Dense, kernel: Array, bias: Array, x: TowerArrays) -> TowerArrays:
+    def _multiply(self, layer: Dense, kernel: Array, x: TowerArrays) -> TowerArrays:
         kernel, *x = self._rounded(layer, kernel, *x)
         # Towers are joined before flattening: the inputs of fc6 are in the order row, column, map.
         whole = jnp.concatenate(x, axis=-1)
         inputs = whole.reshape(whole.shape[0], -1)
         y = jnp.matmul(inputs, kernel, precision=self.architecture.precision)
-        if layer.sees == "row-split":
-            return [add_bias(self.collectives.psum(y) if self.collectives else y, bias)]
-        return self._towers(add_bias(y, bias))
+        if layer.sees == "row-split" and self.collectives:
+            y = self.collectives.psum(y)
+        return [y]
+
+    @property
+    def _num_parts(self) -> int:
+        """Parts of the outputs on this device that layers may treat separately."""
+        return self._num_towers if self.architecture.has_towers else 1
 
     def _towers(self, x: Array) -> TowerArrays:
         """Split an array by tower, unless no layer treats the towers separately."""
-        return jnp.split(x, self._num_towers if self.architecture.has_towers else 1, axis=-1)
+        return jnp.split(x, self._num_parts, axis=-1)
+
+    def _apart(self, x: TowerArrays) -> TowerArrays:
+        """Split an array of both towers in two."""
+        return x if len(x) == self._num_parts else self._towers(*x)
 
     def _operate(
         self, operation: Operation, layer: Layer, dropout_masks, x: TowerArrays
@@ -216,7 +239,9 @@ class AlexNet(nn.Module):
             case "lrn" if self.architecture.lrn_scope == "all":
                 return self._towers(self._normalize_across(x))
             case "lrn":
-                return [self._normalize(tower, self.architecture.lrn) for tower in x]
+                towers_each = self._num_parts // len(x)
+                lrn = self.architecture.lrn
+                return [self._normalize(array, lrn, towers_each) for array in x]
             case "spatial_norm":
                 return [self._normalize(tower, SPATIAL_NORM) for tower in x]
             case "pool":
@@ -224,8 +249,8 @@ class AlexNet(nn.Module):
             case "dropout":
                 return self._drop(layer, dropout_masks, x)
 
-    def _normalize(self, x: Array, norm: ResponseNorm) -> Array:
-        return self.ops.normalize(x, norm, self.architecture.precision)
+    def _normalize(self, x: Array, norm: ResponseNorm, groups: int = 1) -> Array:
+        return self.ops.normalize(x, norm, self.architecture.precision, groups)
 
     def _normalize_across(self, x: TowerArrays) -> Array:
         """Normalize over the maps of both towers; the outermost sums include maps of the other."""
@@ -241,7 +266,7 @@ class AlexNet(nn.Module):
         if dropout_masks is None:
             return [tower * kept if at_test else tower for tower in x]
         scaled = x if at_test else [tower / kept for tower in x]
-        masks = self._towers(dropout_masks[layer.name])
+        masks = jnp.split(dropout_masks[layer.name], len(x), axis=-1)
         return [jnp.where(mask, tower, 0) for tower, mask in zip(scaled, masks, strict=True)]
 
 

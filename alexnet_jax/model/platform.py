@@ -39,9 +39,12 @@ class Ops:
     block_size: Callable[[int], int]  # batch size -> number of images to convolve at a time
     flip: Callable[[Array, Array], Array] = flip_by_bits  # bytes, where the second argument is true
     gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
-    # Whether each tower has its bias added by itself. Its gradient is then one more output of the
-    # kernel that computes the gradient of LRN, and does not read that of both towers once more.
-    bias_by_tower: bool = False
+    # Where the outputs of a layer, if both towers are on one device, become an array for each.
+    # Before the bias: its gradient is one more output of the kernel that computes the gradient of
+    # LRN, and does not read that of both towers once more. When needed: by a layer that sees one.
+    split_towers: Literal["before bias", "after bias", "when needed"] = "after bias"
+    # Whether the backward pass computes what follows a layer's products again from them.
+    recompute: bool = False
     # Whether the maps of both towers are gathered as one array, not as two that are joined.
     gather_along_maps: bool = False
     # Order of the axes of images [B, h, w, 3] in memory, the slowest first; None: XLA's choice.
@@ -68,14 +71,22 @@ def cpu_block_size(batch: int) -> int:
 
 
 # Pooling not by reduce_window: its gradient is a scatter, with atomic adds in any order.
-GPU = Ops(convolve, normalize_in_few_bytes, pool_by_index, cross_entropy_by_selection, whole_batch)
+GPU = Ops(
+    convolve,
+    normalize_in_few_bytes,
+    pool_by_index,
+    cross_entropy_by_selection,
+    whole_batch,
+    split_towers="when needed",
+    recompute=True,
+)
 TPU = Ops(
     convolve_on_tpu,
     normalize_by_product,
     pool,
     cross_entropy_by_selection,
     whole_batch,
-    bias_by_tower=True,
+    split_towers="before bias",
     gather_along_maps=True,
     flip=flip_by_product,
     # That of the bytes as they arrive; XLA would transpose them and the images after the mean.

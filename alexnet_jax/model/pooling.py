@@ -4,7 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 from alexnet_jax.model.architecture import Pooling
 
@@ -113,13 +115,16 @@ def _unslice(shares: list[Array], shape: tuple[int, ...], pooling: Pooling) -> A
 pool_by_slices.defvjp(_pool_forward, _pool_backward)
 
 
+POOL_INDEX = "pool_index"
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def pool_by_index(x: Array, pooling: Pooling) -> Array:
     """Compute `pool` as `pool_by_slices` does; the backward pass reads no pixels.
 
     Between the passes lies one byte for each window, the first position of its maximum, or with
     `ties` "all" two bytes, a bit for each position, instead of the pixels. A GPU's speed here is
-    the bytes it moves.
+    the bytes it moves. `jax.checkpoint` may keep that by the name POOL_INDEX.
     """
     return _index_forward(x, pooling)[0]
 
@@ -130,24 +135,46 @@ def _index_forward(x, pooling):
         y = functools.reduce(jnp.maximum, slices, first)
         bits = [(pixels == y).astype(jnp.uint16) << i for i, pixels in enumerate((first, *slices))]
         index = functools.reduce(jnp.bitwise_or, bits)
-        return y, (index, jnp.zeros((x.shape[1], x.shape[2], 0), x.dtype))
-    y, index = first, jnp.zeros(first.shape, jnp.uint8)
-    for i, pixels in enumerate(slices, start=1):
-        index = jnp.where(pixels > y, jnp.uint8(i), index)
-        y = jnp.maximum(y, pixels)
+    else:
+        y, index = first, jnp.zeros(first.shape, jnp.uint8)
+        for i, pixels in enumerate(slices, start=1):
+            index = jnp.where(pixels > y, jnp.uint8(i), index)
+            y = jnp.maximum(y, pixels)
+    # Without the barrier XLA computes the maxima again for each operation that reads them.
+    y, index = lax.optimization_barrier(y), checkpoint_name(index, POOL_INDEX)
     return y, (index, jnp.zeros((x.shape[1], x.shape[2], 0), x.dtype))
 
 
 def _index_backward(pooling, saved, g):
     index, sides = saved
-    positions = range(pooling.window**2)
-    if pooling.ties == "all":
-        shares = [jnp.where((index >> i) & 1, g, 0) for i in positions]
-    else:
-        shares = [jnp.where(index == i, g, 0) for i in positions]
-    shape = (g.shape[0], *sides.shape[:2], g.shape[3])
-    # Without the barrier XLA computes it once for each operation that reads it.
-    return (lax.optimization_barrier(_unslice(shares, shape, pooling)),)
+    stride, window = pooling.stride, pooling.window
+    height, width = sides.shape[:2]
+    rows, columns = (-(-side // stride) for side in (height, width))
+
+    def spread(x: Array, down: int, right: int) -> Array:
+        """Return for pixel (r, c) the value of window (r // stride - down, c // stride - right)."""
+        fill = (
+            (0, 0, 0),
+            (down, rows - down - x.shape[1], 0),
+            (right, columns - right - x.shape[2], 0),
+            (0, 0, 0),
+        )
+        x = lax.pad(x, jnp.zeros((), x.dtype), fill)
+        x = jnp.repeat(jnp.repeat(x, stride, axis=1), stride, axis=2)
+        return x[:, :height, :width]
+
+    def share(down: int, right: int) -> Array:
+        """Return what each pixel gets from that window."""
+        i = np.arange(height)[:, None] % stride + stride * down
+        j = np.arange(width) % stride + stride * right
+        inside = ((i < window) & (j < window))[None, :, :, None]
+        position = (i * window + j)[None, :, :, None].astype(index.dtype) * inside
+        found = spread(index, down, right)
+        chosen = (found >> position) & 1 == 1 if pooling.ties == "all" else found == position
+        return jnp.where(chosen & inside, spread(g, down, right), 0)
+
+    back = range(-(-window // stride))
+    return (sum(share(down, right) for down in back for right in back),)
 
 
 pool_by_index.defvjp(_index_forward, _index_backward)

@@ -73,7 +73,7 @@ ALTERNATIVES = {
     "plain operations": plain(),
     "LRN by product": plain(normalize=normalize_by_product),
     "pooling by slices": plain(pool=pool_by_slices),
-    "LRN in few bytes": plain(normalize=normalize_in_few_bytes),
+    "LRN in few bytes, recomputed": plain(normalize=normalize_in_few_bytes, recompute=True),
     "pooling by index": plain(pool=pool_by_index),
     "LRN by product, conv1 folded": plain(normalize=normalize_by_product, convolve=convolve_on_cpu),
 }

@@ -1,12 +1,14 @@
 """The module against the network written plainly; dropout; blocks of images."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import print_saved_residuals
 
 from alexnet_jax.config import ModelConfig
 from alexnet_jax.model import platform
@@ -105,6 +107,19 @@ def test_logits_and_every_gradient_match_the_plain_network(variables, ops, train
         lambda a, b: float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))), grads, expected_grads
     )
     assert max(jax.tree.leaves(errors)) < 1e-5, errors
+
+
+def test_a_gpu_keeps_one_array_of_a_convolution_for_its_gradient(variables, capsys):
+    # The product: what follows is computed again from it. Of pooling it keeps a byte a window.
+    x = normal(1, 5, 67, 67, 3, scale=50)
+
+    def kept(ops, side):
+        print_saved_residuals(lambda v: logits_of(ARCHITECTURE, ops, v, x).sum(), variables)
+        saved = re.findall(rf"^(\w+)\[5,{side},{side},10\]", capsys.readouterr().out, re.MULTILINE)
+        return sorted(saved)
+
+    assert kept(platform.GPU, 15) == ["f32"]  # conv1, of both towers
+    assert kept(platform.GPU, 7) == ["u8"]  # pool1
 
 
 @pytest.mark.parametrize(

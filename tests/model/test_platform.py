@@ -102,6 +102,24 @@ def test_every_entry_of_the_gradient_of_normalize_matches_automatic_differentiat
 
 
 @pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
+@pytest.mark.parametrize(("groups", "n"), [(2, 5), (2, 9), (3, 3)])
+def test_groups_of_maps_are_normalized_each_by_itself(ops, groups, n):
+    norm, x, g = ResponseNorm(n=n), 100 * normal(0, 2, 3, 4, 12), normal(1, 2, 3, 4, 12)
+    y, backward = jax.vjp(lambda x: ops.normalize(x, norm, groups=groups), x)
+    apart = [jnp.split(array, groups, axis=-1) for array in (x, g)]
+    results = []
+    for part, part_g in zip(*apart, strict=True):
+        part_y, part_backward = jax.vjp(lambda x: ops.normalize(x, norm), part)
+        results.append((part_y, *part_backward(part_g)))
+    expected, expected_gradient = (
+        jnp.concatenate(parts, axis=-1) for parts in zip(*results, strict=True)
+    )
+    assert relative(y, expected) < 1e-6
+    assert relative(backward(g)[0], expected_gradient) < 1e-6
+    assert relative(ops.normalize(x, norm), y) > 1e-3  # as one group: other numbers
+
+
+@pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
 @pytest.mark.parametrize("alpha", [1e-6, 1e-4, 1e-2])
 def test_in_bfloat16_normalize_differs_from_the_formula_by_its_rounding(ops, alpha):
     norm = ResponseNorm(alpha=alpha)
