@@ -129,7 +129,8 @@ def train_step(config: Config, architecture: Architecture, mesh: Mesh) -> tuple[
     tx = paper_sgd(config.optimizer)
     _, state = abstract_state(architecture, tx, mesh, config.seed)
     constants, frozen = any_preprocess(config), config.optimizer.frozen
-    step = make_train_step(architecture, tx, mesh, constants, config.seed, frozen)
+    deterministic = config.process.deterministic
+    step = make_train_step(architecture, tx, mesh, constants, config.seed, frozen, deterministic)
     return step, state, abstract_batch(architecture, config.optimizer.batch_size, mesh)
 
 

@@ -130,6 +130,8 @@ def compile_ours(config: Config, mesh: Mesh, ops: platform.Ops | None) -> Any:
     """Return the compiled training step, with `ops` in place of the platform's own."""
     architecture = build_architecture(config.model, CLASSES, config.data.crop)
     chosen = platform.for_platform if ops is None else lambda _: ops
+    process = dataclasses.replace(config.process, deterministic=ops is None)
+    config = dataclasses.replace(config, process=process)
     with mock.patch.object(platform, "for_platform", chosen):
         step, state, batch = estimate.train_step(config, architecture, mesh)
         return step.lower(state, batch).compile()

@@ -70,6 +70,19 @@ def test_the_shapes_of_a_batch_are_those_of_training(photos):
     }
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_step_is_compiled_as_deterministic_as_training(deterministic, monkeypatch):
+    process = dataclasses.replace(TINY.process, deterministic=deterministic)
+    mesh = targets.make_mesh(targets.parse_target("cpu-1"), MeshConfig(), BATCH)
+    asked = []
+    options = platform.compiler_options
+    monkeypatch.setattr(
+        platform, "compiler_options", lambda *args: asked.append(args[1]) or options(*args)
+    )
+    estimate.train_step(dataclasses.replace(TINY, process=process), ARCHITECTURE, mesh)
+    assert asked == [deterministic]
+
+
 def test_a_program_may_sum_scalars_together_with_gradients_but_nothing_else():
     table = (Traffic("all-reduce", 2, 1, 1, 1000, 4000),)
     for extra, same in ((0, True), (2, True), (100, False), (-1, False)):
