@@ -70,6 +70,16 @@ def cpu_block_size(batch: int) -> int:
     return -(-batch // blocks)
 
 
+def tpu_block_size(batch: int) -> int:
+    """Return a multiple of 128 images, the lanes of a chip, for two to four parts of a batch.
+
+    More of what lies between a convolution and its pooling then stays on the chip; more parts would
+    take longer to compile. A batch of 128, or one that fills no whole lanes, is one part.
+    """
+    lanes, parts = 128, 4
+    return batch if batch % lanes else lanes * -(-batch // (lanes * parts))
+
+
 # Pooling not by reduce_window: its gradient is a scatter, with atomic adds in any order.
 GPU = Ops(
     convolve,
@@ -85,7 +95,7 @@ TPU = Ops(
     normalize_by_product,
     pool,
     cross_entropy_by_selection,
-    whole_batch,
+    tpu_block_size,
     split_towers="before bias",
     gather_along_maps=True,
     flip=flip_by_product,

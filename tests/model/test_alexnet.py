@@ -127,7 +127,15 @@ def test_a_gpu_keeps_one_array_of_a_convolution_for_its_gradient(variables, caps
 )
 def test_a_cpu_convolves_blocks_of_8_to_32_images(batch, size):
     assert platform.CPU.block_size(batch) == size
-    assert platform.GPU.block_size(batch) == platform.TPU.block_size(batch) == batch
+    assert platform.GPU.block_size(batch) == batch
+
+
+@pytest.mark.parametrize(
+    ("batch", "size"),
+    [(1, 1), (64, 64), (128, 128), (200, 200), (256, 128), (384, 128), (512, 128), (2048, 512)],
+)
+def test_a_tpu_convolves_two_to_four_blocks_of_whole_lanes(batch, size):
+    assert platform.TPU.block_size(batch) == size
 
 
 def test_blocks_of_images_change_nothing(variables):
