@@ -28,10 +28,10 @@ from alexnet_jax.model.partition import LayerPartition, partition_layers
 from alexnet_jax.model.platform import Ops
 from alexnet_jax.model.pooling import POOL_INDEX
 
-# On this device: one array that both towers see, or one for each tower computed here.
+# On this device: one array of both towers, or one for each tower computed here.
 TowerArrays = list[Array]
 Taps = dict[str, Array]  # requested outputs by name, the part that this device computes
-KEEP = jax.checkpoint_policies.save_only_these_names(POOL_INDEX)  # if the rest is recomputed
+KEEP = jax.checkpoint_policies.save_only_these_names(POOL_INDEX)  # with `Ops.recompute`
 
 
 def add_bias(x: Array, bias: Array) -> Array:
@@ -129,7 +129,7 @@ class AlexNet(nn.Module):
         return TOWERS if self.collectives is None else 1
 
     def _in_blocks(self, run: Callable[..., tuple[TowerArrays, Taps]]):
-        """Convolve a few images at a time, as many as fit the platform's caches."""
+        """Convolve a few images at a time, as many as the platform's `block_size` says."""
 
         def run_in_blocks(x: TowerArrays, *by_layer) -> tuple[TowerArrays, Taps]:
             batch = x[0].shape[0]

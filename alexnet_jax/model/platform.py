@@ -71,13 +71,13 @@ def cpu_block_size(batch: int) -> int:
 
 
 def tpu_block_size(batch: int) -> int:
-    """Return a multiple of 128 images, the lanes of a chip, for two to four parts of a batch.
+    """Return 128 images, the lanes of a chip, for a batch of two to four times as many.
 
-    More of what lies between a convolution and its pooling then stays on the chip; more parts would
-    take longer to compile. A batch of 128, or one that fills no whole lanes, is one part.
+    More of what lies between a convolution and its pooling then stays on the chip. More or larger
+    blocks take long to compile and gain little.
     """
-    lanes, parts = 128, 4
-    return batch if batch % lanes else lanes * -(-batch // (lanes * parts))
+    lanes = 128
+    return lanes if batch in (2 * lanes, 3 * lanes, 4 * lanes) else batch
 
 
 # Pooling not by reduce_window: its gradient is a scatter, with atomic adds in any order.

@@ -135,7 +135,13 @@ def _normalize_backward(norm, form, saved, g):
     x = to_float32(narrow)
     scaled = to_float32(g) * _inverse_power(s, norm.beta)
     if form.few_bytes:
-        t = to_float32(lax.optimization_barrier((scaled / s).astype(narrow.dtype)))
+        t = scaled / s
+        if narrow.dtype != t.dtype:
+            # The barrier keeps XLA from storing it as it was before rounding.
+            t = to_float32(lax.optimization_barrier(t.astype(narrow.dtype)))
+        # Written otherwise than in the forward pass, so that XLA does not store one s for both
+        # kernels: the second computes it from x, too.
+        s = norm.k + _window_sum(norm.alpha * x * x, norm, form)
         scaled, u = t * s, t * x
     else:
         u = scaled * x / s
