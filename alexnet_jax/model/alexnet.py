@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from alexnet_jax.model.architecture import (
     SPATIAL_NORM,
@@ -31,7 +32,9 @@ from alexnet_jax.model.pooling import POOL_INDEX
 # On this device: one array of both towers, or one for each tower computed here.
 TowerArrays = list[Array]
 Taps = dict[str, Array]  # requested outputs by name, the part that this device computes
-KEEP = jax.checkpoint_policies.save_only_these_names(POOL_INDEX)  # with `Ops.recompute`
+HALO = "halo"
+# What `Ops.recompute` keeps of what follows a product: little, or received from the other device.
+KEEP = jax.checkpoint_policies.save_only_these_names(POOL_INDEX, HALO)
 
 
 def add_bias(x: Array, bias: Array) -> Array:
@@ -257,7 +260,8 @@ class AlexNet(nn.Module):
         lrn, maps = self.architecture.lrn, jnp.concatenate(x, axis=-1)
         if self.collectives is None:
             return self._normalize(maps, lrn)
-        before, after = self.collectives.halo_exchange(maps, lrn.n // 2)
+        halo = self.collectives.halo_exchange(maps, lrn.n // 2)
+        before, after = (checkpoint_name(received, HALO) for received in halo)
         whole = self._normalize(jnp.concatenate([before, maps, after], axis=-1), lrn)
         return whole[..., before.shape[-1] :][..., : maps.shape[-1]]
 

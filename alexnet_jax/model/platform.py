@@ -40,8 +40,9 @@ class Ops:
     flip: Callable[[Array, Array], Array] = flip_by_bits  # bytes, where the second argument is true
     gradient_barrier: bool = False  # see `towers.make_gradient_barrier`
     # Where the outputs of a layer, if both towers are on one device, become an array for each.
-    # Before the bias: its gradient is one more output of the kernel that computes the gradient of
-    # LRN, and does not read that of both towers once more. When needed: by a layer that sees one.
+    # Before the bias of a convolution: its gradient is one more output of the kernel that computes
+    # the gradient of LRN, and does not read that of both towers once more. When needed: in a layer
+    # whose towers see their own maps alone.
     split_towers: Literal["before bias", "after bias", "when needed"] = "after bias"
     # Whether the backward pass computes what follows a layer's products again from them.
     recompute: bool = False

@@ -168,7 +168,7 @@ def _index_backward(pooling, saved, g):
         i = np.arange(height)[:, None] % stride + stride * down
         j = np.arange(width) % stride + stride * right
         inside = ((i < window) & (j < window))[None, :, :, None]
-        position = (i * window + j)[None, :, :, None].astype(index.dtype) * inside
+        position = (i * window + j)[None, :, :, None].astype(index.dtype)
         found = spread(index, down, right)
         chosen = (found >> position) & 1 == 1 if pooling.ties == "all" else found == position
         return jnp.where(chosen & inside, spread(g, down, right), 0)

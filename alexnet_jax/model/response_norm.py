@@ -93,8 +93,9 @@ def normalize_in_few_bytes(
 ) -> Array:
     """Compute `normalize` with fewer bytes moved in the backward pass, for a GPU.
 
-    Of g and s it keeps t = g / s ** (beta + 1) alone, rounded to the dtype of x: u is t x, and the
-    gradient's first term is t s. Kernels that read x anyway compute s from it.
+    For kernels that compute s from x, which they read anyway; see `platform.Ops.recompute`. Between
+    the two of the backward pass lies t = g / s ** (beta + 1) alone, in the dtype of x: u is t x,
+    and the gradient's first term is t s, in bfloat16 thus rounded twice.
     """
     return _normalize(x, norm, _Form(groups, few_bytes=True))
 

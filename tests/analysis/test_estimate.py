@@ -70,6 +70,20 @@ def test_the_shapes_of_a_batch_are_those_of_training(photos):
     }
 
 
+@pytest.mark.parametrize("ops", [platform.CPU, platform.GPU, platform.TPU])
+def test_the_backward_pass_of_no_platform_exchanges_maps_again(ops, monkeypatch):
+    # Counted before XLA, which on a CPU joins equal exchanges and on a GPU does not.
+    monkeypatch.setattr(platform, "for_platform", lambda _: ops)
+    config = dataclasses.replace(TINY, model=ModelConfig(width=0.05, lrn_scope="all"))
+    architecture = build_architecture(config.model, CLASSES, config.data.crop)
+    mesh = targets.make_mesh(targets.parse_target("cpu-2"), MeshConfig(towers=2), BATCH)
+    step, *arguments = estimate.train_step(config, architecture, mesh)
+    derived = step_collectives(architecture, BATCH, 1, 2)
+    exchanges = sum(each.kind == "halo exchange" for each in derived)
+    assert exchanges == 4  # of two LRN layers, forward and backward
+    assert step.lower(*arguments).as_text().count("stablehlo.collective_permute") == exchanges
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_the_step_is_compiled_as_deterministic_as_training(deterministic, monkeypatch):
     process = dataclasses.replace(TINY.process, deterministic=deterministic)

@@ -113,13 +113,14 @@ def test_a_gpu_keeps_one_array_of_a_convolution_for_its_gradient(variables, caps
     # The product: what follows is computed again from it. Of pooling it keeps a byte a window.
     x = normal(1, 5, 67, 67, 3, scale=50)
 
-    def kept(ops, side):
-        print_saved_residuals(lambda v: logits_of(ARCHITECTURE, ops, v, x).sum(), variables)
+    def kept(side):
+        gpu = platform.GPU
+        print_saved_residuals(lambda v: logits_of(ARCHITECTURE, gpu, v, x).sum(), variables)
         saved = re.findall(rf"^(\w+)\[5,{side},{side},10\]", capsys.readouterr().out, re.MULTILINE)
         return sorted(saved)
 
-    assert kept(platform.GPU, 15) == ["f32"]  # conv1, of both towers
-    assert kept(platform.GPU, 7) == ["u8"]  # pool1
+    assert kept(15) == ["f32"]  # conv1, of both towers
+    assert kept(7) == ["u8"]  # pool1
 
 
 @pytest.mark.parametrize(

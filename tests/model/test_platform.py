@@ -120,17 +120,19 @@ def test_groups_of_maps_are_normalized_each_by_itself(ops, groups, n):
 
 
 @pytest.mark.parametrize("ops", PLATFORMS.values(), ids=PLATFORMS)
-@pytest.mark.parametrize("alpha", [1e-6, 1e-4, 1e-2])
-def test_in_bfloat16_normalize_differs_from_the_formula_by_its_rounding(ops, alpha):
+@pytest.mark.parametrize(("alpha", "scale"), [(1e-6, 300), (1e-4, 30), (1e-2, 30), (1e-2, 1)])
+def test_in_bfloat16_normalize_differs_from_the_formula_by_its_rounding(ops, alpha, scale):
     norm = ResponseNorm(alpha=alpha)
-    x = (30 * normal(0, 2, 3, 4, 48)).astype(jnp.bfloat16)
+    x = (scale * normal(0, 2, 3, 4, 48)).astype(jnp.bfloat16)
     g = normal(1, *x.shape).astype(jnp.bfloat16)
     y, backward = jax.vjp(lambda x: ops.normalize(x, norm), x)
     wide = x.astype(jnp.float32)
     exact, exact_backward = jax.vjp(lambda x: response_norm.normalize(x, norm), wide)
     assert relative(y.astype(jnp.float32), exact) < 2**-8
     slope = exact_backward(g.astype(jnp.float32))[0]
-    assert relative(backward(g)[0].astype(jnp.float32), slope) < 2**-8
+    # A GPU's form rounds the gradient's first term twice.
+    bound = 2**-7 if ops is platform.GPU else 2**-8
+    assert relative(backward(g)[0].astype(jnp.float32), slope) < bound
 
 
 def plain_spatial_norm(x):
