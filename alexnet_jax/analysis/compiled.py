@@ -172,8 +172,9 @@ def _parse(program: str) -> Iterator[tuple[Collective, int]]:
     """Yield the collectives of a compiled program and their bytes."""
     for match in COLLECTIVE.finditer(program):
         arrays = [(kind, _numbers(shape)) for kind, shape in ARRAY.findall(match["result"])]
-        if match["start"] and match["kind"] != "all-reduce":
-            arrays = arrays[len(arrays) // 2 :]  # operands come before results
+        # Operands come before results; those of an all-reduce only from XLA of jax 0.12 on.
+        if match["start"] and (match["kind"] != "all-reduce" or match["result"].startswith("((")):
+            arrays = arrays[len(arrays) // 2 :]
         if not arrays:
             continue
         group = _group(match["rest"])

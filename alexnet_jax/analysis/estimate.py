@@ -84,7 +84,7 @@ def estimate(config: Config, classes: int, target: Target) -> Estimate:
     architecture = build_architecture(config.model, classes, config.data.crop)
     step, state, batch = train_step(config, architecture, mesh)
     try:
-        program = step.lower(state, batch).compile()
+        program = compile_for(target, step.lower(state, batch))
     except jax.errors.JaxRuntimeError as error:
         raise compile_error(target, error) from error
     text = program.as_text()
@@ -122,6 +122,15 @@ def estimate(config: Config, classes: int, target: Target) -> Estimate:
         bytes_moved=kernels.bytes if kernels else None,
         atomic_scatters=compiled.atomic_scatters(text) if chip.platform == "gpu" else None,
     )
+
+
+def compile_for(target: Target, lowered: Any) -> Any:
+    """Return the compiled program of a lowered one, for hardware that is not there."""
+    if target.chip.platform != "gpu":
+        return lowered.compile()
+    # Matrix products by cuBLAS. Whether one by Triton is faster XLA finds out on the device, and
+    # that of jax 0.12 does not compile deterministic ones without it.
+    return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
 
 
 def train_step(config: Config, architecture: Architecture, mesh: Mesh) -> tuple[Any, Any, Any]:

@@ -126,19 +126,19 @@ class Peer(nn.Module):
 # --- Programs ---
 
 
-def compile_ours(config: Config, mesh: Mesh, ops: platform.Ops | None) -> Any:
-    """Return the compiled training step, with `ops` in place of the platform's own."""
+def lower_ours(config: Config, mesh: Mesh, ops: platform.Ops | None) -> Any:
+    """Return the lowered training step, with `ops` in place of the platform's own."""
     architecture = build_architecture(config.model, CLASSES, config.data.crop)
     chosen = platform.for_platform if ops is None else lambda _: ops
     process = dataclasses.replace(config.process, deterministic=ops is None)
     config = dataclasses.replace(config, process=process)
     with mock.patch.object(platform, "for_platform", chosen):
         step, state, batch = estimate.train_step(config, architecture, mesh)
-        return step.lower(state, batch).compile()
+        return step.lower(state, batch)
 
 
-def compile_peer(config: Config, mesh: Mesh) -> Any:
-    """Return the compiled training step of `Peer`, data-parallel over the mesh."""
+def lower_peer(config: Config, mesh: Mesh) -> Any:
+    """Return the lowered training step of `Peer`, data-parallel over the mesh."""
     architecture = build_architecture(config.model, CLASSES, config.data.crop)
     batch = estimate.abstract_batch(architecture, config.optimizer.batch_size, mesh)
     constants = estimate.any_preprocess(config)
@@ -167,7 +167,7 @@ def compile_peer(config: Config, mesh: Mesh) -> Any:
         return (step + 1, optax.apply_updates(params, updates), opt_state), (loss, error)
 
     step = jax.jit(train_step, donate_argnums=0)
-    return step.lower(state, batch).compile()
+    return step.lower(state, batch)
 
 
 # --- Table ---
@@ -205,9 +205,10 @@ def compile_row(name: str, mesh_towers: int, batch: int, dtype: Any, formulation
     shape = " x ".join(map(str, mesh.devices.shape))
     try:
         if peer:
-            program = compile_peer(config, mesh)
+            lowered = lower_peer(config, mesh)
         else:
-            program = compile_ours(config, mesh, ALTERNATIVES.get(formulation))
+            lowered = lower_ours(config, mesh, ALTERNATIVES.get(formulation))
+        program = estimate.compile_for(target, lowered)
     except jax.errors.JaxRuntimeError as error:
         reason, *_ = str(estimate.compile_error(target, error)).splitlines()
         return Row(name, shape, batch, dtype, formulation, *(None,) * 6, failure=reason)

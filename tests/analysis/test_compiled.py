@@ -35,6 +35,11 @@ def test_groups_of_devices_are_read_in_every_form(groups, devices, stride):
     [
         ("(f32[], f32[2]{0}, f32[3,4]{1,0}) all-reduce(%a, %b)", "all-reduce", "2 arrays", 14),
         ("bf16[5]{0} all-reduce-start(%a)", "all-reduce", "[5]", 5),
+        ("((f32[5]{0}), f32[5]{0}) all-reduce-start(%a)", "all-reduce", "[5]", 5),
+        (
+            "((f32[2]{0}, f32[3]{0}), (f32[2]{0}, f32[3]{0})) all-reduce-start(%a, %b)",
+            *("all-reduce", "2 arrays", 5),
+        ),
         ("(f32[5]{0}, f32[10]{0}) all-gather-start(%a)", "all-gather", "[10]", 10),
         ("f32[4]{0} reduce-scatter(%a)", "reduce-scatter", "[4]", 8),
         ("f32[4,4]{1,0} all-to-all(%a)", "all-to-all", "[4, 4]", 16),

@@ -27,7 +27,7 @@ def test_a_row_says_why_there_is_no_program(capsys, monkeypatch):
     def too_large(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: temporaries (9.00G) exceed (8.00G)")
 
-    monkeypatch.setattr(compiled_step, "compile_ours", too_large)
+    monkeypatch.setattr(compiled_step, "lower_ours", too_large)
     arguments = ["compiled_step.py", "--targets", "cpu-2", "--batches", "4", "--towers", "2"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--formulations", "ours", "--json"])
     compiled_step.main()
