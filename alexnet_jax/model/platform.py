@@ -74,8 +74,8 @@ def cpu_block_size(batch: int) -> int:
 def tpu_block_size(batch: int) -> int:
     """Return 128 images, the lanes of a chip, for a batch of two to four times as many.
 
-    More of what lies between a convolution and its pooling then stays on the chip. More or larger
-    blocks take long to compile and gain little.
+    More of what lies between a convolution and its pooling then stays on the chip. Blocks of larger
+    batches take long to compile, and gain on some meshes alone; see experiments/RESULTS.md.
     """
     lanes = 128
     return lanes if batch in (2 * lanes, 3 * lanes, 4 * lanes) else batch

@@ -1,6 +1,7 @@
 """Max pooling (P3.4), in the plain form and in two with a custom gradient, for CPU and GPU."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,19 @@ def _pool_backward(pooling, saved, g):
     return (_unslice(shares, x.shape, pooling),)
 
 
+def _shifted(x: Array, pooling: Pooling, sides: Sequence[int], down: int, right: int) -> Array:
+    """Return x[:, r - down, c - right], or 0, for each stride r, c of an image with these sides."""
+    rows, columns = (-(-side // pooling.stride) for side in sides)
+    # A negative fill crops the part of a window past the edge.
+    fill = (
+        (0, 0, 0),
+        (down, rows - down - x.shape[1], 0),
+        (right, columns - right - x.shape[2], 0),
+        (0, 0, 0),
+    )
+    return lax.pad(x, jnp.zeros((), x.dtype), fill)
+
+
 def _unslice(shares: list[Array], shape: tuple[int, ...], pooling: Pooling) -> Array:
     """Sum the gradients of each position in the window: the transpose of `_window_slices`.
 
@@ -90,20 +104,12 @@ def _unslice(shares: list[Array], shape: tuple[int, ...], pooling: Pooling) -> A
     stride, window = pooling.stride, pooling.window
     rows, columns = (-(-side // stride) for side in (height, width))
 
-    def shifted(i: int, j: int) -> Array:
-        share = shares[i * window + j]
-        down, right = i // stride, j // stride
-        # A negative fill crops the part of a window past the edge.
-        fill = (
-            (0, 0, 0),
-            (down, rows - down - share.shape[1], 0),
-            (right, columns - right - share.shape[2], 0),
-            (0, 0, 0),
-        )
-        return lax.pad(share, jnp.zeros((), share.dtype), fill)
+    def share(i: int, j: int) -> Array:
+        sides = (height, width)
+        return _shifted(shares[i * window + j], pooling, sides, i // stride, j // stride)
 
     phases = [
-        sum(shifted(i, j) for i in range(p, window, stride) for j in range(q, window, stride))
+        sum(share(i, j) for i in range(p, window, stride) for j in range(q, window, stride))
         for p in range(stride)
         for q in range(stride)
     ]
@@ -149,17 +155,10 @@ def _index_backward(pooling, saved, g):
     index, sides = saved
     stride, window = pooling.stride, pooling.window
     height, width = sides.shape[:2]
-    rows, columns = (-(-side // stride) for side in (height, width))
 
     def spread(x: Array, down: int, right: int) -> Array:
         """Return for pixel (r, c) the value of window (r // stride - down, c // stride - right)."""
-        fill = (
-            (0, 0, 0),
-            (down, rows - down - x.shape[1], 0),
-            (right, columns - right - x.shape[2], 0),
-            (0, 0, 0),
-        )
-        x = lax.pad(x, jnp.zeros((), x.dtype), fill)
+        x = _shifted(x, pooling, (height, width), down, right)
         x = jnp.repeat(jnp.repeat(x, stride, axis=1), stride, axis=2)
         return x[:, :height, :width]
 
